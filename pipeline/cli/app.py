@@ -1,0 +1,67 @@
+"""The console command `segloss`.
+
+A command is a function in a module of its own, which imports what is heavy (torch, monai, mlflow) only when it runs:
+`segloss --help` answers at once.
+"""
+
+import importlib
+import logging
+import os
+import pkgutil
+import sys
+import warnings
+
+import typer
+
+import pipeline.cli
+from pipeline import __version__
+from pipeline.cli.console import err
+from pipeline.errors import ExitCode, SeglossError
+
+COMMANDS = ("demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track", "sweep", "export", "predict")
+
+
+def build_app() -> typer.Typer:
+    """Return the application with one command for each module named in `COMMANDS` that exists."""
+    app = typer.Typer(
+        name="segloss",
+        help="Which loss for your 3D segmentation? Train with each, compare fairly, hand over the winner.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_version)
+    present = {module.name for module in pkgutil.iter_modules(pipeline.cli.__path__)}
+    for name in COMMANDS:
+        if name in present:
+            module = importlib.import_module(f"pipeline.cli.{name}")
+            app.command(name)(getattr(module, name))
+    return app
+
+
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if version:
+        typer.echo(f"segloss {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: one line for what a user did wrong, a traceback for what we did."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    warnings.simplefilter("ignore")
+    try:
+        build_app()(standalone_mode=True)
+    except SeglossError as error:
+        err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+        sys.exit(ExitCode.WRONG_REQUEST)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command continues")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

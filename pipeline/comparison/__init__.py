@@ -1,0 +1,1 @@
+"""Statistics and the verdict, from a table of results alone."""

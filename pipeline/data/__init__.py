@@ -1,0 +1,1 @@
+"""Datasets in: layouts, integrity, fingerprint, plan, folds and phantoms."""

@@ -1,0 +1,1 @@
+"""One panel of metrics for each case and class."""

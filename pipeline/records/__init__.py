@@ -1,0 +1,1 @@
+"""What a study leaves on disk: the folder, events over steps, and the table of results."""

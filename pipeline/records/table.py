@@ -1,0 +1,60 @@
+"""`cases.csv`: the long table of results, one row a value.
+
+Columns: ``loss, fold, seed, case, class, metric, value, state``. Distances in mm, overlap in 0..1, `state` one of
+``ok``, ``correct_absence``, ``missed``, ``false_positive``, ``collapsed``; `value` is empty where a metric is undefined
+(a correct absence has no overlap). Distances of a miss are the diagonal of the image in mm.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.errors import RecordError
+from pipeline.files import write_text
+
+COLUMNS = ("loss", "fold", "seed", "case", "class", "metric", "value", "state")
+STATES = ("ok", "correct_absence", "missed", "false_positive", "collapsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One value of one metric for one class of one case; `value` is None where the metric is undefined."""
+
+    case: str
+    class_name: str
+    metric: str
+    value: float | None
+    state: str
+
+
+def scores_frame(loss: str, fold: int, seed: int, scores: Iterable[Score]) -> pd.DataFrame:
+    """Return the scores of one run as rows of the long table."""
+    frame = pd.DataFrame([asdict(score) for score in scores], columns=["case", "class_name", "metric", "value", "state"])
+    frame = frame.rename(columns={"class_name": "class"})
+    frame.insert(0, "loss", loss)
+    frame.insert(1, "fold", fold)
+    frame.insert(2, "seed", seed)
+    return frame[list(COLUMNS)]
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write the table as UTF-8 CSV, whole or not at all; floats in their shortest exact form."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return the table with text columns as strings; a `RecordError` where columns are missing."""
+    try:
+        frame = pd.read_csv(path, dtype={"loss": str, "case": str, "class": str, "metric": str, "state": str})
+    except (OSError, ValueError) as error:
+        raise RecordError(path, f"cannot be read as CSV ({error})", "give a table with the columns of cases.csv") from error
+    missing = [name for name in ("loss", "case", "metric", "value") if name not in frame.columns]
+    if missing:
+        raise RecordError(
+            path,
+            f"lacks the column(s) {', '.join(missing)}; found {', '.join(map(str, frame.columns))}",
+            "name the columns loss, case, metric, value",
+        )
+    return frame

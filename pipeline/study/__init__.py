@@ -1,0 +1,1 @@
+"""All runs on one dataset: plan, executors and the MLflow mirror."""
