@@ -1,0 +1,54 @@
+"""What a user asks of a study."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+DEFAULT_LOSSES = "dice,dice_ce,weighted_ce"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRequest:
+    """The arguments of ``segloss study``.
+
+    `seeds` is how many seeds each loss and fold is trained with; `jobs` how many runs at once (None: measured);
+    `precision` forces float32 or bfloat16; `cache` is where prepared cases are kept (None: inside the study).
+    """
+
+    dataset: Path
+    out: Path
+    losses: str = DEFAULT_LOSSES
+    folds: int = 5
+    seeds: int = 1
+    first_seed: int = 0
+    budget: str = "300s"
+    jobs: int | None = None
+    precision: str | None = None
+    learning_rates: tuple[float, ...] | None = None
+    keep_predictions: bool = True
+    skip_bad: bool = False
+    track: bool = True
+    cache: Path | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        for name, least in (("folds", 2), ("seeds", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"--{name} {value}", f"is less than {least}", f"give {least} or more")
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError(f"--jobs {self.jobs}", "is less than 1", "give 1 or more, or leave it out")
+        if self.precision not in (None, "float32", "bfloat16"):
+            raise ConfigError(
+                f"--precision {self.precision}", "is unknown", "give float32 or bfloat16, or leave it out"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a study to be continued (how it is carried out may differ)."""
+        left_out = {"out", "jobs", "track", "cache", "command", "keep_predictions", "precision"}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        values["dataset"] = str(self.dataset.resolve())
+        values["learning_rates"] = list(self.learning_rates) if self.learning_rates else None
+        return values

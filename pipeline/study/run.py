@@ -1,0 +1,304 @@
+"""`segloss study`: from a dataset to a verdict."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pipeline
+from pipeline.data.dataset import Case, Dataset, Problem
+from pipeline.data.datalists import read_dataset
+from pipeline.data.fingerprint import Fingerprint
+from pipeline.data.folds import Fold, make_folds
+from pipeline.data.plan import Plan
+from pipeline.data.planning import make_plan
+from pipeline.data.scan import scan_dataset
+from pipeline.errors import DatasetError, RecordError
+from pipeline.files import write_json
+from pipeline.records.folder import RunFolder, RunKey, StudyFolder
+from pipeline.records.gather import gather_cases
+from pipeline.records.table import write_table
+from pipeline.study.budget import Budget
+from pipeline.study.executor import run_locally
+from pipeline.study.lock import exclusive
+from pipeline.study.machine import Machine, measure_machine
+from pipeline.study.request import StudyRequest
+from pipeline.training.learning_rate import CANDIDATES
+from pipeline.training.losses import LossSpec, parse_losses
+from pipeline.training.precision import Precision
+from pipeline.training.preparation import PreparedCase, prepare_dataset
+from pipeline.training.run import RunSettings
+
+
+class Watcher(Protocol):
+    """Whoever shows the progress of a study."""
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+
+    def stage(self, name: str, total: int) -> Callable[[], None]:
+        """Begin a stage of `total` parts and return what is called after each."""
+
+    def runs(self, total: int, done: int) -> None:
+        """Begin the runs, of which some may be done already."""
+
+    def run_step(self, key: RunKey, done: int, of: int) -> None:
+        """Show how far a run is."""
+
+    def run_done(self, key: RunKey, record: Mapping[str, Any]) -> None:
+        """Show the result of a run."""
+
+
+class Quiet:
+    """A watcher that shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def stage(self, name: str, total: int) -> Callable[[], None]:
+        """Show nothing."""
+        return lambda: None
+
+    def runs(self, total: int, done: int) -> None:
+        """Show nothing."""
+
+    def run_step(self, key: RunKey, done: int, of: int) -> None:
+        """Show nothing."""
+
+    def run_done(self, key: RunKey, record: Mapping[str, Any]) -> None:
+        """Show nothing."""
+
+
+def run_study(request: StudyRequest, watcher: Watcher | None = None) -> StudyFolder:
+    """Carry out a study, or what is left of it, and write table, verdict and report.
+
+    Raises
+    ------
+    ConfigError, DatasetError, RecordError
+        Before any training, where the request cannot be carried out.
+    """
+    watcher = watcher or Quiet()
+    losses = parse_losses(request.losses)
+    budget = Budget.parse(request.budget)
+    dataset = read_dataset(request.dataset)
+    study = StudyFolder(request.out)
+    with exclusive(study.root):
+        if study.settings.exists():
+            _check_same(study, request)
+        dataset, fingerprint = _scan(dataset, request.skip_bad, watcher)
+        plan = make_plan(dataset, fingerprint)
+        folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
+        hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
+        advance = watcher.stage("preparing", len(dataset.cases))
+        cache = request.cache or study.root / "prepared"
+        prepared = prepare_dataset(dataset, plan, hashes, cache, on_case=advance)
+        if not study.settings.exists():
+            _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, watcher)
+        _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher)
+        write_table(study.cases, gather_cases(study))
+    return study
+
+
+def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
+    """Return the usable part of a dataset; all problems are said at once, and refuse it unless bad cases are skipped."""
+    advance = watcher.stage("checking", len(dataset.cases))
+    result = scan_dataset(dataset, on_case=lambda _: advance())
+    errors: list[Problem] = [problem for problem in result.problems if problem.severity == "error"]
+    for problem in errors:
+        watcher.say(problem.line())
+    if errors and not (skip_bad and result.dataset.cases):
+        bad = len({problem.case for problem in errors})
+        remedy = "mend or remove them (listed above)" + (
+            ", or give --skip-bad to go on without" if result.dataset.cases else ""
+        )
+        raise DatasetError(
+            dataset.root, f"{bad} of {len(dataset.cases)} cases cannot be used: {errors[0].line()}", remedy
+        )
+    if len(result.dataset.classes) < 2:
+        raise DatasetError(dataset.root, "the labels hold no class but the background", "give labels with foreground")
+    return result.dataset, result.fingerprint
+
+
+def _check_same(study: StudyFolder, request: StudyRequest) -> None:
+    """Refuse to continue a study with another request."""
+    stored, asked = study.read_settings()["request"], json.loads(json.dumps(request.identity()))
+    different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
+    if different:
+        raise RecordError(
+            study.root,
+            f"holds a study of other settings ({'; '.join(different)})",
+            "give another --out, or the same settings",
+        )
+
+
+def _begin(
+    study: StudyFolder,
+    request: StudyRequest,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    plan: Plan,
+    folds: Sequence[Fold],
+    losses: Sequence[LossSpec],
+    budget: Budget,
+    watcher: Watcher,
+) -> None:
+    """Write folds, fingerprint and, last, the settings of a new study."""
+    from pipeline.training.losses.catalogue import formula_of
+
+    seeds = [request.first_seed + i for i in range(request.seeds)]
+    keys = [RunKey(spec.label, fold.index, seed) for seed in seeds for fold in folds for spec in losses]
+    advance = watcher.stage("timing this machine", 1)
+    precision = cast("Precision | None", request.precision)
+    machine = measure_machine(plan, len(dataset.classes), len(keys), jobs=request.jobs, precision=precision)
+    advance()
+    steps = budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
+    watcher.say(
+        f"{len(keys)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
+        f"({machine.step_seconds * 1000:.0f} ms a step; {machine.precision}: {machine.precision_reason})"
+    )
+    write_json(
+        study.root / "folds.json",
+        {"folds": [{"fold": fold.index, "cases": list(fold.cases), "patients": list(fold.patients)} for fold in folds]},
+    )
+    write_json(study.root / "fingerprint.json", [_jsonable(asdict(scan)) for scan in fingerprint.scans])
+    packages = ("torch", "monai", "pytorch-ignite", "mlflow", "nibabel", "numpy", "scipy")
+    settings = {
+        "schema": 1,
+        "segloss": pipeline.__version__,
+        "name": f"{dataset.name}: {' vs '.join(spec.label for spec in losses)}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "request": request.identity(),
+        "command": request.command,
+        "dataset": {
+            "path": str(request.dataset.resolve()),
+            "name": dataset.name,
+            "layout": dataset.layout,
+            "cases": len(dataset.cases),
+            "channels": list(dataset.channels),
+            "classes": {str(value): dataset.classes[value] for value in sorted(dataset.classes)},
+        },
+        "losses": [
+            {"name": spec.name, "label": spec.label, "spec": spec.spec, "formula": formula_of(spec.name)}
+            for spec in losses
+        ],
+        "folds": len(folds),
+        "seeds": seeds,
+        "budget": {"asked": request.budget, "steps": steps},
+        "learning_rates": list(request.learning_rates or CANDIDATES),
+        "precision": machine.precision,
+        "machine": asdict(machine),
+        "plan": _jsonable(asdict(plan)),
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "cases": {
+            case.id: {
+                "images": [str(path.resolve()) for path in case.images],
+                "label": str(case.label.resolve()) if case.label else None,
+                "patient": case.patient,
+            }
+            for case in dataset.cases
+        },
+        "runs": [{"loss": key.loss, "fold": key.fold, "seed": key.seed} for key in keys],
+    }
+    write_json(study.settings, settings)
+
+
+def _train_all(
+    study: StudyFolder,
+    request: StudyRequest,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    plan: Plan,
+    folds: Sequence[Fold],
+    losses: Sequence[LossSpec],
+    prepared: Mapping[str, PreparedCase],
+    watcher: Watcher,
+) -> None:
+    """Carry out the runs that have no record yet."""
+    settings = study.read_settings()
+    if settings["plan"] != json.loads(json.dumps(_jsonable(asdict(plan)))):
+        raise RecordError(study.root, "the dataset or its plan has changed since the study began", "give another --out")
+    stored_machine = Machine(**settings["machine"])
+    originals = {case.id: case for case in dataset.cases}
+    specs = {spec.label: spec for spec in losses}
+    by_index = {fold.index: fold for fold in folds}
+    waiting: list[tuple[RunSettings, RunFolder]] = []
+    everything = list(study.runs())
+    for folder in everything:
+        if not folder.record.exists():
+            fold = by_index[folder.key.fold]
+            run_settings = _settings_of(
+                folder.key,
+                specs[folder.key.loss],
+                fold,
+                dataset,
+                fingerprint,
+                plan,
+                prepared,
+                originals,
+                settings,
+                request,
+            )
+            waiting.append((run_settings, folder))
+    watcher.runs(len(everything), len(everything) - len(waiting))
+    if waiting:
+        jobs = request.jobs or stored_machine.jobs
+
+        def done(key: RunKey) -> None:
+            watcher.run_done(key, json.loads(study.run(key).record.read_text(encoding="utf-8")))
+
+        run_locally(waiting, jobs, watcher.run_step, done)
+
+
+def _settings_of(
+    key: RunKey,
+    spec: LossSpec,
+    fold: Fold,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    plan: Plan,
+    prepared: Mapping[str, PreparedCase],
+    originals: Mapping[str, Case],
+    settings: Mapping[str, Any],
+    request: StudyRequest,
+) -> RunSettings:
+    held_out = set(fold.cases)
+    fitting = [case for case in dataset.cases if case.id not in held_out]
+    scans = {scan.case: scan for scan in fingerprint.scans}
+    values = sorted(dataset.classes)
+    voxels = [
+        sum(scans[case.id].classes[value].voxels for case in fitting if value in scans[case.id].classes)
+        for value in values
+    ]
+    return RunSettings(
+        loss=spec,
+        fold=key.fold,
+        seed=key.seed,
+        plan=plan,
+        classes=dataset.foreground,
+        class_voxels=tuple(voxels),
+        training=tuple(prepared[case.id] for case in fitting),
+        patients=tuple(case.patient for case in fitting),
+        validation=tuple(prepared[case.id] for case in dataset.cases if case.id in held_out),
+        originals={case_id: originals[case_id] for case_id in fold.cases},
+        steps=settings["budget"]["steps"],
+        precision=settings["precision"],
+        learning_rates=tuple(settings["learning_rates"]),
+        threads=settings["machine"]["threads"],
+        device=settings["machine"]["device"],
+        keep_predictions=request.keep_predictions,
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    """Return plain JSON values: tuples as lists, keys as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

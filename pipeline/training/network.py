@@ -1,0 +1,38 @@
+"""The 3D U-Net, sized by the plan, and its initial weights, which depend on seed and fold alone."""
+
+import hashlib
+
+import torch
+from monai.networks.nets import UNet
+from torch import nn
+
+from pipeline.data.plan import Plan
+from pipeline.randomness import derived_seed
+
+
+def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: int) -> nn.Module:
+    """Return MONAI's residual U-Net with weights drawn for (seed, fold); the global generator is left as it was.
+
+    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. Instance
+    normalisation makes a network of averaged weights valid without recomputing batch statistics.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "weights", fold))
+        return UNet(
+            spatial_dims=3,
+            in_channels=in_channels,
+            out_channels=classes,
+            channels=plan.channels,
+            strides=plan.strides,
+            num_res_units=2,
+            norm=("INSTANCE", {"affine": True}),
+        )
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Return the SHA-256 over names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,179 @@
+"""Preprocessing once per dataset: MONAI transforms into a cache on disk that all runs share.
+
+A prepared case is ``image.npy`` (C, X, Y, Z) float32 and ``label.npy`` (X, Y, Z) uint8 class indices on the plan's
+spacing with axes R, A, S, to be memory-mapped. Its folder is keyed by the content of the files and by the settings, and
+appears by one rename, so that runs in parallel and studies one after another share it without locks.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.dataset import Case, Dataset
+from pipeline.data.plan import Plan
+from pipeline.files import write_json
+
+FORMAT = 1
+FOREGROUND_SAMPLES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCase:
+    """Where one prepared case lies; `affine` is that of the prepared grid."""
+
+    id: str
+    folder: Path
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+
+    def image(self) -> np.ndarray:
+        """Return the image (C, X, Y, Z) float32, memory-mapped."""
+        return np.load(self.folder / "image.npy", mmap_mode="r")
+
+    def label(self) -> np.ndarray:
+        """Return the class indices (X, Y, Z) uint8, memory-mapped."""
+        return np.load(self.folder / "label.npy", mmap_mode="r")
+
+    def foreground(self) -> dict[int, np.ndarray]:
+        """Return for each foreground class present the flat indices of (at most 20,000 of) its voxels."""
+        with np.load(self.folder / "foreground.npz") as stored:
+            return {int(name): stored[name] for name in stored.files}
+
+
+def image_transforms(plan: Plan, keys: Sequence[str] = ("image",)) -> list[Any]:
+    """Return the MONAI dictionary transforms from a NIfTI file to the plan's grid and intensities.
+
+    The same list prepares training cases, validation cases and new images at inference.
+    """
+    from monai.transforms import EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd
+
+    modes = {"image": "bilinear", "label": "nearest"}
+    return [
+        LoadImaged(keys, image_only=True),
+        EnsureChannelFirstd(keys),
+        EnsureTyped(keys, dtype=np.float32),
+        Orientationd(keys, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+        Spacingd(keys, plan.spacing_mm, mode=tuple(modes[key] for key in keys), padding_mode="border"),
+    ]
+
+
+def normalise(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """Return the image (C, X, Y, Z) with each channel normalised as planned, float32."""
+    from monai.transforms import NormalizeIntensity, ScaleIntensityRange
+
+    channels = []
+    for index, how in enumerate(plan.normalisation):
+        channel = np.asarray(image[index : index + 1], dtype=np.float32)
+        if how == "ct":
+            low, high = plan.intensity_range[index]
+            channel = np.asarray(ScaleIntensityRange(low, high, low, high, clip=True)(channel))
+            transform = NormalizeIntensity(plan.intensity_mean[index], max(plan.intensity_std[index], 1e-6))
+        else:
+            transform = NormalizeIntensity(nonzero=how == "zscore_nonzero")
+        channels.append(np.asarray(transform(channel), dtype=np.float32))
+    return np.concatenate(channels)
+
+
+def prepare_dataset(
+    dataset: Dataset,
+    plan: Plan,
+    content_hashes: Mapping[str, str],
+    cache: Path,
+    *,
+    workers: int | None = None,
+    on_case: Callable[[], None] = lambda: None,
+) -> dict[str, PreparedCase]:
+    """Prepare every case that the cache lacks and return all by id.
+
+    `content_hashes` gives the SHA-256 of each case's files; the key of a case is made of it, the plan's preprocessing
+    settings and the class values.
+    """
+    settings = {
+        "format": FORMAT,
+        "classes": sorted(dataset.classes),
+        **{
+            name: value
+            for name, value in asdict(plan).items()
+            if name in ("spacing_mm", "normalisation", "intensity_range", "intensity_mean", "intensity_std")
+        },
+    }
+    text = json.dumps(settings, sort_keys=True)
+    folders = {
+        case.id: cache / hashlib.sha256(f"{text}\n{content_hashes[case.id]}".encode()).hexdigest()[:32]
+        for case in dataset.cases
+    }
+    missing = [case for case in dataset.cases if not (folders[case.id] / "prepared.json").exists()]
+    values = tuple(sorted(dataset.classes))
+    if missing:
+        cache.mkdir(parents=True, exist_ok=True)
+        workers = min(workers or os.cpu_count() or 1, len(missing))
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_prepare_case, case, plan, values, folders[case.id]) for case in missing]
+            for job in jobs:
+                job.result()
+                on_case()
+    return {case.id: _open_prepared(case.id, folders[case.id]) for case in dataset.cases}
+
+
+def _open_prepared(case_id: str, folder: Path) -> PreparedCase:
+    meta = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    return PreparedCase(case_id, folder, tuple(meta["shape"]), tuple(tuple(row) for row in meta["affine"]))
+
+
+def load_case(case: Case, plan: Plan, with_label: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return normalised image (C, X, Y, Z), label values (X, Y, Z) or None, and affine (4, 4) on the plan's grid."""
+    from monai.transforms import Compose
+
+    parts = []
+    label = None
+    for path in case.images:
+        loaded = Compose(image_transforms(plan))({"image": str(path)})["image"]
+        parts.append(loaded)
+    affine = np.asarray(parts[0].affine)
+    image = normalise(np.concatenate([np.asarray(part) for part in parts]), plan)
+    if with_label:
+        label = np.asarray(Compose(image_transforms(plan, ("label",)))({"label": str(case.label)})["label"])[0]
+    return image, label, affine
+
+
+def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    image, label_values, affine = load_case(case, plan, with_label=True)
+    assert label_values is not None
+    label = np.searchsorted(np.asarray(values), np.rint(label_values)).astype(np.uint8)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        np.save(temporary / "image.npy", image)
+        np.save(temporary / "label.npy", label)
+        np.savez(temporary / "foreground.npz", **_foreground_indices(label, len(values)))
+        write_json(temporary / "prepared.json", {"shape": label.shape, "affine": affine.tolist(), "case": case.id})
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "prepared.json").exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _foreground_indices(label: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Return evenly thinned flat indices of each foreground class that is present."""
+    found = {}
+    for index in range(1, classes):
+        flat = np.flatnonzero(label == index)
+        if flat.size:
+            step = -(-flat.size // FOREGROUND_SAMPLES)
+            found[str(index)] = flat[::step].astype(np.int64)
+    return found

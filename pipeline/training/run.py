@@ -1,0 +1,282 @@
+"""One run: one loss on one fold with one seed, from initial weights to out-of-fold scores on disk."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.data.dataset import Case
+from pipeline.data.plan import Plan
+from pipeline.files import write_json
+from pipeline.records.events import append_event, read_events
+from pipeline.records.folder import RunFolder
+from pipeline.records.table import Score, scores_frame, write_table
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.feed import Feed
+from pipeline.training.learning_rate import choose, search_steps, split_training_cases
+from pipeline.training.losses import LossSpec, build_loss
+from pipeline.training.network import build_network, weights_hash
+from pipeline.training.precision import Precision
+from pipeline.training.preparation import PreparedCase
+from pipeline.training.trainer import NonFiniteLoss, Training, train
+from pipeline.training.validation import mean_dice, predict_out_of_fold, validate
+
+MAXIMUM_CURVE_CASES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """All that determines a run.
+
+    `classes` are the foreground label values and names, `class_voxels` the voxels of each class (background first) in
+    the fold's training labels, `patients` the patient of each training case, `validations` how many points the curves
+    have.
+    """
+
+    loss: LossSpec
+    fold: int
+    seed: int
+    plan: Plan
+    classes: Mapping[int, str]
+    class_voxels: tuple[int, ...]
+    training: tuple[PreparedCase, ...]
+    patients: tuple[str, ...]
+    validation: tuple[PreparedCase, ...]
+    originals: Mapping[str, Case]
+    steps: int
+    precision: Precision
+    learning_rates: tuple[float, ...]
+    validations: int = 5
+    threads: int = 1
+    workers: int = 0
+    device: str = "cpu"
+    keep_predictions: bool = True
+
+
+def run(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int], None] = lambda done, of: None) -> None:
+    """Carry out one run, or what is left of it; `folder.record` exists afterwards.
+
+    A run that was stopped continues from its last checkpoint. A loss that goes to NaN in bfloat16 is trained anew in
+    float32, and the record says so; one that does in float32 too has collapsed, which is a state, not a score.
+    """
+    if folder.record.exists():
+        return
+    torch.set_num_threads(settings.threads)
+    started = time.perf_counter()
+    folder.root.mkdir(parents=True, exist_ok=True)
+    notes: list[str] = []
+    try:
+        training = _train(settings, folder, on_step)
+    except NonFiniteLoss as error:
+        if settings.precision == "float32":
+            return _write_collapsed(settings, folder, f"{error} in float32", started)
+        notes.append(f"{error} in bfloat16; trained anew in float32")
+        append_event(folder.events, {"kind": "restart", "step": error.step, "why": notes[-1]})
+        _resume_path(folder).unlink(missing_ok=True)
+        settings = replace(settings, precision="float32")
+        try:
+            training = _train(settings, folder, on_step)
+        except NonFiniteLoss as second:
+            return _write_collapsed(settings, folder, f"{second} in float32 too", started)
+    try:
+        scores = predict_out_of_fold(
+            training.averaged_network,
+            settings.validation,
+            settings.originals,
+            settings.plan,
+            settings.classes,
+            settings.precision,
+            torch.device(settings.device),
+            folder.predictions if settings.keep_predictions else None,
+        )
+    except FloatingPointError as error:
+        return _write_collapsed(settings, folder, str(error), started)
+    lost = lost_classes(scores)
+    if lost:
+        why = f"never predicts {', '.join(lost)}"
+        scores = [replace(s, state="collapsed") if s.class_name in lost else s for s in scores]
+        append_event(folder.events, {"kind": "state", "step": training.step, "state": "collapsed", "why": why})
+    else:
+        why = None
+    save_checkpoint(folder.checkpoint, {"network": training.averaged_network.state_dict()})
+    write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
+    record = _record(settings, started) | {
+        "state": "collapsed" if lost else "ok",
+        "why": why,
+        "notes": notes,
+        "learning_rate": training.learning_rate,
+        "training_seconds": training.seconds,
+        "feed_hash": training.hash.state,
+        "weights_hash": weights_hash(training.averaged_network),
+        "mean_dice": mean_dice(scores),
+    }
+    write_json(folder.record, record)
+    _resume_path(folder).unlink(missing_ok=True)
+
+
+def lost_classes(scores: list[Score]) -> list[str]:
+    """Return the classes that some reference shows and no prediction ever finds."""
+    states: dict[str, set[str]] = {}
+    for score in scores:
+        if score.metric == "dice":
+            states.setdefault(score.class_name, set()).add(score.state)
+    return sorted(name for name, found in states.items() if "missed" in found and not found & {"ok", "false_positive"})
+
+
+def _train(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int], None]) -> Training:
+    """Return the finished training, continued from a checkpoint where there is one of the same precision."""
+    search = search_steps(settings.steps) * len(settings.learning_rates) if len(settings.learning_rates) > 1 else 0
+    total = settings.steps + search
+    saved = load_checkpoint(_resume_path(folder))
+    if saved is not None and saved["precision"] == settings.precision:
+        training = _training(settings, settings.training, saved["learning_rate"], settings.steps)
+        training.restore(saved["training"])
+        _forget_events_after(folder, training.step)
+    else:
+        if folder.events.exists() and settings.precision == "bfloat16":
+            folder.events.unlink()
+        rate = _search(settings, folder, lambda done: on_step(done, total))
+        training = _training(settings, settings.training, rate, settings.steps)
+
+    def pause(training: Training) -> None:
+        _validate(settings, folder, training)
+        state = {"precision": settings.precision, "learning_rate": training.learning_rate, "training": training.state()}
+        save_checkpoint(_resume_path(folder), state)
+
+    train(
+        training,
+        interval=max(1, -(-settings.steps // settings.validations)),
+        on_record=lambda event: append_event(folder.events, event),
+        on_step=lambda step: on_step(search + step, total),
+        on_interval=pause,
+    )
+    return training
+
+
+def _training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: float, steps: int) -> Training:
+    network: nn.Module = build_network(
+        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.seed, settings.fold
+    )
+    return Training(
+        network=network,
+        loss=build_loss(settings.loss, settings.class_voxels),
+        feed=Feed(cases, settings.plan, settings.seed, settings.fold),
+        learning_rate=rate,
+        steps=steps,
+        precision=settings.precision,
+        device=torch.device(settings.device),
+        workers=settings.workers,
+    )
+
+
+def _search(settings: RunSettings, folder: RunFolder, on_step: Callable[[int], None]) -> float:
+    """Return the learning rate of this run, chosen on its training cases alone."""
+    if len(settings.learning_rates) == 1:
+        return settings.learning_rates[0]
+    fitting, scoring = split_training_cases(settings.training, settings.patients, settings.seed, settings.fold)
+    steps = search_steps(settings.steps)
+    done = 0
+
+    def score_of(rate: float) -> float | None:
+        nonlocal done
+        training = _training(settings, fitting, rate, steps)
+        try:
+            train(training, interval=steps, on_step=lambda step: on_step(done + step))
+            point = validate(
+                training.averaged_network,
+                scoring,
+                settings.plan,
+                settings.classes,
+                settings.precision,
+                training.device,
+                ("dice",),
+            )
+        except (NonFiniteLoss, FloatingPointError):
+            return None
+        finally:
+            done += steps
+        return mean_dice(point.scores)
+
+    rate, candidates = choose(settings.learning_rates, score_of)
+    event = {
+        "kind": "learning_rate_search",
+        "steps": steps,
+        "candidates": [{"learning_rate": item.learning_rate, "score": item.score} for item in candidates],
+        "chosen": rate,
+    }
+    append_event(folder.events, event)
+    return rate
+
+
+def _validate(settings: RunSettings, folder: RunFolder, training: Training) -> None:
+    """Append a point to the curves. It informs only: weights are never chosen by their validation score."""
+    cases = settings.validation[:MAXIMUM_CURVE_CASES]
+    try:
+        point = validate(
+            training.averaged_network, cases, settings.plan, settings.classes, settings.precision, training.device
+        )
+    except FloatingPointError as error:
+        raise NonFiniteLoss(training.step) from error
+    event = {"kind": "validation", "step": training.step, "seconds": training.seconds} | point.event()
+    append_event(folder.events, event)
+
+
+def _forget_events_after(folder: RunFolder, step: int) -> None:
+    """Drop events of steps that a resumed run takes again."""
+    from pipeline.files import write_text
+
+    kept = [event for event in read_events(folder.events) if event.get("step", 0) <= step or event["kind"] == "restart"]
+    write_text(folder.events, "")
+    for event in kept:
+        append_event(folder.events, event)
+
+
+def _resume_path(folder: RunFolder) -> Any:
+    return folder.root / "resume.pt"
+
+
+def _record(settings: RunSettings, started: float) -> dict[str, Any]:
+    initial = build_network(
+        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.seed, settings.fold
+    )
+    return {
+        "loss": settings.loss.label,
+        "fold": settings.fold,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "seconds": time.perf_counter() - started,
+        "precision": settings.precision,
+        "threads": settings.threads,
+        "device": settings.device,
+        "machine": platform.machine(),
+        "initial_weights_hash": weights_hash(initial),
+        "cases": [case.id for case in settings.validation],
+    }
+
+
+def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started: float) -> None:
+    """Record a run that gave no usable network: every value is undefined, in a state of its own."""
+    metrics, names = settings.plan.metrics, settings.classes.values()
+    scores = [
+        Score(case.id, name, metric, None, "collapsed")
+        for case in settings.validation
+        for name in names
+        for metric in metrics
+    ]
+    append_event(folder.events, {"kind": "state", "step": settings.steps, "state": "collapsed", "why": why})
+    write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
+    record = _record(settings, started) | {
+        "state": "collapsed",
+        "why": why,
+        "notes": [],
+        "learning_rate": None,
+        "training_seconds": None,
+        "feed_hash": None,
+        "weights_hash": None,
+        "mean_dice": None,
+    }
+    write_json(folder.record, record)

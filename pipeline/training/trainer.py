@@ -1,0 +1,259 @@
+"""Ignite engines that train one network for a number of steps: MONAI's `SupervisedTrainer` and one handler a concern."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.handlers import LrScheduleHandler
+from monai.utils import CommonKeys
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pipeline.training.augmentation import Augmentation
+from pipeline.training.feed import Feed, FeedHash, batches
+from pipeline.training.inference import training_inferer
+from pipeline.training.precision import Precision
+
+MAXIMUM_GRADIENT_NORM = 12.0
+"""Gradients are clipped to this norm, as in nnU-Net."""
+
+RECORD_EVERY = 10
+
+logging.getLogger("ignite").setLevel(logging.CRITICAL)
+
+
+class NonFiniteLoss(Exception):
+    """The loss became NaN or infinite; the weights are still those of the step before."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"the loss was not finite at step {step}")
+
+
+@dataclass
+class Training:
+    """Everything that changes while a network is trained, and so everything that a checkpoint holds."""
+
+    network: nn.Module
+    loss: nn.Module
+    feed: Feed
+    learning_rate: float
+    steps: int
+    precision: Precision
+    device: torch.device
+    workers: int = 0
+    step: int = 0
+    hash: FeedHash = field(default_factory=FeedHash)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device)
+        self.loss.to(self.device)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate, weight_decay=1e-2)
+        self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.15)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(average_decay(self.steps)))
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as tensors and plain values."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "feed_hash": self.hash.state,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; the result is that of a training never interrupted."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.hash.state, self.seconds = state["step"], state["feed_hash"], state["seconds"]
+
+    @property
+    def averaged_network(self) -> nn.Module:
+        """The network to validate and predict with."""
+        return self.average.module
+
+
+def average_decay(steps: int) -> float:
+    """Return the decay of the moving average of weights: a horizon of one fiftieth of the training."""
+    return 1 - 1 / max(2.0, steps / 50)
+
+
+def train(
+    training: Training,
+    *,
+    interval: int,
+    on_record: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_step: Callable[[int], None] = lambda step: None,
+    on_interval: Callable[[Training], None] = lambda training: None,
+) -> None:
+    """Train from `training.step` to `training.steps`, calling `on_interval` after every `interval` steps.
+
+    Raises
+    ------
+    NonFiniteLoss
+        As soon as a loss value is not finite; the step is not taken.
+    """
+    remaining = training.steps - training.step
+    if remaining <= 0:
+        return
+    _tell_progress(training)
+    augmentation = Augmentation(training.feed.plan, training.feed.seed, training.feed.fold)
+
+    def prepare_batch(
+        batch: dict[str, torch.Tensor], device: torch.device, non_blocking: bool, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        draw = int(batch["step"]) * training.feed.plan.batch
+        image = batch["image"].to(device, non_blocking=non_blocking)
+        label = batch["label"].to(device, non_blocking=non_blocking)
+        image, label = augmentation(image, label, draw)
+        training.hash.update(image, label)
+        return image, label
+
+    trainer = SupervisedTrainer(
+        device=training.device,
+        max_epochs=1,
+        epoch_length=remaining,
+        train_data_loader=batches(training.feed, training.step, training.steps, training.workers),
+        network=training.network,
+        optimizer=training.optimizer,
+        loss_function=training.loss,
+        inferer=training_inferer(training.precision, training.device),
+        prepare_batch=prepare_batch,
+        train_handlers=[
+            StopOnNonFiniteLoss(training),
+            GradientRecorder(training, on_record),
+            LrScheduleHandler(training.schedule, print_lr=False, epoch_level=False),
+            WeightAverage(training),
+        ],
+        decollate=False,
+        optim_set_to_none=True,
+    )
+    started = time.perf_counter() - training.seconds
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def _count(engine: Engine) -> None:
+        training.step += 1
+        training.seconds = time.perf_counter() - started
+        _tell_progress(training)
+        on_step(training.step)
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def _pause(engine: Engine) -> None:
+        nonlocal started
+        if training.step % interval == 0 or training.step == training.steps:
+            on_interval(training)
+            started = time.perf_counter() - training.seconds
+
+    trainer.run()
+
+
+class StopOnNonFiniteLoss:
+    """Raise `NonFiniteLoss` before the backward pass of a step whose loss is NaN or infinite."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def attach(self, engine: Engine) -> None:
+        """Check after each loss."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Check the loss of this step."""
+        if not math.isfinite(float(engine.state.output[CommonKeys.LOSS].detach())):
+            raise NonFiniteLoss(self.training.step + 1)
+
+
+class GradientRecorder:
+    """Clip gradients and record, every ten steps, loss, learning rate and what the gradients were like.
+
+    `gradient_norm` is the mean norm over the weights before clipping; `logit_gradient_norm` and
+    `logit_gradient_foreground` (share of the absolute gradient that falls on foreground voxels) are those of the last step.
+    """
+
+    def __init__(self, training: Training, on_record: Callable[[dict[str, Any]], None]) -> None:
+        self.training, self.on_record = training, on_record
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Hook into the forward pass, the backward pass and the end of each step."""
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.watch_logits)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.clip)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    @property
+    def _due(self) -> bool:
+        following = self.training.step + 1
+        return following % RECORD_EVERY == 0 or following == self.training.steps
+
+    def watch_logits(self, engine: Engine) -> None:
+        """Keep the gradient of the logits in steps that are recorded."""
+        if self._due:
+            engine.state.output[CommonKeys.PRED].retain_grad()
+
+    def clip(self, engine: Engine) -> None:
+        """Clip the gradients of the weights, remembering their norm."""
+        norm = nn.utils.clip_grad_norm_(self.training.network.parameters(), MAXIMUM_GRADIENT_NORM)
+        self.norms.append(float(norm))
+        self.losses.append(float(engine.state.output[CommonKeys.LOSS].detach()))
+
+    def __call__(self, engine: Engine) -> None:
+        """Record the means since the last record."""
+        if not self._due:
+            return
+        gradient = engine.state.output[CommonKeys.PRED].grad
+        share = None
+        if gradient is not None:
+            size = gradient.abs().sum(1, keepdim=True)
+            foreground = engine.state.output[CommonKeys.LABEL] > 0
+            share = float(size[foreground].sum() / size.sum().clamp_min(1e-30))
+        self.on_record(
+            {
+                "kind": "train",
+                "step": self.training.step + 1,
+                "loss": sum(self.losses) / len(self.losses),
+                "learning_rate": self.training.schedule.get_last_lr()[0],
+                "gradient_norm": sum(self.norms) / len(self.norms),
+                "gradient_norm_max": max(self.norms),
+                "logit_gradient_norm": None if gradient is None else float(gradient.norm()),
+                "logit_gradient_foreground": share,
+                "seconds": self.training.seconds,
+            }
+        )
+        self.losses, self.norms = [], []
+
+
+class WeightAverage:
+    """Update the moving average of the weights after each step."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def attach(self, engine: Engine) -> None:
+        """Hook into the end of each step."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Average."""
+        self.training.average.update_parameters(self.training.network)
+
+
+def _tell_progress(training: Training) -> None:
+    """Tell a loss with a schedule which share of the training is done."""
+    set_progress = getattr(training.loss, "set_progress", None)
+    if set_progress is not None:
+        set_progress(training.step / training.steps)

@@ -1,0 +1,179 @@
+"""Validation and out-of-fold prediction: MONAI's `SupervisedEvaluator` with our metrics panel per case."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from monai.utils import CommonKeys
+from torch import nn
+
+from pipeline.data.dataset import Case
+from pipeline.data.plan import Plan
+from pipeline.metrics.panel import evaluate_case
+from pipeline.records.table import Score
+from pipeline.training.inference import sliding_inferer, to_original_grid, write_mask
+from pipeline.training.precision import Precision
+from pipeline.training.preparation import PreparedCase
+
+CURVE_METRICS = ("dice", "hausdorff_mm", "hausdorff95_mm")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cases:
+    """Prepared cases one by one, as batches of one; re-iterable."""
+
+    cases: Sequence[PreparedCase]
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for case in self.cases:
+            yield {"image": torch.from_numpy(np.array(case.image()))[None], "case": case}
+
+
+def _evaluator(
+    network: nn.Module, cases: Sequence[PreparedCase], plan: Plan, precision: Precision, device: torch.device
+) -> SupervisedEvaluator:
+    def prepare_batch(
+        batch: dict[str, Any], device: torch.device, non_blocking: bool, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        return batch["image"].to(device, non_blocking=non_blocking), None
+
+    return SupervisedEvaluator(
+        device=device,
+        val_data_loader=_Cases(cases),
+        epoch_length=len(cases),
+        network=network,
+        inferer=sliding_inferer(plan, precision, device),
+        prepare_batch=prepare_batch,
+        decollate=False,
+    )
+
+
+@dataclass
+class CurvePoint:
+    """Scores of the validation cases on the prepared grid, for the curves over steps."""
+
+    classes: Mapping[int, str]
+    scores: list[Score] = field(default_factory=list)
+
+    def event(self) -> dict[str, Any]:
+        """Return means per class and metric, with the counts of states beside them."""
+        names = list(self.classes.values())
+        event: dict[str, Any] = {metric: {name: self._mean(metric, name) for name in names} for metric in CURVE_METRICS}
+        event["mean_dice"] = mean_dice(self.scores)
+        states = [score.state for score in self.scores if score.metric == "dice"]
+        event["counts"] = {
+            state: states.count(state) for state in ("ok", "missed", "false_positive", "correct_absence")
+        }
+        return event
+
+    def _mean(self, metric: str, name: str) -> float | None:
+        found = [s.value for s in self.scores if s.metric == metric and s.class_name == name and s.value is not None]
+        return float(np.mean(found)) if found else None
+
+
+def mean_dice(scores: Sequence[Score]) -> float | None:
+    """Return the mean over classes of the mean Dice over cases where it is defined."""
+    by_class: dict[str, list[float]] = {}
+    for score in scores:
+        if score.metric == "dice" and score.value is not None:
+            by_class.setdefault(score.class_name, []).append(score.value)
+    return float(np.mean([np.mean(found) for found in by_class.values()])) if by_class else None
+
+
+def validate(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    plan: Plan,
+    classes: Mapping[int, str],
+    precision: Precision,
+    device: torch.device,
+    metrics: Sequence[str] = CURVE_METRICS,
+) -> CurvePoint:
+    """Score a network on prepared cases, on the prepared grid.
+
+    `classes` are the foreground values and names; the network sees the index of a value among all sorted values.
+    """
+    indices = {index: name for index, name in enumerate(classes.values(), start=1)}
+    point = CurvePoint(classes)
+    evaluator = _evaluator(network, cases, plan, precision, device)
+
+    @evaluator.on(Events.ITERATION_COMPLETED)
+    def _score(engine: Engine) -> None:
+        case: PreparedCase = engine.state.batch["case"]
+        logits = engine.state.output[CommonKeys.PRED][0]
+        prediction = decide(logits).cpu().numpy()
+        scores = evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
+        point.scores.extend(scores)
+
+    evaluator.run()
+    return point
+
+
+def predict_out_of_fold(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    originals: Mapping[str, Case],
+    plan: Plan,
+    classes: Mapping[int, str],
+    precision: Precision,
+    device: torch.device,
+    predictions: Path | None,
+    on_case: Callable[[], None] = lambda: None,
+) -> list[Score]:
+    """Return the whole panel for each case on its original grid, and write the masks where a folder is given."""
+    scores: list[Score] = []
+    values = np.asarray([0, *classes])
+    evaluator = _evaluator(network, cases, plan, precision, device)
+
+    @evaluator.on(Events.ITERATION_COMPLETED)
+    def _score(engine: Engine) -> None:
+        case: PreparedCase = engine.state.batch["case"]
+        logits = engine.state.output[CommonKeys.PRED][0]
+        label_image = nib.load(originals[case.id].label)
+        reference = np.rint(np.asanyarray(label_image.dataobj)).astype(np.int16)
+        reference = reference.reshape(reference.shape[:3])
+        probabilities = to_original_grid(
+            logits.softmax(0), np.asarray(case.affine), reference.shape, label_image.affine
+        )
+        mask = values[decide(torch.from_numpy(probabilities)).numpy()].astype(np.int16)
+        spacing = tuple(float(edge) for edge in label_image.header.get_zooms()[:3])
+        scores.extend(
+            evaluate_case(
+                case.id,
+                reference,
+                mask,
+                spacing,
+                classes,
+                probabilities=probabilities,
+                tolerance_mm=plan.tolerance_mm,
+                metrics=plan.metrics,
+            )
+        )
+        if predictions is not None:
+            write_mask(predictions / f"{case.id}.nii.gz", mask, label_image.affine)
+        on_case()
+
+    evaluator.run()
+    return scores
+
+
+def decide(scores: torch.Tensor) -> torch.Tensor:
+    """Return the class index (X, Y, Z) of scores (C, X, Y, Z).
+
+    Raises
+    ------
+    FloatingPointError
+        Where a score is not finite: the argmax of NaN would be the background, a plausible Dice of 0.
+    """
+    if not bool(torch.isfinite(scores).all()):
+        raise FloatingPointError("the network's output is not finite")
+    return scores.argmax(0)
