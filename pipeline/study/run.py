@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pipeline
-from pipeline.data.dataset import Case, Dataset, Problem
 from pipeline.data.datalists import read_dataset
+from pipeline.data.dataset import Case, Dataset, Problem
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.data.folds import Fold, make_folds
 from pipeline.data.plan import Plan
@@ -104,7 +104,7 @@ def run_study(request: StudyRequest, watcher: Watcher | None = None) -> StudyFol
 
 
 def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
-    """Return the usable part of a dataset; all problems are said at once, and refuse it unless bad cases are skipped."""
+    """Return the usable part of a dataset; problems are said all at once and refuse it unless bad cases are skipped."""
     advance = watcher.stage("checking", len(dataset.cases))
     result = scan_dataset(dataset, on_case=lambda _: advance())
     errors: list[Problem] = [problem for problem in result.problems if problem.severity == "error"]

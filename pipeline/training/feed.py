@@ -57,7 +57,7 @@ class Feed:
                 voxels = foreground[classes[int(class_draw * len(classes))]]
                 voxel = np.asarray(np.unravel_index(voxels[int(voxel_draw * len(voxels))], case.shape))
                 centre = np.clip(voxel, low, high)
-        x, y, z = (int(round(float(value))) for value in centre)
+        x, y, z = (round(float(value)) for value in centre)
         return x, y, z
 
     def sample(self, draw: int) -> tuple[torch.Tensor, torch.Tensor]:

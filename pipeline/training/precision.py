@@ -11,8 +11,6 @@ from torch import nn
 Precision = Literal["float32", "bfloat16"]
 
 WORTHWHILE_RATIO = 1.1
-MINIMUM_BFLOAT16_EDGE = 5
-"""Smallest edge, in voxels, of the coarsest feature map: below it, training in bfloat16 went to NaN within 100 steps."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ignite engines that train one network for a number of steps: MONAI's `SupervisedTrainer` and one handler a concern."""
+"""Training one network for a number of steps: MONAI's `SupervisedTrainer` and one Ignite handler for each concern."""
 
 import logging
 import math
@@ -181,7 +181,7 @@ class GradientRecorder:
     """Clip gradients and record, every ten steps, loss, learning rate and what the gradients were like.
 
     `gradient_norm` is the mean norm over the weights before clipping; `logit_gradient_norm` and
-    `logit_gradient_foreground` (share of the absolute gradient that falls on foreground voxels) are those of the last step.
+    `logit_gradient_foreground` (share of the absolute gradient on foreground voxels) are those of the last step.
     """
 
     def __init__(self, training: Training, on_record: Callable[[dict[str, Any]], None]) -> None:
@@ -190,7 +190,7 @@ class GradientRecorder:
         self.norms: list[float] = []
 
     def attach(self, engine: Engine) -> None:
-        """Hook into the forward pass, the backward pass and the end of each step."""
+        """Act after the forward pass, the backward pass and each step."""
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.watch_logits)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.clip)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -244,7 +244,7 @@ class WeightAverage:
         self.training = training
 
     def attach(self, engine: Engine) -> None:
-        """Hook into the end of each step."""
+        """Act after each step."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

@@ -1,0 +1,153 @@
+"""`segloss study`."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import err, print_json, progress
+from pipeline.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.records.folder import RunKey, StudyFolder
+    from pipeline.study.request import StudyRequest
+
+
+def study(
+    dataset: Annotated[Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, case folders) or CSV/JSON list.")],
+    losses: Annotated[str, typer.Option(help="Names, import paths with arguments, or a YAML file.")] = (
+        "dice,dice_ce,weighted_ce"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command again continues it.")] = Path(
+        "study"
+    ),
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Trainings of each loss and fold; two or more measure the noise.")] = 1,
+    first_seed: Annotated[int, typer.Option(help="The first seed; it also deals the folds.")] = 0,
+    budget: Annotated[str, typer.Option(help="Of each run: 120s, 5min or 800steps.")] = "300s",
+    jobs: Annotated[int | None, typer.Option(help="Runs at once; left out: by this machine.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16; left out: the faster sane one.")] = None,
+    learning_rates: Annotated[
+        str | None, typer.Option(help="Candidates for each run's search, e.g. 0.001,0.004; one means no search.")
+    ] = None,
+    keep_predictions: Annotated[bool, typer.Option(help="Keep the out-of-fold masks as NIfTI.")] = True,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without cases that cannot be used.")] = False,
+    track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
+    cache: Annotated[Path | None, typer.Option(help="Where prepared cases are kept; left out: in the study.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Train each loss on every fold, compare them case by case, and say which to use."""
+    from pipeline.study.request import StudyRequest
+
+    request = StudyRequest(
+        dataset=dataset,
+        out=out,
+        losses=losses,
+        folds=folds,
+        seeds=seeds,
+        first_seed=first_seed,
+        budget=budget,
+        jobs=jobs,
+        precision=precision,
+        learning_rates=_rates(learning_rates),
+        keep_predictions=keep_predictions,
+        skip_bad=skip_bad,
+        track=track,
+        cache=cache,
+        command="segloss " + " ".join(sys.argv[1:]),
+    )
+    carry_out(request, as_json=json)
+
+
+def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
+    """Run a study with progress, then print its verdict; exit code 1 where some runs collapsed."""
+    from pipeline.cli.compare import print_verdict
+    from pipeline.cli.console import out as console
+    from pipeline.report.build import build_report
+    from pipeline.study.run import run_study
+    from pipeline.study.tracking import Mirror
+
+    with Watched() as watcher:
+        study = run_study(request, watcher, Mirror if request.track else None)
+        watcher.say("comparing")
+        verdict = build_report(study)
+    if request.track:
+        Mirror(study).finish(watcher.say)
+    if as_json:
+        print_json(verdict)
+    else:
+        print_verdict(verdict, console)
+        console.print(f"\nReport:  {study.report}")
+        if request.track:
+            console.print(f"MLflow:  segloss ui {study.root}")
+    if verdict.get("collapsed"):
+        raise typer.Exit(ExitCode.SOME_CASES_FAILED)
+    return study
+
+
+def _rates(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        rates = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        rates = ()
+    if not rates or min(rates) <= 0:
+        raise ConfigError(f"--learning-rates {text}", "is not a list of positive numbers", "give e.g. 0.001,0.004")
+    return rates
+
+
+class Watched:
+    """Progress bars with time left on a terminal, one line a result elsewhere; all on stderr."""
+
+    def __init__(self) -> None:
+        self.progress = progress()
+        self.tasks: dict[RunKey, Any] = {}
+        self.study_task: Any = None
+        self.finished = 0
+        self.total = 0
+
+    def __enter__(self) -> "Watched":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print one line above the bars."""
+        err.print(text, highlight=False, markup=False)
+
+    def stage(self, name: str, total: int) -> Callable[[], None]:
+        """Begin a stage of `total` parts."""
+        task = self.progress.add_task(name, total=total)
+        return lambda: self.progress.advance(task)
+
+    def runs(self, total: int, done: int) -> None:
+        """Begin the runs."""
+        self.finished, self.total = done, total
+        self.study_task = self.progress.add_task("study", total=total, completed=done)
+        if done:
+            self.say(f"{done} of {total} runs are done already")
+
+    def run_step(self, key: "RunKey", done: int, of: int) -> None:
+        """Move the bar of a run."""
+        if key not in self.tasks:
+            self.tasks[key] = self.progress.add_task(key.short_name, total=of)
+        self.progress.update(self.tasks[key], completed=done, total=of)
+
+    def run_done(self, key: "RunKey", record: Mapping[str, Any]) -> None:
+        """Replace the bar of a run by its result."""
+        if key in self.tasks:
+            self.progress.remove_task(self.tasks.pop(key))
+        self.finished += 1
+        self.progress.update(self.study_task, completed=self.finished)
+        if record["state"] == "ok":
+            result = f"mean Dice {record['mean_dice']:.4f}, learning rate {record['learning_rate']:g}"
+        else:
+            result = f"collapsed: {record['why']}"
+        self.say(f"[{self.finished}/{self.total}] {key.short_name}: {result}, {record['seconds']:.0f} s")
+        for note in record["notes"]:
+            self.say(f"    {note}")
