@@ -1,0 +1,30 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError
+from pipeline.study.budget import Budget
+from pipeline.training.learning_rate import search_steps
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "steps"),
+    [("120s", 120, None), ("5min", 300, None), ("1h", 3600, None), ("800steps", None, 800), ("1.5min", 90, None)],
+)
+def test_budgets_are_read(text, seconds, steps):
+    assert Budget.parse(text) == Budget(seconds, steps)
+
+
+@pytest.mark.parametrize("text", ["", "120", "soon", "-5s", "0s", "3steps", "10.5steps", "5 weeks"])
+def test_what_is_no_budget_is_refused_in_one_line(text):
+    with pytest.raises(ConfigError, match="is not a budget") as error:
+        Budget.parse(text)
+    assert "\n" not in str(error.value)
+
+
+@given(seconds=st.floats(1, 1e5), step_seconds=st.floats(1e-3, 2), rates=st.integers(1, 5))
+def test_training_and_search_fit_the_seconds(seconds, step_seconds, rates):
+    steps = Budget(seconds, None).in_steps(step_seconds, rates)
+    search = search_steps(steps) * rates if rates > 1 else 0
+    assert steps == 10 or (steps + search) * step_seconds <= seconds * (1 + 1e-9)
+    assert Budget(None, 800).in_steps(step_seconds, rates) == 800
