@@ -18,7 +18,7 @@ from pipeline import __version__
 from pipeline.cli.console import err
 from pipeline.errors import ExitCode, SeglossError
 
-COMMANDS = ("demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track", "sweep", "export", "predict")
+COMMANDS = ("demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track")
 
 
 def build_app() -> typer.Typer:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def study(
-    dataset: Annotated[Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, case folders) or CSV/JSON list.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, of cases) or CSV/JSON list.")],
     losses: Annotated[str, typer.Option(help="Names, import paths with arguments, or a YAML file.")] = (
         "dice,dice_ce,weighted_ce"
     ),

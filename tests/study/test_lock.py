@@ -6,7 +6,13 @@ import pytest
 from pipeline.errors import RecordError
 from pipeline.study.lock import exclusive
 
-HOLD = "import sys, pathlib; from pipeline.study.lock import exclusive\nwith exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
+HOLD = """
+import pathlib, sys
+from pipeline.study.lock import exclusive
+with exclusive(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    input()
+"""
 
 
 def test_the_second_process_is_told_who_holds_the_study_and_gets_it_after_a_kill(tmp_path):
