@@ -105,6 +105,7 @@ class Watched:
     def __init__(self) -> None:
         self.progress = progress()
         self.tasks: dict[RunKey, Any] = {}
+        self.stages: dict[RunKey, str] = {}
         self.study_task: Any = None
         self.finished = 0
         self.total = 0
@@ -132,10 +133,12 @@ class Watched:
         if done:
             self.say(f"{done} of {total} runs are done already")
 
-    def run_step(self, key: "RunKey", done: int, of: int) -> None:
-        """Move the bar of a run."""
-        if key not in self.tasks:
-            self.tasks[key] = self.progress.add_task(key.short_name, total=of)
+    def run_step(self, key: "RunKey", stage: str, done: int, of: int) -> None:
+        """Move the bar of a run's stage; a new stage starts a bar of its own, with its own time left."""
+        if self.stages.get(key) != stage:
+            if key in self.tasks:
+                self.progress.remove_task(self.tasks[key])
+            self.tasks[key], self.stages[key] = self.progress.add_task(f"{key.short_name} {stage}", total=of), stage
         self.progress.update(self.tasks[key], completed=done, total=of)
 
     def run_done(self, key: "RunKey", record: Mapping[str, Any]) -> None:

@@ -11,16 +11,16 @@ from pipeline.errors import TrainingError
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.training.run import RunSettings, run
 
-_messages: "multiprocessing.Queue[tuple[RunKey, int, int]] | None" = None
+_messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]] | None" = None
 
 
 def run_locally(
     runs: Sequence[tuple[RunSettings, RunFolder]],
     jobs: int,
-    on_step: Callable[[RunKey, int, int], None],
+    on_step: Callable[[RunKey, str, int, int], None],
     on_done: Callable[[RunKey], None],
 ) -> None:
-    """Carry out the runs in `jobs` processes, in order; progress is reported as (run, steps done, steps in all).
+    """Carry out the runs in `jobs` processes, in order; progress is reported as (run, stage, parts done, parts in all).
 
     Raises
     ------
@@ -58,7 +58,7 @@ def run_locally(
 
 
 def _drain(
-    messages: "multiprocessing.Queue[tuple[RunKey, int, int]]", on_step: Callable[[RunKey, int, int], None]
+    messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]", on_step: Callable[[RunKey, str, int, int], None]
 ) -> None:
     while True:
         try:
@@ -67,14 +67,14 @@ def _drain(
             return
 
 
-def _begin(messages: "multiprocessing.Queue[tuple[RunKey, int, int]]") -> None:
+def _begin(messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]") -> None:
     global _messages
     _messages = messages
 
 
 def _run(settings: RunSettings, folder: RunFolder) -> None:
-    def on_step(done: int, of: int) -> None:
+    def on_step(stage: str, done: int, of: int) -> None:
         if _messages is not None and (done % 5 == 0 or done == of):
-            _messages.put((folder.key, done, of))
+            _messages.put((folder.key, stage, done, of))
 
     run(settings, folder, on_step)

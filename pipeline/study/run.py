@@ -46,8 +46,8 @@ class Watcher(Protocol):
     def runs(self, total: int, done: int) -> None:
         """Begin the runs, of which some may be done already."""
 
-    def run_step(self, key: RunKey, done: int, of: int) -> None:
-        """Show how far a run is."""
+    def run_step(self, key: RunKey, stage: str, done: int, of: int) -> None:
+        """Show how far a stage of a run is."""
 
     def run_done(self, key: RunKey, record: Mapping[str, Any]) -> None:
         """Show the result of a run."""
@@ -66,7 +66,7 @@ class Quiet:
     def runs(self, total: int, done: int) -> None:
         """Show nothing."""
 
-    def run_step(self, key: RunKey, done: int, of: int) -> None:
+    def run_step(self, key: RunKey, stage: str, done: int, of: int) -> None:
         """Show nothing."""
 
     def run_done(self, key: RunKey, record: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -26,6 +27,7 @@ from pipeline.training.trainer import NonFiniteLoss, Training, train
 from pipeline.training.validation import mean_dice, predict_out_of_fold, validate
 
 MAXIMUM_CURVE_CASES = 40
+SYSTEM_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,11 @@ class RunSettings:
     keep_predictions: bool = True
 
 
-def run(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int], None] = lambda done, of: None) -> None:
+OnStep = Callable[[str, int, int], None]
+"""Called with the stage of a run ("search", "training", "validation" or "prediction"), parts done, and parts in all."""
+
+
+def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage, done, of: None) -> None:
     """Carry out one run, or what is left of it; `folder.record` exists afterwards.
 
     A run that was stopped continues from its last checkpoint. A loss that goes to NaN in bfloat16 is trained anew in
@@ -92,6 +98,7 @@ def run(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int], 
             settings.precision,
             torch.device(settings.device),
             folder.predictions if settings.keep_predictions else None,
+            on_case=lambda done: on_step("prediction", done, len(settings.validation)),
         )
     except FloatingPointError as error:
         return _write_collapsed(settings, folder, str(error), started)
@@ -118,6 +125,22 @@ def run(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int], 
     _resume_path(folder).unlink(missing_ok=True)
 
 
+class _Recorder:
+    """Append events, and every ten seconds what the process uses of the machine."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.process, self.last = folder, psutil.Process(), time.monotonic()
+        self.process.cpu_percent()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        append_event(self.folder.events, event)
+        now = time.monotonic()
+        if now - self.last >= SYSTEM_EVERY_S:
+            self.last = now
+            used = {"cpu_percent": self.process.cpu_percent(), "memory_mb": self.process.memory_info().rss / 2**20}
+            append_event(self.folder.events, {"kind": "system", "step": event["step"]} | used)
+
+
 def lost_classes(scores: list[Score]) -> list[str]:
     """Return the classes that some reference shows and no prediction ever finds."""
     states: dict[str, set[str]] = {}
@@ -127,10 +150,8 @@ def lost_classes(scores: list[Score]) -> list[str]:
     return sorted(name for name, found in states.items() if "missed" in found and not found & {"ok", "false_positive"})
 
 
-def _train(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int], None]) -> Training:
+def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Training:
     """Return the finished training, continued from a checkpoint where there is one of the same precision."""
-    search = search_steps(settings.steps) * len(settings.learning_rates) if len(settings.learning_rates) > 1 else 0
-    total = settings.steps + search
     saved = load_checkpoint(_resume_path(folder))
     if saved is not None and saved["precision"] == settings.precision:
         training = _training(settings, settings.training, saved["learning_rate"], settings.steps)
@@ -139,19 +160,19 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: Callable[[int, int
     else:
         if folder.events.exists() and settings.precision == "bfloat16":
             folder.events.unlink()
-        rate = _search(settings, folder, lambda done: on_step(done, total))
+        rate = _search(settings, folder, on_step)
         training = _training(settings, settings.training, rate, settings.steps)
 
     def pause(training: Training) -> None:
-        _validate(settings, folder, training)
+        _validate(settings, folder, training, on_step)
         state = {"precision": settings.precision, "learning_rate": training.learning_rate, "training": training.state()}
         save_checkpoint(_resume_path(folder), state)
 
     train(
         training,
         interval=max(1, -(-settings.steps // settings.validations)),
-        on_record=lambda event: append_event(folder.events, event),
-        on_step=lambda step: on_step(search + step, total),
+        on_record=_Recorder(folder),
+        on_step=lambda step: on_step("training", step, settings.steps),
         on_interval=pause,
     )
     return training
@@ -173,19 +194,20 @@ def _training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: floa
     )
 
 
-def _search(settings: RunSettings, folder: RunFolder, on_step: Callable[[int], None]) -> float:
+def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
     """Return the learning rate of this run, chosen on its training cases alone."""
     if len(settings.learning_rates) == 1:
         return settings.learning_rates[0]
     fitting, scoring = split_training_cases(settings.training, settings.patients, settings.seed, settings.fold)
     steps = search_steps(settings.steps)
+    total = steps * len(settings.learning_rates)
     done = 0
 
     def score_of(rate: float) -> float | None:
         nonlocal done
         training = _training(settings, fitting, rate, steps)
         try:
-            train(training, interval=steps, on_step=lambda step: on_step(done + step))
+            train(training, interval=steps, on_step=lambda step: on_step("search", done + step, total))
             point = validate(
                 training.averaged_network,
                 scoring,
@@ -212,12 +234,18 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: Callable[[int], N
     return rate
 
 
-def _validate(settings: RunSettings, folder: RunFolder, training: Training) -> None:
+def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_step: OnStep) -> None:
     """Append a point to the curves. It informs only: weights are never chosen by their validation score."""
     cases = settings.validation[:MAXIMUM_CURVE_CASES]
     try:
         point = validate(
-            training.averaged_network, cases, settings.plan, settings.classes, settings.precision, training.device
+            training.averaged_network,
+            cases,
+            settings.plan,
+            settings.classes,
+            settings.precision,
+            training.device,
+            on_case=lambda done: on_step("validation", done, len(cases)),
         )
     except FloatingPointError as error:
         raise NonFiniteLoss(training.step) from error

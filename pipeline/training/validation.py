@@ -97,6 +97,7 @@ def validate(
     precision: Precision,
     device: torch.device,
     metrics: Sequence[str] = CURVE_METRICS,
+    on_case: Callable[[int], None] = lambda done: None,
 ) -> CurvePoint:
     """Score a network on prepared cases, on the prepared grid.
 
@@ -113,6 +114,7 @@ def validate(
         prediction = decide(logits).cpu().numpy()
         scores = evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
         point.scores.extend(scores)
+        on_case(engine.state.iteration)
 
     evaluator.run()
     return point
@@ -127,7 +129,7 @@ def predict_out_of_fold(
     precision: Precision,
     device: torch.device,
     predictions: Path | None,
-    on_case: Callable[[], None] = lambda: None,
+    on_case: Callable[[int], None] = lambda done: None,
 ) -> list[Score]:
     """Return the whole panel for each case on its original grid, and write the masks where a folder is given."""
     scores: list[Score] = []
@@ -160,7 +162,7 @@ def predict_out_of_fold(
         )
         if predictions is not None:
             write_mask(predictions / f"{case.id}.nii.gz", mask, label_image.affine)
-        on_case()
+        on_case(engine.state.iteration)
 
     evaluator.run()
     return scores
