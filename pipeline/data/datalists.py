@@ -1,0 +1,92 @@
+"""Datasets in from whatever layout they have on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.layouts.casefolders import read_case_folders
+from pipeline.data.layouts.description import listed, read_json
+from pipeline.data.layouts.msd import read_msd
+from pipeline.data.layouts.nnunet import read_nnunet
+from pipeline.data.layouts.tables import read_json_list, read_list
+from pipeline.errors import DatasetError
+
+_LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json")
+_LAYOUTS = "give a Decathlon or nnU-Net v2 folder, a folder with one folder a case, or a CSV or JSON list"
+
+
+def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
+    """Return the cases, channels and classes of a dataset, without opening its volumes.
+
+    Parameters
+    ----------
+    path
+        A Medical Segmentation Decathlon folder, an nnU-Net v2 raw folder, a folder with one folder a case, or a CSV or
+        JSON list. Lists and case folders may not tell classes (`Dataset.classes` is then empty) nor the channels of
+        4D images; `pipeline.data.scan.scan_dataset` fills them in.
+    allow_missing
+        Keep cases whose files do not exist, for the scan to report one by one.
+
+    Raises
+    ------
+    DatasetError
+        When the layout is none of these (saying what was looked for and what was found), when cases share an id, or
+        when files are missing.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.is_dir():
+            return _read_folder(path, allow_missing)
+        if not path.exists():
+            raise DatasetError(path, "does not exist", _LAYOUTS)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            raise DatasetError(path, "is a single volume, not a dataset", _LAYOUTS)
+        if path.suffix.lower() not in _LIST_SUFFIXES:
+            raise DatasetError(path, f"is no list of cases (looked for {', '.join(_LIST_SUFFIXES)})", _LAYOUTS)
+        if path.suffix.lower() == ".json":
+            content = read_json(path)
+            described = isinstance(content, Mapping) and ("training" in content or _is_nnunet(content))
+            if isinstance(content, Mapping) and described:
+                return _read_described(path, content, allow_missing)
+            return read_json_list(path, content, allow_missing=allow_missing)
+        return read_list(path, allow_missing=allow_missing)
+    except OSError as error:
+        raise DatasetError(
+            path, f"cannot be read ({error.strerror or error})", "check the path and its rights"
+        ) from None
+
+
+def _read_folder(root: Path, allow_missing: bool) -> Dataset:
+    description = root / "dataset.json"
+    if description.is_file():
+        content = read_json(description)
+        if not isinstance(content, Mapping):
+            raise DatasetError(
+                description, "is no JSON object", "write the description of a Decathlon or nnU-Net dataset"
+            )
+        return _read_described(description, content, allow_missing)
+    inside = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    if not inside:
+        raise DatasetError(root, "is an empty folder", _LAYOUTS)
+    if "imagesTr" in inside or "labelsTr" in inside:
+        raise DatasetError(
+            root, f"has no dataset.json, found {listed(inside)}", "add the dataset.json that names channels and classes"
+        )
+    return read_case_folders(root, allow_missing=allow_missing)
+
+
+def _read_described(path: Path, content: Mapping[str, object], allow_missing: bool) -> Dataset:
+    if _is_nnunet(content):
+        return read_nnunet(path.parent, content, allow_missing=allow_missing)
+    if "training" in content:
+        return read_msd(path.parent, content, allow_missing=allow_missing)
+    raise DatasetError(
+        path,
+        f"has the keys {listed(sorted(map(str, content)))}; "
+        "looked for 'training' (Decathlon) or 'channel_names' (nnU-Net)",
+        "write the description of one of these",
+    )
+
+
+def _is_nnunet(content: Mapping[str, object]) -> bool:
+    return "channel_names" in content or "file_ending" in content

@@ -1,0 +1,123 @@
+"""What a label map holds: whole numbers, how many voxels of each, and the connected components of each class."""
+
+from collections.abc import Mapping
+
+import cc3d
+import numpy as np
+
+from pipeline.data.fingerprint import ClassScan
+from pipeline.data.nifti_header import NiftiHeader
+
+MAX_CLASSES = 255
+"""Distinct values in one label map; more means that it is an image."""
+
+LARGEST_VALUE = 65535
+_ROUNDING = 1e-4
+_BLOCK = 1 << 18
+
+
+class NotALabel(ValueError):
+    """The values are no classes; the message says why, with numbers."""
+
+
+def label_values(stored: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    """Return the values (N,) of a label map as unsigned integers (uint8 or uint16).
+
+    Values within 0.0001 of a whole number are rounded, which undoes the slope of writers that rescale.
+
+    Raises
+    ------
+    NotALabel
+        When there are fractions, values that are no number, or values outside 0 to 65535.
+    """
+    if stored.dtype == np.uint8 and not header.is_scaled:
+        return stored
+    values = np.empty(len(stored), np.uint16)
+    low, high, fractional, strange, example = 0.0, 0.0, 0, 0, 0.0
+    for start in range(0, len(stored), _BLOCK):
+        block = stored[start : start + _BLOCK].astype(np.float64) * header.slope + header.intercept
+        finite = np.isfinite(block)
+        if not finite.all():
+            strange += int(np.count_nonzero(~finite))
+            continue
+        whole = np.rint(block)
+        off = np.abs(block - whole) > _ROUNDING
+        if off.any():
+            fractional += int(np.count_nonzero(off))
+            example = float(block[np.argmax(off)])
+        low, high = min(low, float(whole.min())), max(high, float(whole.max()))
+        values[start : start + _BLOCK] = np.clip(whole, 0, LARGEST_VALUE)
+    if strange:
+        raise NotALabel(f"has {strange} voxels that are no number (NaN or infinite)")
+    if fractional:
+        raise NotALabel(f"has {fractional} voxels with fractions, e.g. {example:.6g}, where whole numbers are meant")
+    if low < 0 or high > LARGEST_VALUE:
+        raise NotALabel(f"has values from {low:g} to {high:g}, outside 0 to {LARGEST_VALUE}")
+    return values
+
+
+def count_values(values: np.ndarray) -> dict[int, int]:
+    """Return how many voxels each value has.
+
+    Raises
+    ------
+    NotALabel
+        When there are more than `MAX_CLASSES` different values.
+    """
+    counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
+    for start in range(0, len(values), _BLOCK):
+        found = np.bincount(values[start : start + _BLOCK])
+        counts[: len(found)] += found
+    present = np.flatnonzero(counts)
+    if len(present) > MAX_CLASSES:
+        raise NotALabel(f"has {len(present)} different values, as an image has and no label")
+    return {int(value): int(counts[value]) for value in present}
+
+
+def scan_classes(
+    values: np.ndarray, counts: Mapping[int, int], spacing_mm: tuple[float, float, float], voxel_ml: float
+) -> dict[int, ClassScan]:
+    """Measure every class of a label map (X, Y, Z); components are 26-connected voxels of one value.
+
+    The background, value 0, is counted but has neither components nor extent.
+    """
+    found = {
+        value: ClassScan(voxels, voxels * voxel_ml, 0, None, None, None)
+        for value, voxels in counts.items()
+        if value == 0
+    }
+    if set(counts) <= {0}:
+        return found
+    crop = np.asfortranarray(values[_bounding_box(values)])
+    components = cc3d.connected_components(crop, connectivity=26)
+    statistics = cc3d.statistics(components)
+    value_of = np.zeros(len(statistics["voxel_counts"]), values.dtype)
+    value_of[components.ravel(order="K")] = crop.ravel(order="K")
+    sizes = np.asarray(statistics["voxel_counts"], np.int64)
+    boxes = np.array([[(part.start, part.stop) for part in box] for box in statistics["bounding_boxes"][1:]])
+    for value, voxels in counts.items():
+        if value == 0:
+            continue
+        own = np.flatnonzero(value_of[1:] == value)
+        low, high = boxes[own, :, 0].min(axis=0), boxes[own, :, 1].max(axis=0)
+        x, y, z = ((high - low) * np.array(spacing_mm)).tolist()
+        own_sizes = sizes[1:][own]
+        found[value] = ClassScan(
+            voxels=voxels,
+            volume_ml=voxels * voxel_ml,
+            components=len(own),
+            smallest_component_ml=float(own_sizes.min()) * voxel_ml,
+            largest_component_ml=float(own_sizes.max()) * voxel_ml,
+            extent_mm=(x, y, z),
+        )
+    return found
+
+
+def _bounding_box(values: np.ndarray) -> tuple[slice, ...]:
+    """Return the box of all voxels that are not 0; there must be some."""
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(values.any(axis=others))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    return tuple(box)

@@ -1,0 +1,238 @@
+"""Lists of cases in CSV or JSON: image column(s), label, and optionally case, patient and fold."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.dataset import Case, Dataset
+from pipeline.data.layouts.description import channel_names, class_names, listed, read_json, refuse_missing_files, shown
+from pipeline.data.layouts.naming import case_ids, stem
+from pipeline.errors import DatasetError
+
+_ID_COLUMNS = ("case", "id")
+_OTHER_COLUMNS = ("label", "patient", "fold", *_ID_COLUMNS)
+_EXPECTED = "image (or image_0, image_1, ... or image_flair, ...), label, and optionally case, patient, fold"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One case as listed; `where` names the row in messages."""
+
+    where: str
+    images: tuple[str, ...]
+    label: str
+    case: str
+    patient: str
+    fold: str
+
+
+def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
+    """Return the dataset that a CSV file lists; relative paths are relative to it.
+
+    Cells are separated by commas, semicolons or tabs.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DatasetError(path, "is no text in UTF-8", "save it as CSV UTF-8") from None
+    except OSError as error:
+        raise DatasetError(path, f"cannot be read ({error.strerror or error})", "check the file") from None
+    first = text.partition("\n")[0]
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+        records = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DatasetError(path, f"is no valid CSV ({error})", "correct it or write it again") from None
+    if not records:
+        raise DatasetError(path, "is empty", f"give the columns {_EXPECTED}")
+    header = [cell.strip().lower() for cell in records[0][1]]
+    images = _image_columns(header, path)
+    rows = []
+    for line, cells in records[1:]:
+        if len(cells) != len(header):
+            raise DatasetError(
+                path,
+                f"line {line} has {len(cells)} cells, its header {len(header)}",
+                "quote cells that hold separators",
+            )
+        values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        rows.append(_row(values, [values[name] for name in images], f"line {line}"))
+    return _dataset(path, rows, _channels_of(images), {}, allow_missing)
+
+
+def read_json_list(path: Path, content: object, *, allow_missing: bool = False) -> Dataset:
+    """Return the dataset of a JSON list, relative paths being relative to it.
+
+    It holds objects as rows, or ``{"cases": [...], "classes": {...}, "channels": [...]}``.
+    """
+    classes: dict[int, str] = {}
+    channels: tuple[str, ...] = ()
+    entries = content
+    if isinstance(content, Mapping):
+        unknown = sorted(set(map(str, content)) - {"cases", "classes", "channels", "name"})
+        if "cases" not in content or unknown:
+            raise DatasetError(
+                path,
+                f"has the keys {listed(sorted(map(str, content)))}; looked for cases, classes, channels, name",
+                'write a list of {"image": ..., "label": ...}, or {"cases": [...]}',
+            )
+        entries = content["cases"]
+        if content.get("classes"):
+            classes = class_names(content["classes"], path)
+        if content.get("channels"):
+            channels = channel_names(content["channels"], path, "channels")
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise DatasetError(path, "is no list of cases", 'write a list of {"image": ..., "label": ...}')
+    rows = []
+    for index, entry in enumerate(entries):
+        values = {str(key).lower(): value for key, value in entry.items()}
+        columns = _image_columns(list(values), path, f"case {index}: ")
+        given: list[object] = []
+        for name in columns:
+            given += values[name] if isinstance(values[name], list) else [values[name]]
+        strange = [value for value in given if not isinstance(value, str)]
+        if strange:
+            raise DatasetError(path, f"case {index} has the image {shown(strange[0])}", "give paths as text")
+        found = (
+            _channels_of(columns) if len(columns) == len(given) else tuple(f"channel {i}" for i in range(len(given)))
+        )
+        if not channels:
+            channels = found
+        elif len(given) > 1 and len(given) != len(channels):
+            raise DatasetError(
+                path,
+                f"case {index} has {len(given)} images where there are {len(channels)} channels",
+                "give all of them",
+            )
+        texts = {key: "" if value is None else str(value) for key, value in values.items()}
+        rows.append(_row(texts, [str(value) for value in given], f"case {index}"))
+    name = str(content.get("name") or "") if isinstance(content, Mapping) else ""
+    return _dataset(path, rows, channels, classes, allow_missing, name)
+
+
+def read_list(path: Path, *, allow_missing: bool = False) -> Dataset:
+    """Return the dataset of a CSV (also .tsv, .txt) or JSON file, told by its suffix."""
+    if path.suffix.lower() == ".json":
+        return read_json_list(path, read_json(path), allow_missing=allow_missing)
+    return read_csv(path, allow_missing=allow_missing)
+
+
+def _image_columns(header: Sequence[str], path: Path, where: str = "") -> list[str]:
+    """Return the image columns in the order of channels, and refuse what no one reads."""
+    images = [name for name in header if re.fullmatch(r"image(_.+|\d+)?", name)]
+    unknown = [name for name in header if name not in images and name not in _OTHER_COLUMNS]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if "image" in images and len(images) > 1:
+        unknown += ["image beside " + listed([name for name in images if name != "image"])]
+    if not images or "label" not in header or unknown or twice or all(name in header for name in _ID_COLUMNS):
+        problem = f"{where}looked for the columns {_EXPECTED}; found {listed(list(header), 12)}"
+        strange = unknown or twice
+        raise DatasetError(
+            path, problem + (f" (not understood: {listed(strange)})" if strange else ""), "rename or remove columns"
+        )
+    if all(_number_of(name) is not None for name in images):
+        images.sort(key=lambda name: _number_of(name) or 0)
+    return images
+
+
+def _number_of(column: str) -> int | None:
+    match = re.fullmatch(r"image_?(\d+)", column)
+    return int(match[1]) if match else None
+
+
+def _channels_of(columns: Sequence[str]) -> tuple[str, ...]:
+    if list(columns) == ["image"]:
+        return ("image",)
+    return tuple(
+        f"channel {_number_of(name)}" if _number_of(name) is not None else name.removeprefix("image_")
+        for name in columns
+    )
+
+
+def _row(values: Mapping[str, str], images: Sequence[str], where: str) -> _Row:
+    return _Row(
+        where=where,
+        images=tuple(images),
+        label=values.get("label", ""),
+        case=values.get("case", values.get("id", "")),
+        patient=values.get("patient", ""),
+        fold=values.get("fold", ""),
+    )
+
+
+def _dataset(
+    path: Path,
+    rows: Sequence[_Row],
+    channels: tuple[str, ...],
+    classes: dict[int, str],
+    allow_missing: bool,
+    name: str = "",
+) -> Dataset:
+    if not rows:
+        raise DatasetError(path, "lists no cases", f"give one row a case with {_EXPECTED}")
+    for row in rows:
+        if not row.images or not all(row.images):
+            raise DatasetError(path, f"{row.where} lacks an image", "give every channel of every case")
+        if not row.label and not allow_missing:
+            raise DatasetError(path, f"{row.where} has no label", "give a label for every case")
+    folds = _folds(path, rows)
+    ids = case_ids(_names(path, rows), path)
+    cases = tuple(
+        Case(
+            id=case,
+            images=tuple(path.parent / image for image in row.images),
+            label=path.parent / row.label if row.label else None,
+            patient=row.patient or case,
+            fold=fold,
+        )
+        for case, row, fold in zip(ids, rows, folds, strict=True)
+    )
+    if not allow_missing:
+        refuse_missing_files(path, cases)
+    return Dataset(
+        name=name or path.stem, root=path.parent, layout="list", channels=channels, classes=classes, cases=cases
+    )
+
+
+def _folds(path: Path, rows: Sequence[_Row]) -> list[int | None]:
+    given = [row for row in rows if row.fold]
+    if not given:
+        return [None] * len(rows)
+    folds: list[int | None] = []
+    for row in rows:
+        try:
+            fold = int(float(row.fold)) if float(row.fold).is_integer() else -1
+        except (ValueError, OverflowError):
+            fold = -1
+        if fold < 0:
+            raise DatasetError(
+                path, f"{row.where} has the fold {row.fold!r}", "number folds from 0, for all cases or none"
+            )
+        folds.append(fold)
+    return folds
+
+
+def _names(path: Path, rows: Sequence[_Row]) -> list[str]:
+    """Return the names given, or the first way to name all rows differently by their files."""
+    given = [row for row in rows if row.case]
+    if len(given) == len(rows):
+        return [row.case for row in rows]
+    if given:
+        missing = next(row for row in rows if not row.case)
+        raise DatasetError(
+            path, f"{missing.where} has no case id where others have one", "give ids to all cases or none"
+        )
+    files = [(Path(row.images[0]), Path(row.label)) for row in rows]
+    ways = (
+        [stem(image) for image, _ in files],
+        [stem(label) for _, label in files],
+        [image.parent.name for image, _ in files],
+        [f"{image.parent.name}_{stem(image)}" for image, _ in files],
+    )
+    for names in ways:
+        if len(set(names)) == len(names) and all(names):
+            return names
+    return [f"{image.parent.as_posix()}/{stem(image)}".removeprefix("./") for image, _ in files]

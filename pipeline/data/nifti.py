@@ -1,0 +1,210 @@
+"""NIfTI volumes read whole: gzip stream to its end with CRC, header against stream and budget before any allocation."""
+
+import os
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.nifti_header import LONGEST_HEADER, NiftiHeader, by, parse_header
+from pipeline.errors import DatasetError
+
+MAX_FILE_BYTES = 2 << 30
+"""Default budget for the voxels of one file."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_WINDOW = 256 << 10
+_PADDING = 4096
+_COPY_AGAIN = "copy or download the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiFile:
+    """A file that was read once: `stored`, its bytes on disk, and `voxels`, its stored numbers in Fortran order."""
+
+    path: Path
+    header: NiftiHeader
+    stored: bytes
+    voxels: np.ndarray
+
+    def values(self) -> np.ndarray:
+        """Return the values with slope and intercept applied, in the shape of the file."""
+        return scaled(self.voxels, self.header).reshape(self.header.shape, order="F")
+
+
+def scaled(voxels: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    """Return stored numbers with slope and intercept applied: float64 where there are any, else as they are."""
+    if not header.is_scaled:
+        return voxels
+    return voxels.astype(np.float64) * header.slope + header.intercept
+
+
+def read_volume(
+    path: Path, max_bytes: int = MAX_FILE_BYTES
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+    """Read a volume with all checks of the file and of its header.
+
+    Returns
+    -------
+    array
+        Values (X, Y, Z), or (X, Y, Z, C) for several channels, along the axes as stored, in native byte order; slope
+        and intercept applied (float64 then).
+    affine
+        (4, 4), from voxel indices to mm in R, A, S.
+    spacing_mm
+        Along the three axes.
+
+    Raises
+    ------
+    DatasetError
+        In one line, when the file is missing, cut short, corrupt, larger than `max_bytes`, or no volume in space.
+    """
+    file = read_nifti(path, max_bytes)
+    array = file.values()
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    return array.astype(array.dtype.newbyteorder("="), copy=False), file.header.affine, file.header.spacing_mm
+
+
+def read_nifti(path: Path, max_bytes: int = MAX_FILE_BYTES) -> NiftiFile:
+    """Read a file of at most `max_bytes` of voxels, once, and check it (see `read_volume` for the errors)."""
+    stored = _read_bytes(path, max_bytes)
+    gzipped = stored.startswith(_GZIP_MAGIC)
+    if gzipped != path.name.lower().endswith(".gz"):
+        found = "is compressed with gzip but not named .gz" if gzipped else "is named .gz but not compressed with gzip"
+        raise DatasetError(path, found, f"rename it to {'.nii.gz' if gzipped else '.nii'}, or write it again")
+
+    head = bytes(_inflate(stored, LONGEST_HEADER, path, whole=False)) if gzipped else stored[:LONGEST_HEADER]
+    header = parse_header(head, path)
+    if header.end > max_bytes:
+        raise DatasetError(
+            path,
+            f"claims {by(header.shape)} voxels of {header.dtype.name}, {header.end / 2**30:.3g} GiB, "
+            f"over the budget of {max_bytes / 2**30:.3g} GiB",
+            "check its header, crop it, or give more memory",
+        )
+    data = _inflate(stored, header.end + _PADDING, path, whole=True) if gzipped else stored
+    _check_length(data, header, path)
+    _check_extensions(data, header, path)
+    voxels = np.frombuffer(
+        data, header.dtype, count=(header.end - header.voxels_at) // header.dtype.itemsize, offset=header.voxels_at
+    )
+    return NiftiFile(path, header, stored, voxels)
+
+
+def claimed_bytes(path: Path) -> int:
+    """Return how much memory a file says that it needs, without reading more than its header; 0 if it can't be told."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4 * LONGEST_HEADER)
+        if start.startswith(_GZIP_MAGIC):
+            start = bytes(_inflate(start, LONGEST_HEADER, path, whole=False))
+        return parse_header(start[:LONGEST_HEADER], path).end
+    except (OSError, DatasetError):
+        return 0
+
+
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    try:
+        before = os.stat(path)
+        if not stat.S_ISREG(before.st_mode):
+            raise DatasetError(path, "is not a file", "name a .nii or .nii.gz file")
+        if before.st_size == 0:
+            raise DatasetError(path, "is empty (0 bytes)", _COPY_AGAIN)
+        if before.st_size > max_bytes + _PADDING:
+            size, budget = before.st_size / 2**30, max_bytes / 2**30
+            raise DatasetError(
+                path, f"is {size:.3g} GiB, over the budget of {budget:.3g} GiB", "crop it, or give more memory"
+            )
+        with path.open("rb") as stream:
+            stored = stream.read(before.st_size + 1)
+            after = os.fstat(stream.fileno())
+    except FileNotFoundError:
+        found = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise DatasetError(path, found, "add the file, or take the case out of the list") from None
+    except OSError as error:
+        raise DatasetError(
+            path, f"cannot be read ({error.strerror or error})", "check the file and its rights"
+        ) from None
+    if len(stored) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise DatasetError(path, "changed while it was read", "wait until it is written to its end")
+    return stored
+
+
+def _inflate(stored: bytes, limit: int, path: Path, *, whole: bool) -> bytearray:
+    """Return the uncompressed bytes of a gzip file, its CRC checked.
+
+    With `whole`, the stream must end before `limit` bytes; without, the first `limit` bytes are given.
+    """
+    view = memoryview(stored)
+    out = bytearray()
+    position = empty_members = 0
+    while position < len(view):
+        if position and stored.count(0, position) == len(stored) - position:
+            break
+        if view[position : position + 2] != _GZIP_MAGIC:
+            raise DatasetError(path, f"has {len(view) - position} bytes of garbage after its gzip stream", _COPY_AGAIN)
+        member = zlib.decompressobj(31)
+        start = len(out)
+        while not member.eof:
+            window = view[position : position + _WINDOW]
+            try:
+                out += member.decompress(window, limit + 1 - len(out))
+            except zlib.error as error:
+                reason = str(error).split(": ", 1)[-1]
+                raise DatasetError(
+                    path, f"has a damaged gzip stream at byte {position + len(window)} ({reason})", _COPY_AGAIN
+                ) from None
+            position += len(window) - len(member.unconsumed_tail) - len(member.unused_data)
+            if len(out) > limit:
+                if whole:
+                    raise DatasetError(
+                        path, f"holds more than the {limit - _PADDING} bytes of its header's shape", "check its header"
+                    )
+                return out[:limit]
+            if position >= len(view) and not member.eof:
+                if not whole:
+                    return out
+                raise DatasetError(
+                    path, f"is cut short: its gzip stream ends after {len(out)} bytes of data", _COPY_AGAIN
+                )
+        empty_members += len(out) == start
+        if empty_members > 1000:
+            raise DatasetError(path, "has over 1000 empty gzip members", _COPY_AGAIN)
+    return out
+
+
+def _check_length(data: bytes | bytearray, header: NiftiHeader, path: Path) -> None:
+    if len(data) < header.end:
+        raise DatasetError(
+            path,
+            f"is cut short: {len(data)} bytes of data where {by(header.shape)} voxels of {header.dtype.name} "
+            f"need {header.end}",
+            _COPY_AGAIN,
+        )
+    surplus = len(data) - header.end
+    if surplus > _PADDING or any(memoryview(data)[header.end :]):
+        raise DatasetError(
+            path,
+            f"holds {surplus} bytes more than the {header.end} of its header's shape {by(header.shape)}",
+            "check its header",
+        )
+
+
+def _check_extensions(data: bytes | bytearray, header: NiftiHeader, path: Path) -> None:
+    """Walk the header extensions as nibabel will do, which must end where the voxels begin."""
+    order = "little" if data[0] != 0 else "big"
+    at = 352 if int.from_bytes(data[:4], order) == 348 else 544  # type: ignore[arg-type]
+    if data[at - 4] == 0:
+        return
+    while header.voxels_at - at >= 16:
+        size = int.from_bytes(data[at : at + 4], order, signed=True)  # type: ignore[arg-type]
+        if size < 8 or at + size > header.voxels_at:
+            raise DatasetError(
+                path,
+                f"has a header extension of {size} bytes at byte {at}, before voxels at {header.voxels_at}",
+                "write the file again without header extensions",
+            )
+        at += size
