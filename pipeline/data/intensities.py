@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.data.fingerprint import ChannelScan
 
 _BLOCK = 1 << 18
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ def scan_channel(
     """
     # Sums are taken about one of the values, so that a large offset costs no precision.
     about = float(stored[0]) * slope + intercept
-    about = about if np.isfinite(about) else 0.0
+    about = about if abs(about) <= _LARGEST else 0.0
     minimum, maximum, total, squares, zeros, strange = np.inf, -np.inf, 0.0, 0.0, 0, 0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(stored), _BLOCK):
             block = _values(stored[start : start + _BLOCK], slope, intercept)
             zeros += len(block) - int(np.count_nonzero(block))
             low, high = float(block.min()), float(block.max())
-            if not np.isfinite(high - low):
+            if not max(-low, high) <= _LARGEST:
                 strange += _strange_voxels(block)
                 continue
             minimum, maximum = min(minimum, low), max(maximum, high)
@@ -80,4 +81,4 @@ def _values(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 def _strange_voxels(block: np.ndarray) -> int:
     """Count values that single precision, which networks see, has no number for."""
-    return int(np.count_nonzero(~(np.abs(block) <= np.finfo(np.float32).max)))
+    return int(np.count_nonzero(~(np.abs(block) <= _LARGEST)))

@@ -88,7 +88,7 @@ def scan_classes(
     }
     if set(counts) <= {0}:
         return found
-    crop = np.asfortranarray(values[_bounding_box(values)])
+    crop = np.array(values[_bounding_box(values)], order="F")  # a copy: cc3d takes no read-only memory
     components = cc3d.connected_components(crop, connectivity=26)
     statistics = cc3d.statistics(components)
     value_of = np.zeros(len(statistics["voxel_counts"]), values.dtype)

@@ -174,7 +174,7 @@ def _geometry(header: nib.Nifti1Header, shape: tuple[int, ...], subject: object)
     source = "sform" if codes["sform"] else "qform" if codes["qform"] else "pixdim"
     try:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)  # type: ignore[no-untyped-call]
-    except HeaderDataError as error:
+    except (HeaderDataError, ValueError) as error:
         raise _error(subject, f"has no valid orientation in its qform ({error})", _RESAVE) from None
     spacing = _checked_spacing(affine, source, subject)
     if (meant & (np.abs(pixdim - spacing) > 0.01 * spacing)).any():
@@ -213,7 +213,7 @@ def _forms_disagree(header: nib.Nifti1Header, affine: np.ndarray, shape: tuple[i
     used = "the sform is used, as MONAI does"
     try:
         qform = np.asarray(header.get_qform(), dtype=np.float64)  # type: ignore[no-untyped-call]
-    except HeaderDataError:
+    except (HeaderDataError, ValueError):
         return [Finding("has an invalid qform beside its sform", used)]
     distance = corner_distance_mm(affine, qform, (shape[0], shape[1], shape[2]))
     if distance > 0.1 * float(np.linalg.norm(affine[:3, :3], axis=0).min()):

@@ -39,7 +39,7 @@ def read_case_folders(root: Path, *, allow_missing: bool = False) -> Dataset:
         found = "none" if not labels else listed(labels)
         raise DatasetError(
             root,
-            f"has case folders with {listed(sorted(roles))}; looked for one label file (label, seg, mask, lesions, ...), "
+            f"has case folders with {listed(sorted(roles))}; looked for one label file (label, seg, lesions, ...), "
             f"found {found}",
             "name the label file label.nii.gz in every case folder",
         )

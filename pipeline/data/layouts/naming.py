@@ -29,7 +29,7 @@ def is_nifti(path: Path) -> bool:
 def case_ids(names: Sequence[str], source: Path) -> tuple[str, ...]:
     """Return an id for each name that is safe as a file name (``A-Z a-z 0-9 _ . -``) and unique.
 
-    Where two names become the same, both carry a digest of the name, so that an id depends on its own name alone.
+    Where names become the same (letter case aside), those that had to be changed carry a digest of the whole name.
 
     Raises
     ------
@@ -42,9 +42,12 @@ def case_ids(names: Sequence[str], source: Path) -> tuple[str, ...]:
         if not name.strip():
             raise DatasetError(source, "has a case without an id", "give every case an id of its own")
     plain = [_plain(name) for name in names]
-    taken = Counter(name.lower() for name in plain)
+    taken = Counter(safe.lower() for safe in plain)
+    unchanged = Counter(safe.lower() for name, safe in zip(names, plain, strict=True) if safe == name)
     return tuple(
-        safe if taken[safe.lower()] == 1 or safe == name else f"{safe}-{_digest(name)}"
+        safe
+        if taken[safe.lower()] == 1 or (safe == name and unchanged[safe.lower()] == 1)
+        else f"{safe}-{_digest(name)}"
         for name, safe in zip(names, plain, strict=True)
     )
 
