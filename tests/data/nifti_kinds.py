@@ -292,9 +292,9 @@ def _rescaled_label(folder: Path) -> None:
     patched(label(folder), (112, "<2f", (1 / 255, 0.0)))
 
 
-OBLIQUE = np.array([[0.9, -0.6, 0.0, 5], [0.43588989, 1.9, 0.0, -7], [0.0, 0.19, 3.0, 1], [0, 0, 0, 1]])
-_axis = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
-OBLIQUE[:3, :3] = _axis * np.array([1.0, 2.0, 3.0])
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0] * np.array([1.0, 2.0, 3.0])
+OBLIQUE[:3, 3] = 5, -7, 1
 LPS = np.diag([-1.0, -2.0, 3.0, 1.0])
 PERMUTED = np.array([[0, 0, 3.0, 0], [1.0, 0, 0, 0], [0, -2.0, 0, 0], [0, 0, 0, 1.0]])
 
