@@ -31,7 +31,9 @@ class Score:
 
 def scores_frame(loss: str, fold: int, seed: int, scores: Iterable[Score]) -> pd.DataFrame:
     """Return the scores of one run as rows of the long table."""
-    frame = pd.DataFrame([asdict(score) for score in scores], columns=["case", "class_name", "metric", "value", "state"])
+    frame = pd.DataFrame(
+        [asdict(score) for score in scores], columns=["case", "class_name", "metric", "value", "state"]
+    )
     frame = frame.rename(columns={"class_name": "class"})
     frame.insert(0, "loss", loss)
     frame.insert(1, "fold", fold)
@@ -49,7 +51,9 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype={"loss": str, "case": str, "class": str, "metric": str, "state": str})
     except (OSError, ValueError) as error:
-        raise RecordError(path, f"cannot be read as CSV ({error})", "give a table with the columns of cases.csv") from error
+        raise RecordError(
+            path, f"cannot be read as CSV ({error})", "give a table with the columns of cases.csv"
+        ) from error
     missing = [name for name in ("loss", "case", "metric", "value") if name not in frame.columns]
     if missing:
         raise RecordError(

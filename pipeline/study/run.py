@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 import pipeline
 from pipeline.data.datalists import read_dataset
-from pipeline.data.dataset import Case, Dataset, Problem
+from pipeline.data.dataset import Case, Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.data.folds import Fold, make_folds
 from pipeline.data.plan import Plan
@@ -106,8 +106,8 @@ def run_study(request: StudyRequest, watcher: Watcher | None = None) -> StudyFol
 def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
     """Return the usable part of a dataset; problems are said all at once and refuse it unless bad cases are skipped."""
     advance = watcher.stage("checking", len(dataset.cases))
-    result = scan_dataset(dataset, on_case=lambda _: advance())
-    errors: list[Problem] = [problem for problem in result.problems if problem.severity == "error"]
+    result = scan_dataset(dataset, on_case=advance)
+    errors = result.errors
     for problem in errors:
         watcher.say(problem.line())
     if errors and not (skip_bad and result.dataset.cases):

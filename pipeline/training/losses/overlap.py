@@ -1,0 +1,87 @@
+"""Overlap losses that MONAI lacks, or whose version there serves two classes only."""
+
+import torch
+from monai.losses import DiceLoss, TverskyLoss
+from monai.networks.utils import one_hot
+from torch import nn
+from torch.nn import functional
+
+SMALL = 1e-6
+
+
+class LogCoshDice(nn.Module):
+    """``log(cosh(1 - Dice))`` (Jadon 2020): Dice with a gradient that fades as it approaches 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss."""
+        return torch.log(torch.cosh(self.dice(logits, target)))
+
+
+class FocalTversky(nn.Module):
+    """``mean over images and classes of (1 - Tversky)^(1/gamma)`` (Abraham and Khan 2019), alpha on false positives."""
+
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3) -> None:
+        super().__init__()
+        if gamma <= 0:
+            raise ValueError("gamma must be above 0")
+        self.tversky = TverskyLoss(
+            include_background=False, to_onehot_y=True, softmax=True, alpha=alpha, beta=beta, reduction="none"
+        )
+        self.gamma = gamma
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss; the root's infinite slope at a perfect overlap is cut off."""
+        return self.tversky(logits, target).clamp_min(SMALL).pow(1 / self.gamma).mean()
+
+
+class LovaszSoftmax(nn.Module):
+    """The convex extension of the Jaccard index, over the classes present in each image (Berman et al. 2018)."""
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean over images and present classes."""
+        probabilities = logits.softmax(1).flatten(2)
+        onehot = one_hot(target, logits.shape[1]).flatten(2).to(probabilities)
+        errors, order = (onehot - probabilities).abs().sort(dim=2, descending=True)
+        sorted_truth = onehot.gather(2, order)
+        total = onehot.sum(2, keepdim=True)
+        intersection = total - sorted_truth.cumsum(2)
+        union = total + (1 - sorted_truth).cumsum(2)
+        jaccard = 1 - intersection / union.clamp_min(SMALL)
+        steps = torch.cat([jaccard[..., :1], jaccard[..., 1:] - jaccard[..., :-1]], dim=2)
+        each = (errors * steps).sum(2)
+        present = total[..., 0] > 0
+        return each[present].mean()
+
+
+class UnifiedFocal(nn.Module):
+    """Asymmetric unified focal loss (Yeung et al. 2022), for any number of classes.
+
+    The foreground's cross entropy is not suppressed, the background's is, by ``(1 - p)^gamma``; the focal Tversky part
+    enhances the foreground by ``(1 - Tversky)^(1 - gamma)``. `delta` weighs false negatives against false positives.
+    """
+
+    def __init__(self, weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5) -> None:
+        super().__init__()
+        if not (0 <= weight <= 1 and 0 <= delta <= 1 and 0 <= gamma < 1):
+            raise ValueError("weight and delta lie in 0..1, gamma in 0..1 without 1")
+        self.weight, self.delta, self.gamma = weight, delta, gamma
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss."""
+        onehot = one_hot(target, logits.shape[1]).to(logits)
+        log_probabilities = functional.log_softmax(logits, 1)
+        probabilities = log_probabilities.exp()
+        each = -onehot * log_probabilities
+        background = (1 - self.delta) * (1 - probabilities[:, :1]).clamp_min(SMALL).pow(self.gamma) * each[:, :1]
+        focal = (background.sum(1) + self.delta * each[:, 1:].sum(1)).mean()
+        axes = tuple(range(2, logits.ndim))
+        hit = (probabilities * onehot).sum(axes)[:, 1:]
+        missed = ((1 - probabilities) * onehot).sum(axes)[:, 1:]
+        false = (probabilities * (1 - onehot)).sum(axes)[:, 1:]
+        tversky = (hit + SMALL) / (hit + self.delta * missed + (1 - self.delta) * false + SMALL)
+        enhanced = (1 - tversky).clamp_min(SMALL).pow(1 - self.gamma).mean()
+        return self.weight * focal + (1 - self.weight) * enhanced
