@@ -3,7 +3,7 @@
 import hashlib
 
 import torch
-from monai.networks.nets import UNet
+from monai.networks.nets import DynUNet
 from torch import nn
 
 from pipeline.data.plan import Plan
@@ -11,21 +11,25 @@ from pipeline.randomness import derived_seed
 
 
 def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: int) -> nn.Module:
-    """Return MONAI's residual U-Net with weights drawn for (seed, fold); the global generator is left as it was.
+    """Return MONAI's `DynUNet` with weights drawn for (seed, fold); the global generator is left as it was.
 
-    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. Instance
-    normalisation makes a network of averaged weights valid without recomputing batch statistics.
+    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. It is nnU-Net's
+    plain U-Net: two convolutions a level, the first level at full resolution. Instance normalisation makes a network of
+    averaged weights valid without recomputing batch statistics.
     """
+    levels = len(plan.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights", fold))
-        return UNet(
+        return DynUNet(
             spatial_dims=3,
             in_channels=in_channels,
             out_channels=classes,
-            channels=plan.channels,
-            strides=plan.strides,
-            num_res_units=2,
-            norm=("INSTANCE", {"affine": True}),
+            kernel_size=[3] * levels,
+            strides=[1, *plan.strides],
+            upsample_kernel_size=list(plan.strides),
+            filters=list(plan.channels),
+            norm_name=("INSTANCE", {"affine": True}),
+            act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
         )
 
 
