@@ -1,0 +1,169 @@
+"""From a fingerprint to a plan: spacing, patch, normalisation and network, each with its reason."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.data.class_weights import imbalance_ratio
+from pipeline.data.dataset import Dataset
+from pipeline.data.fingerprint import Fingerprint
+from pipeline.data.plan import Normalisation, Plan
+
+PATCH_VOXELS = 64**3
+"""Largest patch: what two CPU cores train in well under a second a step."""
+
+BATCH_VOXELS = 180_000
+MINIMUM_EDGE = 4
+"""An axis is not halved below this many voxels."""
+
+FEATURES = (16, 32, 64, 128)
+ANISOTROPY = 3.0
+MOSTLY_ZERO = 0.4
+SMALL_STRUCTURE_VOXELS = 500
+
+Triple = tuple[int, int, int]
+
+
+def make_plan(dataset: Dataset, fingerprint: Fingerprint) -> Plan:
+    """Return the plan for a dataset, from what was measured of it."""
+    reasons: dict[str, str] = {}
+    spacing = _spacing(fingerprint, reasons)
+    shape = _median_shape(fingerprint, spacing)
+    strides = _strides(shape, spacing)
+    patch = _patch(shape, strides, reasons)
+    features = FEATURES[: len(strides) + 1]
+    reasons["network"] = (
+        f"{len(features)} levels of {', '.join(map(str, features))} features: an axis is halved while it keeps "
+        f"{MINIMUM_EDGE} voxels and is not coarser than twice the finest"
+    )
+    batch = max(2, min(8, round(BATCH_VOXELS / math.prod(patch))))
+    reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
+    normalisation, ranges, means, stds = _normalisation(dataset, fingerprint, reasons)
+    tolerance = max(1.0, *spacing)
+    reasons["tolerance_mm"] = f"{tolerance:g} mm for the surface Dice: the coarsest edge of a voxel, at least 1 mm"
+    return Plan(
+        spacing_mm=spacing,
+        patch=patch,
+        batch=batch,
+        normalisation=normalisation,
+        intensity_range=ranges,
+        intensity_mean=means,
+        intensity_std=stds,
+        channels=features,
+        strides=strides,
+        tolerance_mm=tolerance,
+        metrics=_metrics(dataset, fingerprint, reasons),
+        reasons=reasons,
+    )
+
+
+def _spacing(fingerprint: Fingerprint, reasons: dict[str, str]) -> tuple[float, float, float]:
+    """Return the median spacing; along a very coarse axis the 10th percentile, to keep what thin slices show."""
+    spacings = np.asarray([fingerprint.ras(scan)[1] for scan in fingerprint.scans])
+    target = np.median(spacings, axis=0)
+    reason = "the median of all cases"
+    coarse = int(np.argmax(target))
+    if target[coarse] > ANISOTROPY * target.min():
+        target[coarse] = max(float(np.percentile(spacings[:, coarse], 10)), float(np.delete(target, coarse).max()))
+        reason += f", axis {'RAS'[coarse]} at its 10th percentile, since it is over {ANISOTROPY:g} times coarser"
+    x, y, z = (float(np.round(edge, 4)) for edge in target)
+    reasons["spacing_mm"] = f"{x:g} x {y:g} x {z:g} mm: {reason}"
+    return x, y, z
+
+
+def _median_shape(fingerprint: Fingerprint, spacing: Sequence[float]) -> Triple:
+    shapes = [
+        [n * edge / target for n, edge, target in zip(*fingerprint.ras(scan), spacing, strict=True)]
+        for scan in fingerprint.scans
+    ]
+    x, y, z = (max(1, round(float(edge))) for edge in np.median(shapes, axis=0))
+    return x, y, z
+
+
+def _strides(shape: Triple, spacing: Sequence[float]) -> tuple[Triple, ...]:
+    """Return up to three halvings; coarse axes join when the others have become as coarse."""
+    size, edge = [float(min(n, 64)) for n in shape], list(spacing)
+    strides: list[Triple] = []
+    while len(strides) < len(FEATURES) - 1:
+        finest = min(e for e, n in zip(edge, size, strict=True) if n >= 2 * MINIMUM_EDGE or n == max(size))
+        x, y, z = (2 if n >= 2 * MINIMUM_EDGE and e <= 2 * finest else 1 for n, e in zip(size, edge, strict=True))
+        if x == y == z == 1:
+            break
+        stride = (x, y, z)
+        strides.append(stride)
+        size = [n / s for n, s in zip(size, stride, strict=True)]
+        edge = [e * s for e, s in zip(edge, stride, strict=True)]
+    return tuple(strides) or ((1, 1, 1),)
+
+
+def _patch(shape: Triple, strides: Sequence[Triple], reasons: dict[str, str]) -> Triple:
+    """Return the whole median volume where it is small enough, else its shape scaled down."""
+    factor = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
+    scale = min(1.0, (PATCH_VOXELS / math.prod(shape)) ** (1 / 3))
+    edges = []
+    for n, f in zip(shape, factor, strict=True):
+        wished = n if scale == 1 else max(2 * MINIMUM_EDGE, n * scale)
+        edges.append(max(f, math.ceil(min(n, wished) / f) * f if scale == 1 else round(min(n, wished) / f) * f))
+    x, y, z = edges
+    whole = "holds the median volume" if scale == 1 else "has the proportions, at about 64³ voxels,"
+    reasons["patch"] = f"{x} x {y} x {z} {whole} of {shape[0]} x {shape[1]} x {shape[2]} voxels"
+    return x, y, z
+
+
+def _normalisation(
+    dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]
+) -> tuple[tuple[Normalisation, ...], tuple[tuple[float, float], ...], tuple[float, ...], tuple[float, ...]]:
+    kinds: list[Normalisation] = []
+    ranges, means, stds, said = [], [], [], []
+    for index, name in enumerate(dataset.channels):
+        channels = [scan.channels[index] for scan in fingerprint.scans]
+        zero = float(np.median([channel.zero_fraction for channel in channels]))
+        lows = [c.foreground_percentile_00_5 for c in channels if c.foreground_percentile_00_5 is not None]
+        highs = [c.foreground_percentile_99_5 for c in channels if c.foreground_percentile_99_5 is not None]
+        inside = [c.foreground_mean for c in channels if c.foreground_mean is not None]
+        spread = [c.foreground_std for c in channels if c.foreground_std is not None]
+        ranges.append((float(np.median(lows)), float(np.median(highs))) if lows and highs else (0.0, 1.0))
+        means.append(float(np.mean(inside)) if inside else 0.0)
+        between = float(np.var(inside)) if inside else 0.0
+        stds.append(float(np.sqrt(np.mean(np.square(spread)) + between)) if spread else 1.0)
+        hounsfield = "ct" in name.lower().split() or float(np.median([c.minimum for c in channels])) < -500
+        if hounsfield and lows:
+            kinds.append("ct")
+            said.append(
+                f"{name}: Hounsfield units, clipped to {ranges[-1][0]:g}..{ranges[-1][1]:g} as in the foreground"
+            )
+        elif zero > MOSTLY_ZERO:
+            kinds.append("zscore_nonzero")
+            said.append(f"{name}: z-score over non-zero voxels, since {zero:.0%} are zero")
+        else:
+            kinds.append("zscore")
+            said.append(f"{name}: z-score of each volume, since intensities have no unit")
+    reasons["normalisation"] = "; ".join(said)
+    return tuple(kinds), tuple(ranges), tuple(means), tuple(stds)
+
+
+def _metrics(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]) -> tuple[str, ...]:
+    names = ["dice", "iou", "sensitivity", "precision", "volume_error", "volume_error_ml"]
+    names += ["hausdorff_mm", "hausdorff95_mm", "assd_mm", "nsd", "ece", "brier"]
+    small, many = [], []
+    for value, name in dataset.foreground.items():
+        found = [scan.classes[value] for scan in fingerprint.scans if value in scan.classes]
+        voxels = [item.voxels for item in found if item.voxels]
+        components = [item.components for item in found if item.voxels]
+        if voxels and np.median(voxels) < SMALL_STRUCTURE_VOXELS:
+            small.append(name)
+        if components and np.median(components) > 1:
+            many.append(name)
+    said = ["overlap and surface distances for every class"]
+    if small:
+        said.append(
+            f"surface metrics matter most for {', '.join(small)} (median below {SMALL_STRUCTURE_VOXELS} voxels)"
+        )
+    if many:
+        names.append("lesion_f1")
+        said.append(f"lesion-wise F1 for {', '.join(many)} (several structures a case)")
+    totals = fingerprint.class_voxels()
+    said.append(f"imbalance {imbalance_ratio(list(totals.values())):,.0f}:1")
+    reasons["metrics"] = "; ".join(said)
+    return tuple(names)
