@@ -1,16 +1,20 @@
-"""Detection of separate structures, where there are many: lesion-wise F1."""
+"""Detection of separate structures, where there are many: lesion-wise F1 and false positives.
+
+Components are joined over faces, edges and corners (26 neighbours). A lesion of the reference is found when at least
+one voxel of it is predicted; a predicted component is right when at least one voxel of it lies in the reference.
+"""
 
 from dataclasses import dataclass
 
 import cc3d
 import numpy as np
 
-from pipeline.metrics.surface import Mask
+from pipeline.metrics.boxes import Mask
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Connected components (26 neighbours) found, missed and invented; a match is an overlap of at least one voxel."""
+    """How many lesions of the reference were found and missed, and how many predicted ones are invented."""
 
     found: int
     missed: int
@@ -24,8 +28,14 @@ class Detection:
 
 def detect(reference: Mask, prediction: Mask) -> Detection:
     """Match the components of two masks (X, Y, Z), at least one of which is not empty."""
-    true_labels, true_count = cc3d.connected_components(reference, connectivity=26, return_N=True)
-    own_labels, own_count = cc3d.connected_components(prediction, connectivity=26, return_N=True)
-    found = np.unique(true_labels[prediction & reference]).size
-    right = np.unique(own_labels[prediction & reference]).size
-    return Detection(int(found), int(true_count - found), int(own_count - right))
+    true_labels, true_count = _components(reference)
+    own_labels, own_count = _components(prediction)
+    both = reference & prediction
+    found = np.unique(true_labels[both]).size
+    right = np.unique(own_labels[both]).size
+    return Detection(found, true_count - found, own_count - right)
+
+
+def _components(mask: Mask) -> tuple[np.ndarray, int]:
+    labels, count = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26, return_N=True)
+    return labels, int(count)
