@@ -1,0 +1,61 @@
+"""Means over cases, never without the counts of what stands behind them."""
+
+import pandas as pd
+
+from pipeline.errors import RecordError
+
+COUNTS = ("defined", "correct_absence", "missed", "false_positive", "collapsed", "undefined")
+SUMMARY = ("loss", "class", "metric", "mean", "median", "std", *COUNTS)
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean, median and standard deviation per loss, class and metric, with counts beside them.
+
+    Parameters
+    ----------
+    table
+        The long table (`pipeline.records.table`); `class` and `state` may be absent, as in tables of other tools.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of `SUMMARY`, a row for each loss, class and metric in the order of the table.
+
+        `defined` rows have a value and are what the mean is over; misses and false positives are among them, by the
+        value of the policy. `correct_absence` rows have none. `collapsed` rows are those of a run that failed:
+        counted, and not averaged even where they hold a value. `undefined` rows hold no finite value although their
+        state does not say why. Each row of the table is in exactly one of these four; `missed` and `false_positive`
+        say how many of the defined ones are such. A mean over nothing is NaN, never 0.
+
+    Raises
+    ------
+    RecordError
+        Where a column is missing.
+    """
+    missing = [name for name in ("loss", "metric", "value") if name not in table.columns]
+    if missing:
+        raise RecordError("table", f"lacks the column(s) {', '.join(missing)}", "give a table as cases.csv is")
+    value = pd.to_numeric(table["value"], errors="coerce").astype("float64")
+    state = table["state"].fillna("") if "state" in table.columns else pd.Series("", index=table.index)
+    class_name = table["class"].fillna("") if "class" in table.columns else pd.Series("", index=table.index)
+    finite = value.abs() < float("inf")
+    collapsed = state == "collapsed"
+    defined = finite & ~collapsed
+    absent = ~defined & (state == "correct_absence")
+    rows = pd.DataFrame(
+        {
+            "loss": table["loss"],
+            "class": class_name,
+            "metric": table["metric"],
+            "value": value.where(defined),
+            "defined": defined,
+            "correct_absence": absent,
+            "missed": defined & (state == "missed"),
+            "false_positive": defined & (state == "false_positive"),
+            "collapsed": collapsed,
+            "undefined": ~defined & ~absent & ~collapsed,
+        }
+    )
+    grouped = rows.groupby(["loss", "class", "metric"], sort=False, observed=True)
+    summary = grouped["value"].agg(["mean", "median", "std"]).join(grouped[list(COUNTS)].sum())
+    return summary.reset_index()[list(SUMMARY)]
