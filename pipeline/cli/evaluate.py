@@ -239,32 +239,32 @@ def _print_summary(summary: "pd.DataFrame", loss: str, cases: int, tolerance_mm:
     from rich.table import Table
 
     table = Table(
-        title=f"{escape(loss)}, {cases} case{'s' if cases > 1 else ''}", title_justify="left", box=box.SIMPLE_HEAD
+        title=f"{escape(loss)}, {cases} case{'s' if cases > 1 else ''}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
-    table.add_column("class", overflow="fold")
-    table.add_column("metric", no_wrap=True)
-    for head in ("mean ± sd", "median", "defined", "missed", "false +", "absent"):
-        table.add_column(head, justify="right", no_wrap=head == "mean ± sd")
-    previous = None
-    for row in summary.to_dict("records"):
-        if previous is not None and row["class"] != previous:
-            table.add_section()
-        label = row["metric"] if row["metric"] != "nsd" else f"nsd ({tolerance_mm:g} mm)"
-        table.add_row(
-            escape(row["class"]) if row["class"] != previous else "",
-            label,
-            f"{_number(row['mean'])} ± {_number(row['std'])}",
-            _number(row["median"]),
-            *(str(row[count]) for count in ("defined", "missed", "false_positive", "correct_absence")),
-        )
-        previous = row["class"]
+    table.add_column("class, metric", overflow="fold")
+    for head in ("mean ± sd", "median", "cases", "missed", "false+", "absent"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for label, rows in summary.groupby("class", sort=False):
+        table.add_row(f"[bold]{escape(str(label))}[/]")
+        for row in rows.to_dict("records"):
+            metric = row["metric"] if row["metric"] != "nsd" else f"nsd ({tolerance_mm:g} mm)"
+            counts = (str(row[count]) for count in ("defined", "missed", "false_positive", "correct_absence"))
+            values = f"{_number(row['mean'])} ± {_number(row['std'])}", _number(row["median"])
+            table.add_row(f" {metric}", *values, *counts)
     console.print(table)
     console.print(
-        "defined: cases in the mean, with the missed and the false positive (false +), which cost overlap 0 and the "
-        "diagonal of the image; absent: neither mask holds the class, no value",
+        "cases: those of the mean, with missed and false+ (false positives) at overlap 0 and the image's diagonal;\n"
+        "absent: neither mask holds the class, no value",
         style="dim",
+        highlight=False,
     )
 
 
 def _number(value: float) -> str:
-    return "–" if value != value else f"{value:.4g}"
+    if value != value:
+        return "–"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
