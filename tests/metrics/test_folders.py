@@ -1,0 +1,42 @@
+import pytest
+
+from pipeline.errors import DatasetError
+from pipeline.metrics.folders import Pair, pair_files
+
+
+def folder(tmp_path, name, *files):
+    made = tmp_path / name
+    made.mkdir()
+    for file in files:
+        (made / file).touch()
+    return made
+
+
+def test_files_are_matched_by_name_whatever_their_compression(tmp_path):
+    references = folder(tmp_path, "r", "a.nii.gz", "b.nii", "c.nii.gz", "._a.nii.gz", "notes.txt")
+    predictions = folder(tmp_path, "p", "a.nii", "b.nii.gz", "d.nii.gz")
+    found = pair_files(references, predictions)
+    assert found.pairs == (
+        Pair("a", references / "a.nii.gz", predictions / "a.nii"),
+        Pair("b", references / "b.nii", predictions / "b.nii.gz"),
+    )
+    assert found.missing == (references / "c.nii.gz",)
+    assert found.extra == (predictions / "d.nii.gz",)
+
+
+def test_two_files_are_a_pair_whatever_their_names(tmp_path):
+    reference = folder(tmp_path, "r", "truth.nii.gz") / "truth.nii.gz"
+    prediction = folder(tmp_path, "p", "mine.nii") / "mine.nii"
+    assert pair_files(reference, prediction).pairs == (Pair("truth", reference, prediction),)
+
+
+def test_folders_that_cannot_be_matched_are_refused(tmp_path):
+    good = folder(tmp_path, "good", "a.nii")
+    with pytest.raises(DatasetError, match="does not exist"):
+        pair_files(good, tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match="is a file where a folder is meant"):
+        pair_files(good / "a.nii", good)
+    with pytest.raises(DatasetError, match=r"holds no \.nii"):
+        pair_files(good, folder(tmp_path, "empty", "readme.md"))
+    with pytest.raises(DatasetError, match=r"holds both a\.nii and a\.nii\.gz"):
+        pair_files(good, folder(tmp_path, "twins", "a.nii", "a.nii.gz"))
