@@ -1,0 +1,51 @@
+"""`segloss track`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.console import err, print_json
+from pipeline.cli.console import out as console
+from pipeline.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.study.tracking import MirrorResult
+
+
+def track(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the study is complete.")] = False,
+    uri: Annotated[
+        str | None, typer.Option(help="Address of MLflow; left out: MLFLOW_TRACKING_URI, else inside the study.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Replay to MLflow what it misses of a study's records; nothing is logged twice."""
+    from pipeline.records.folder import StudyFolder
+    from pipeline.study.tracking import follow_study, mirror_study
+
+    folder = StudyFolder(study)
+    folder.read_settings()
+    if follow:
+        os.nice(10)
+        result = follow_study(folder, uri, on_sync=(lambda found: None) if json else _say)
+    else:
+        result = mirror_study(folder, uri)
+    if json:
+        print_json(result.to_json())
+    elif result.reached:
+        _say(result)
+        console.print(f"MLflow: {result.uri}", highlight=False, markup=False)
+    if not result.reached:
+        err.print(result.warning(folder) or "", highlight=False, markup=False)
+        raise typer.Exit(ExitCode.SOME_CASES_FAILED)
+
+
+def _say(result: "MirrorResult") -> None:
+    if result.reached:
+        text = f"{len(result.runs)} runs in MLflow; {result.created_runs} new, {result.logged_points} points logged"
+    else:
+        text = f"MLflow not reached: {result.problem}"
+    err.print(text, highlight=False, markup=False)

@@ -1,0 +1,67 @@
+"""`segloss ui`."""
+
+import signal
+import sys
+import webbrowser
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.console import err, print_json
+from pipeline.cli.console import out as console
+
+if TYPE_CHECKING:
+    from pipeline.study.tracking import MirrorResult
+
+
+def ui(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; left out: the first free one from 5000.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print the addresses as JSON.")] = False,
+) -> None:
+    """Open MLflow on 127.0.0.1: validation Dice and Hausdorff of each loss, over steps and in a table."""
+    from pipeline.records.folder import StudyFolder
+    from pipeline.study.mirror.serving import LocalServer, choose_port
+    from pipeline.study.tracking import artifact_location, mirror_for_reading, tracking_uri
+
+    folder = StudyFolder(study)
+    folder.read_settings()
+    uri = tracking_uri(folder)
+    if uri.startswith(("http://", "https://")):
+        _show(uri.rstrip("/"), mirror_for_reading(folder), browser, json)
+        return
+    port = choose_port(port)
+    result = mirror_for_reading(folder)
+    signal.signal(signal.SIGTERM, _interrupt)
+    err.print("starting MLflow …")
+    try:
+        with LocalServer(uri, artifact_location(folder), port, study / ".mirror" / "server.log") as server:
+            _show(server.address, result, browser, json)
+            err.print("Ctrl-C ends it")
+            server.wait()
+    except KeyboardInterrupt:
+        err.print("MLflow has ended")
+
+
+def _show(address: str, result: "MirrorResult", browser: bool, json: bool) -> None:
+    from pipeline.study.mirror.view import compare_page, runs_page
+
+    assert result.experiment_id is not None
+    assert result.study_id is not None
+    runs = runs_page(address, result.experiment_id, result.study_id)
+    summaries = [run_id for key, run_id in result.runs.items() if key.startswith("summary/")]
+    compare = compare_page(address, result.experiment_id, summaries)
+    if json:
+        print_json({"address": address, "runs_page": runs, "compare_page": compare})
+    else:
+        console.print(f"losses:  {runs}\ncompare: {compare}", highlight=False, markup=False)
+    sys.stdout.flush()
+    if browser:
+        webbrowser.open(runs)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
