@@ -1,0 +1,116 @@
+"""Ranks of losses, and how stable they are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from pipeline.comparison.pairing import Paired
+from pipeline.comparison.resampling import Units
+
+Floats = NDArray[np.float64]
+
+
+def ranking(paired: Paired, drawn: Floats, units: Units, pairs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return ranks (1 is best) by three ways, how often each rank comes up in resamples, and the Nemenyi test.
+
+    `mean_then_rank` ranks the means; `rank_then_mean` averages the ranks within each patient (Friedman's way);
+    `test_based` ranks by the number of losses that are clearly worse less those clearly better. `tau` is Kendall's
+    tau-b between the ranking of a resample and the one found, averaged. Two losses whose mean ranks differ by less than
+    `critical_difference` are joined in a critical-difference diagram (`groups`) [Demšar 2006].
+    """
+    values = -paired.values if paired.higher_is_better else paired.values
+    count = len(paired.losses)
+    by_mean = stats.rankdata(values.mean(axis=1))
+    of_patients = np.stack([np.bincount(units.patients, row) for row in values]) / np.bincount(units.patients)
+    mean_ranks = stats.rankdata(of_patients, axis=0).mean(axis=1)
+    ranks = stats.rankdata(-drawn if paired.higher_is_better else drawn, axis=1)
+    frequency = np.stack([(np.round(ranks) == rank + 1).mean(axis=0) for rank in range(count)], axis=1)
+    wins = [
+        sum((e["better"] == name) - (e["better"] is not None and e["better"] != name) for e in pairs if name in _of(e))
+        for name in paired.losses
+    ]
+    result: dict[str, Any] = {
+        "losses": list(paired.losses),
+        "mean_then_rank": by_mean.tolist(),
+        "rank_then_mean": mean_ranks.tolist(),
+        "test_based": stats.rankdata([-won for won in wins]).tolist(),
+        "rank_frequency": frequency.tolist(),
+        "tau": kendall_tau(by_mean, ranks) if count > 1 else None,
+        "friedman_p": None,
+        "critical_difference": None,
+        "groups": [],
+    }
+    patients = of_patients.shape[1]
+    if count > 2 and patients > 2 and np.ptp(of_patients, axis=0).any():
+        result["friedman_p"] = float(stats.friedmanchisquare(*of_patients).pvalue)
+        quantile = float(stats.studentized_range.ppf(0.95, count, np.inf)) / np.sqrt(2)
+        critical = float(quantile * np.sqrt(count * (count + 1) / (6 * patients)))
+        result["critical_difference"] = critical
+        result["groups"] = _groups(paired.losses, mean_ranks, critical)
+    return result
+
+
+def ranking_over_metrics(rankings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the losses' ranks averaged over metrics, for each way of ranking, for losses that all metrics have."""
+    names = [
+        name
+        for name in next(iter(rankings.values()))["losses"]
+        if all(name in item["losses"] for item in rankings.values())
+    ]
+    ways = ("mean_then_rank", "rank_then_mean", "test_based")
+    averaged = {
+        way: [
+            float(np.mean([item[way][list(item["losses"]).index(name)] for item in rankings.values()]))
+            for name in names
+        ]
+        for way in ways
+    }
+    return {"losses": names, "metrics": list(rankings), **averaged}
+
+
+def kendall_tau(reference: Floats, ranks: Floats) -> float | None:
+    """Return the mean over rows of Kendall's tau-b between a ranking (n,) and rankings (rows, n); None for all ties."""
+    first, second = np.triu_indices(reference.size, 1)
+    ours = np.sign(reference[first] - reference[second])
+    theirs = np.sign(ranks[:, first] - ranks[:, second])
+    scale = np.sqrt((ours**2).sum() * (theirs**2).sum(axis=1))
+    known = scale > 0
+    return float(np.mean((theirs @ ours)[known] / scale[known])) if known.any() else None
+
+
+def pareto(paired: Mapping[str, Paired]) -> list[str]:
+    """Return the losses that no other beats in one of Dice and 95 % Hausdorff without losing in the other."""
+    axes = [paired[name] for name in ("dice", "hausdorff95_mm") if name in paired]
+    names = [name for name in axes[0].losses if all(name in item.losses for item in axes)] if axes else []
+    score = {
+        name: [item.means[item.losses.index(name)] * (1 if item.higher_is_better else -1) for item in axes]
+        for name in names
+    }
+    return [
+        name
+        for name in names
+        if not any(
+            all(x >= y for x, y in zip(score[other], score[name], strict=True)) and score[other] != score[name]
+            for other in names
+        )
+    ]
+
+
+def _of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return entry["a"], entry["b"]
+
+
+def _groups(losses: Sequence[str], mean_ranks: Floats, critical: float) -> list[list[str]]:
+    """Return the largest sets of losses whose mean ranks lie within the critical difference."""
+    order = np.argsort(mean_ranks, kind="stable")
+    groups: list[list[str]] = []
+    reached = -1
+    for start in range(len(order)):
+        end = max(i for i in range(start, len(order)) if mean_ranks[order[i]] - mean_ranks[order[start]] < critical)
+        if end > reached and end > start:
+            groups.append([losses[i] for i in order[start : end + 1]])
+        reached = max(reached, end)
+    return groups

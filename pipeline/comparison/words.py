@@ -1,0 +1,133 @@
+"""The verdict in sentences that need no statistics to be read, with the numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipeline.comparison.pairs import Comparison
+    from pipeline.comparison.verdict import Verdict
+
+NAMES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hausdorff_mm": "Hausdorff distance",
+    "hausdorff95_mm": "95 % Hausdorff distance",
+    "assd_mm": "mean surface distance",
+    "nsd": "surface Dice",
+}
+
+
+def amount(metric: str, value: float) -> str:
+    """Return a difference in the unit that people use: points for shares, mm for distances."""
+    return f"{abs(value):.2f} mm" if metric.endswith("_mm") else f"{100 * abs(value):.2f} points"
+
+
+def sentences(verdict: "Verdict") -> list[str]:
+    """Return the verdict as sentences, the most important first."""
+    metric, cases, recommended = verdict.primary, verdict.cases, str(verdict.recommended)
+    name = NAMES.get(metric, metric)
+    said = [_headline(verdict, name)]
+    said += [
+        _pair_sentence(entry, recommended, name, verdict.confidence)
+        for entry in verdict.pairs
+        if entry["metric"] == metric and recommended in (entry["a"], entry["b"])
+    ]
+    if len(verdict.losses) > 1 and not verdict.pairs:
+        said.append("All results are of one patient: how far one case speaks for others cannot be told.")
+    detectable = verdict.smallest_detectable.get(metric)
+    if detectable is not None:
+        least = amount(metric, detectable)
+        said.append(f"The smallest difference that this study would have found in 8 of 10 tries is {least}.")
+    if verdict.more_needed:
+        said.append(_needed_sentence(verdict.more_needed, cases))
+    noise = verdict.noise_floor.get(metric, {}).get("sd_between_seeds")
+    if noise is not None:
+        moves = amount(metric, noise)
+        said.append(f"Between two seeds of one and the same loss the {name} moves by {moves} (standard deviation).")
+    return said
+
+
+def _needed_sentence(needed: Mapping[str, Any], cases: int) -> str:
+    ways = []
+    if needed["cases"]:
+        ways.append(f"{needed['cases']:,} cases in all (now {cases:,})")
+    if needed["seeds"]:
+        ways.append(f"{needed['seeds']:,} seeds (now {needed['seeds_now']:,})")
+    if not ways:
+        return "The gap is too close to the margin for more cases or seeds to decide."
+    aim = {
+        "difference": "if the gap is as large as it looks",
+        "equivalence": "by showing that the gap does not matter",
+    }.get(needed["aim"], "if the gaps are as they look")
+    return f"About {(' and ' if needed['together'] else ' or ').join(ways)} would decide, {aim}."
+
+
+def caveats_of(
+    main: "Comparison",
+    pairs: Sequence[Mapping[str, Any]],
+    recommended: str,
+    collapsed: Mapping[str, int],
+    aside: Mapping[str, str],
+) -> list[str]:
+    """Return what a reader has to know before trusting the verdict."""
+    paired, metric = main.paired, main.paired.metric
+    said = []
+    if paired.seeds.shape[1] < 2:
+        said.append("One seed only: the noise between two trainings of one loss shows through the folds alone.")
+    if np.unique(paired.folds).size < 2:
+        said.append(
+            "No folds in the table: differences between trainings are "
+            + ("not part of the intervals." if paired.seeds.shape[1] < 2 else "known from the seeds alone.")
+        )
+    if main.units.fold_count == 2:
+        said.append("Two folds are two trainings: intervals are wide. Five folds, or more seeds, tell far more.")
+    said += [f"{runs} run(s) of {name} collapsed and are left out of its means." for name, runs in collapsed.items()]
+    said += [f"{name} takes no part in the comparison: {why}." for name, why in aside.items()]
+    if paired.left_out:
+        said.append(
+            f"{paired.left_out} value(s) of {NAMES.get(metric, metric)} are missing for some loss; "
+            "those classes of those cases are left out for all."
+        )
+    said += [
+        f"{recommended} is worse than {entry['better']} in {entry['metric']}: weigh what matters to you."
+        for entry in pairs
+        if entry["metric"] != metric
+        and recommended in (entry["a"], entry["b"])
+        and entry["better"] not in (None, recommended)
+        and not entry["equivalent"]
+    ]
+    return said
+
+
+def _headline(verdict: "Verdict", name: str) -> str:
+    recommended, cases = verdict.recommended, verdict.cases
+    if len(verdict.losses) - len(verdict.set_aside) < 2:
+        return f"Only one loss, {recommended}, has results that can be compared: there is nothing to compare it with."
+    if verdict.verdict == "winner":
+        return f"Use {recommended}: on {cases} cases its {name} is better than that of every other loss."
+    candidates = ", ".join(sorted(verdict.candidates))
+    if verdict.verdict == "equivalent":
+        margin = next(entry["margin"] for entry in verdict.pairs if entry["metric"] == verdict.primary)
+        return (
+            f"Use {recommended}, the simplest of {candidates}: on {cases} cases "
+            f"their {name} is the same within {amount(verdict.primary, margin)}."
+        )
+    return (
+        f"This study cannot tell {candidates} apart by {name} on {cases} cases; "
+        f"until one can, take {recommended}, the simplest of them."
+    )
+
+
+def _pair_sentence(entry: Mapping[str, Any], recommended: str, name: str, confidence: float) -> str:
+    low, high, mean = entry["ci_low"], entry["ci_high"], entry["difference"]
+    other = entry["b"]
+    if entry["a"] != recommended:
+        other, low, high, mean = entry["a"], -high, -low, -mean
+    unit, factor = ("mm", 1.0) if entry["metric"].endswith("_mm") else ("points", 100.0)
+    span = f"{factor * low:+.2f} to {factor * high:+.2f}"
+    return (
+        f"{recommended} minus {other}: {factor * mean:+.2f} {unit} of {name} "
+        f"({100 * confidence:g} % interval {span}; corrected p = {entry['p_holm']:.2g})."
+    )
