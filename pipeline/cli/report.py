@@ -1,0 +1,26 @@
+"""`segloss report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import out, print_json
+
+
+def report(
+    study: Annotated[Path, typer.Argument(help="The --out folder of a study, finished or not.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Write table, verdict and report again, from the records of a study alone."""
+    from pipeline.cli.compare import print_verdict
+    from pipeline.records.folder import StudyFolder
+    from pipeline.report.build import build_report
+
+    folder = StudyFolder(study)
+    verdict = build_report(folder)
+    if json:
+        print_json(verdict)
+        return
+    print_verdict(verdict, out)
+    out.print(f"\nReport:  {folder.report}", highlight=False, markup=False)

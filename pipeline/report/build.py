@@ -1,0 +1,223 @@
+"""`report.html`, `verdict.json` and `cases.csv` of a study, from its records alone."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import pipeline
+from pipeline.comparison.pairing import HIGHER_IS_BETTER
+from pipeline.files import write_json, write_text
+from pipeline.records.folder import StudyFolder
+from pipeline.records.table import write_table
+from pipeline.report.curves import class_mean, curve_plot, curves, field
+from pipeline.report.evidence import Evidence, read_evidence
+from pipeline.report.figures import Styles, distribution_plot, interval_plot, paired_plot, rank_plot, seen_from
+from pipeline.report.overlays import make_overlays
+from pipeline.report.tables import (
+    Deciders,
+    class_tables,
+    compute_table,
+    deciding_cases,
+    diagnostics_table,
+    fairness_table,
+    losses_table,
+    pairs_table,
+    runs_table,
+)
+from pipeline.report.wording import LossStyle, duration, metric_name, number
+
+KINDS = {
+    "winner": ("A winner", "One loss is better than every other."),
+    "equivalent": (
+        "Equivalent",
+        "The best losses are the same within the margin; the simplest of them is recommended.",
+    ),
+    "inconclusive": ("Inconclusive", "This study cannot tell the best losses apart."),
+}
+MAXIMUM_PAIR_PLOTS = 6
+SENTENCES_AT_ONCE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure and what stands above and beneath it."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+
+
+def build_report(study: StudyFolder) -> dict[str, Any]:
+    """Write table, verdict and report of a study, finished or not, and return the verdict.
+
+    Raises
+    ------
+    RecordError
+        Where the folder holds no study, or none of its runs has finished.
+    """
+    evidence = read_evidence(study)
+    write_table(study.cases, evidence.table)
+    write_json(study.verdict, evidence.verdict)
+    write_text(study.report, render(evidence))
+    return evidence.verdict
+
+
+def render(evidence: Evidence) -> str:
+    """Return the page; every name in it is escaped."""
+    styles = {name: LossStyle(index) for index, name in enumerate(evidence.losses)}
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = files("pipeline.report") / "templates"
+    script = (folder / "report.js").read_text(encoding="utf-8")
+    words = [str(sentence) for sentence in evidence.verdict.get("words", [])]
+    fairness, fair = fairness_table(evidence)
+    return environment.get_template("report.html.j2").render(
+        css=Markup((folder / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=pipeline.__version__,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        settings=evidence.settings,
+        verdict=evidence.verdict,
+        kind=KINDS[evidence.verdict["verdict"]],
+        headline=words[0] if words else KINDS[evidence.verdict["verdict"]][1],
+        sentences=words[1:],
+        at_once=SENTENCES_AT_ONCE,
+        styles=styles,
+        formulas={entry["label"]: entry.get("formula", "") for entry in evidence.settings.get("losses", [])},
+        facts=_facts(evidence, fair),
+        collapsed_runs=[run for run in evidence.runs if run.state == "collapsed"],
+        open_runs=[run for run in evidence.runs if run.record is None],
+        intervals=_intervals(evidence, styles),
+        ranks=_ranks(evidence, styles),
+        losses_table=losses_table(evidence),
+        pairs_table=pairs_table(evidence.verdict),
+        class_tables=class_tables(evidence),
+        primary=evidence.primary,
+        metric_name=metric_name,
+        paired=_paired(evidence, styles),
+        distributions=[
+            Figure(metric_name(name), distribution_plot(evidence.paired[name], styles)) for name in evidence.headline
+        ],
+        curves=_curves(evidence, styles),
+        diagnostics=diagnostics_table(evidence),
+        overlays=make_overlays(evidence, styles),
+        compute=compute_table(evidence),
+        runs=runs_table(evidence),
+        fairness=fairness,
+        fair=fair,
+    )
+
+
+def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
+    """Return what the first screen says of the study, as label and value."""
+    settings, verdict = evidence.settings, evidence.verdict
+    dataset = settings.get("dataset", {})
+    seconds = sum(float((run.record or {}).get("seconds") or 0) for run in evidence.finished)
+    noise = (verdict["noise_floor"].get(evidence.primary) or {}).get("sd_between_seeds")
+    pairing = {True: "proven: equal hashes", False: "BROKEN: hashes differ", None: "one run only"}[fair]
+    return [
+        ("dataset", f"{dataset.get('name', '–')}, {dataset.get('cases', len(set(evidence.table['case'])))} cases"),
+        ("runs", f"{len(evidence.finished)} of {len(evidence.runs)} are in"),
+        (
+            "design",
+            f"{len(evidence.losses)} losses × {settings.get('folds', '–')} folds × "
+            f"{len(settings.get('seeds', []))} seed(s), {settings.get('budget', {}).get('steps', '–')} steps",
+        ),
+        ("fair pairing", pairing),
+        ("noise between seeds", "not measured" if noise is None else f"{number(noise, evidence.primary)} (sd)"),
+        ("compute", duration(seconds)),
+    ]
+
+
+def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
+    found = []
+    for metric in evidence.headline:
+        pairs = seen_from(evidence.verdict["pairs"], metric, evidence.verdict.get("recommended"))
+        if pairs:
+            plot = interval_plot(pairs, metric, metric in HIGHER_IS_BETTER, styles)
+            found.append(Figure(metric_name(metric), plot))
+    return found
+
+
+def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
+    found = []
+    rankings: Mapping[str, Any] = evidence.verdict.get("ranking", {})
+    for metric in evidence.headline:
+        ranking = rankings.get(metric)
+        if ranking and len(ranking["losses"]) > 1:
+            tau = ranking.get("tau")
+            note = "" if tau is None else f"Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)"
+            found.append(Figure(metric_name(metric), rank_plot(ranking, styles), note))
+    return found
+
+
+def _paired(evidence: Evidence, styles: Styles) -> list[tuple[Figure, Deciders]]:
+    """Return the recommended loss against each other, in the primary metric and the first distance."""
+    metrics = [evidence.primary, *(name for name in evidence.headline[1:] if name.endswith("_mm"))][:2]
+    found = []
+    for metric in (name for name in metrics if name in evidence.paired):
+        item = evidence.paired[metric]
+        first = evidence.verdict.get("recommended")
+        if first not in item.losses:
+            continue
+        for second in [name for name in item.losses if name != first][:MAXIMUM_PAIR_PLOTS]:
+            deciders = deciding_cases(item, first, second)
+            title = f"{first} against {second}: {metric_name(metric)}"
+            plot = paired_plot(item, first, second, deciders.cases, styles)
+            found.append((Figure(title, plot, deciders.sentence), deciders))
+    return found
+
+
+def _curves(evidence: Evidence, styles: Styles) -> list[Figure]:
+    """Return curves of validation and gradients for all losses together, and of each loss's own training loss."""
+    runs = evidence.runs
+    plots: Sequence[tuple[str, Markup | None, str]] = [
+        ("Validation Dice", curve_plot(curves(runs, "validation", field("mean_dice")), "Validation Dice", styles), ""),
+        (
+            "Validation 95 % Hausdorff (mm)",
+            curve_plot(curves(runs, "validation", class_mean("hausdorff95_mm")), "95 % Hausdorff", styles),
+            "",
+        ),
+        (
+            "Validation Hausdorff (mm)",
+            curve_plot(curves(runs, "validation", class_mean("hausdorff_mm")), "Hausdorff", styles),
+            "",
+        ),
+        *[
+            (
+                f"Training loss of {loss}",
+                curve_plot(
+                    curves([run for run in runs if run.key.loss == loss], "train", field("loss")),
+                    f"Training loss of {loss}",
+                    styles,
+                ),
+                "Values of different losses cannot be compared with each other.",
+            )
+            for loss in evidence.losses
+        ],
+        ("Learning rate", curve_plot(curves(runs, "train", field("learning_rate")), "Learning rate", styles), ""),
+        (
+            "Norm of the gradient",
+            curve_plot(curves(runs, "train", field("gradient_norm")), "Gradient norm", styles, logarithmic=True),
+            "Over all weights, before clipping.",
+        ),
+        (
+            "Share of the gradient on foreground",
+            curve_plot(curves(runs, "train", field("logit_gradient_foreground")), "Share on foreground", styles),
+            "Gradient with respect to the logits.",
+        ),
+    ]
+    return [Figure(title, svg, note) for title, svg, note in plots if svg is not None]

@@ -1,0 +1,150 @@
+"""What a report stands on: the records of a study, read once."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.comparison import compare
+from pipeline.comparison.pairing import Paired, complete_losses, pair, usable_rows
+from pipeline.comparison.resampling import resampled_means, units_of
+from pipeline.errors import RecordError
+from pipeline.records.events import read_events
+from pipeline.records.folder import RunFolder, RunKey, StudyFolder
+from pipeline.records.gather import gather_cases
+from pipeline.records.table import read_table
+
+HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
+"""Metrics with plots of their own; all others are in the tables."""
+
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvidence:
+    """One run of the plan: its record, None while it has not finished, and its events."""
+
+    folder: RunFolder
+    record: dict[str, Any] | None
+    events: list[dict[str, Any]]
+
+    @property
+    def key(self) -> RunKey:
+        """Loss, fold and seed."""
+        return self.folder.key
+
+    @property
+    def state(self) -> str:
+        """Return ``ok``, ``collapsed``, ``under way`` or ``not begun``."""
+        if self.record is not None:
+            return str(self.record.get("state", "ok"))
+        return "under way" if self.events else "not begun"
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """Return the events of one kind."""
+        return [event for event in self.events if event.get("kind") == kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Records of a study and what follows from them.
+
+    `table` holds all rows, `rows` those that may be averaged; `losses` are in the order of the plan; `paired` holds
+    each metric on the cases that the compared losses share.
+    """
+
+    study: StudyFolder
+    settings: dict[str, Any]
+    table: pd.DataFrame
+    rows: pd.DataFrame
+    runs: tuple[RunEvidence, ...]
+    losses: tuple[str, ...]
+    paired: dict[str, Paired]
+    verdict: dict[str, Any]
+
+    @property
+    def finished(self) -> tuple[RunEvidence, ...]:
+        """Runs with a record, collapsed ones among them."""
+        return tuple(run for run in self.runs if run.record is not None)
+
+    @property
+    def primary(self) -> str:
+        """The metric that the verdict is about."""
+        return str(self.verdict.get("primary") or next(iter(self.paired), "dice"))
+
+    @property
+    def headline(self) -> list[str]:
+        """Metrics with plots of their own, the primary one first."""
+        names = [name for name in HEADLINE if name in self.paired]
+        rest = [name for name in names if name != self.primary]
+        return [self.primary, *rest] if self.primary in self.paired else rest
+
+
+def read_evidence(study: StudyFolder) -> Evidence:
+    """Read all records and compare the losses.
+
+    Raises
+    ------
+    RecordError
+        Where there is no study, or none of its runs has finished.
+    """
+    settings = study.read_settings()
+    runs = tuple(_read_run(folder) for folder in study.runs())
+    table = gather_cases(study)
+    if table.empty and study.cases.exists():
+        table = read_table(study.cases)
+    if table.empty:
+        raise RecordError(
+            study.root, f"none of its {len(runs)} runs has finished", "run its `segloss study` command again"
+        )
+    patients = {case: entry.get("patient", case) for case, entry in settings.get("cases", {}).items()}
+    with_patients = table.assign(patient=table["case"].map(patients).fillna(table["case"]))
+    rows, collapsed = usable_rows(with_patients)
+    names, _ = complete_losses(rows, collapsed)
+    metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
+    paired = {name: found for name in metrics if (found := pair(rows, name, names)) is not None}
+    planned = [str(entry["label"]) for entry in settings.get("losses", [])]
+    losses = tuple(dict.fromkeys([*planned, *table["loss"]]))
+    verdict = compare(with_patients).to_json() if paired or not names else _nothing_in_common(collapsed)
+    return Evidence(study, settings, table, rows, runs, losses, paired, verdict)
+
+
+def mean_intervals(paired: Paired) -> NDArray[np.float64]:
+    """Return the 95 % interval of each loss's mean, (losses, 2), from the bootstrap over folds, patients and seeds."""
+    drawn = resampled_means(paired, units_of(paired), RESAMPLES, seed=0)
+    return np.asarray(np.quantile(drawn, [0.025, 0.975], axis=0).T, dtype=np.float64)
+
+
+def _read_run(folder: RunFolder) -> RunEvidence:
+    record = None
+    if folder.record.exists():
+        try:
+            record = dict(json.loads(folder.record.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise RecordError(
+                folder.record, f"is not JSON ({error})", "remove it; `segloss study` then repeats the run"
+            ) from error
+    return RunEvidence(folder, record, read_events(folder.events))
+
+
+def _nothing_in_common(collapsed: dict[str, int]) -> dict[str, Any]:
+    """Return the verdict of a study whose losses share no case yet."""
+    return {
+        "verdict": "inconclusive",
+        "recommended": None,
+        "primary": "",
+        "losses": [],
+        "pairs": [],
+        "noise_floor": {},
+        "smallest_detectable": {},
+        "more_needed": {},
+        "ranking": {},
+        "collapsed": collapsed,
+        "caveats": [],
+        "cases": 0,
+        "words": ["There is nothing to compare yet: no case has results of two losses."],
+    }

@@ -1,0 +1,210 @@
+"""The figures of the verdict: differences with their intervals, ranks, cases in pairs, distributions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from pipeline.comparison.pairing import Paired
+from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
+from pipeline.report.wording import LossStyle, factor, metric_name, number, shortened, signed, unit
+
+Styles = Mapping[str, LossStyle]
+
+MANY_POINTS = 2400
+
+
+def seen_from(pairs: Sequence[Mapping[str, Any]], metric: str, recommended: str | None) -> list[dict[str, Any]]:
+    """Return the pairs of a metric, turned so that differences are ``recommended - other``.
+
+    With few losses the pairs among the others follow, so that nothing is left out.
+    """
+    turned, others = [], []
+    for entry in pairs:
+        if entry["metric"] != metric:
+            continue
+        if entry["b"] == recommended:
+            flipped = {"a": entry["b"], "b": entry["a"], "difference": -entry["difference"]}
+            turned.append({**entry, **flipped, "ci_low": -entry["ci_high"], "ci_high": -entry["ci_low"]})
+        elif entry["a"] == recommended:
+            turned.append(dict(entry))
+        else:
+            others.append(dict(entry))
+    return turned + (others if len(others) <= 3 else [])
+
+
+def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_better: bool, styles: Styles) -> Markup:
+    """Return differences with their intervals, the margin of equivalence and the noise between trainings.
+
+    `pairs` are as `seen_from` gives them.
+    """
+    scaled = factor(metric)
+    margin = max((entry.get("margin") or 0.0 for entry in pairs), default=0.0) * scaled
+    noise = max((entry.get("noise_floor") or 0.0 for entry in pairs), default=0.0)
+    floor = noise * scaled if noise else None
+    values = [0.0, margin, -margin, floor or 0.0, -(floor or 0.0)]
+    values += [scaled * entry[name] for entry in pairs for name in ("ci_low", "ci_high")]
+    scale = Scale.around(values, 12, WIDTH - 12)
+    row, top = 42, 22
+    bottom = top + row * len(pairs) + 4
+    parts = [
+        _band(scale, margin, top, bottom, "margin", f"equivalence margin: ±{margin:g} {unit(metric)}"),
+        x_axis(scale, top, bottom, f"difference of {metric_name(metric)}, {unit(metric)}"),
+    ]
+    if floor is not None:
+        said = f"noise between two trainings of one and the same loss: ±{floor:.2f} {unit(metric)}"
+        parts.insert(1, _band(scale, floor, top, bottom, "noise", said))
+    parts.append(tag("line", x1=scale(0), x2=scale(0), y1=float(top - 4), y2=float(bottom), class_="zero"))
+    left, right = ("second better", "first better") if higher_is_better else ("first better", "second better")
+    parts.append(text(12, 12, f"◂ {left}", class_="tick"))
+    parts.append(text(WIDTH - 12, 12, f"{right} ▸", anchor="end", class_="tick"))
+    for index, entry in enumerate(pairs):
+        low, mean, high = (scaled * entry[name] for name in ("ci_low", "difference", "ci_high"))
+        y = top + row * index + 30
+        clear = low > 0 or high < 0
+        winner = entry["a"] if (mean > 0) == higher_is_better else entry["b"]
+        colour = styles[winner].colour if clear and winner in styles else "#4a5560"
+        names = f"{shortened(entry['a'], 17)} {chr(0x2212)} {shortened(entry['b'], 17)}"
+        said = f"{entry['a']} minus {entry['b']}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
+        parts.append(text(12, y - 12, names, class_="name"))
+        parts.append(
+            text(WIDTH - 12, y - 12, f"{signed(mean)}  [{signed(low)}, {signed(high)}]", anchor="end", class_="value")
+        )
+        parts.append(
+            tag(
+                "g",
+                tag("title", said),
+                tag("line", x1=scale(low), x2=scale(high), y1=float(y), y2=float(y), stroke=colour, class_="interval"),
+                tag("circle", cx=scale(mean), cy=float(y), r=4.5, fill=colour),
+            )
+        )
+    return chart(WIDTH, bottom + 36, f"Differences of {metric_name(metric)} with 95 % intervals", *parts)
+
+
+def _band(scale: Scale, half: float, top: float, bottom: float, kind: str, said: str) -> Markup:
+    x = scale(-half)
+    return tag(
+        "rect",
+        tag("title", said),
+        x=x,
+        width=scale(half) - x,
+        y=float(top - 4),
+        height=float(bottom - top + 4),
+        class_=f"band {kind}",
+    )
+
+
+def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
+    """Return how often each loss takes each rank when cases are drawn anew; the darkest part is the first rank."""
+    losses = ranking["losses"]
+    frequency = np.asarray(ranking["rank_frequency"], dtype=float)
+    order = np.argsort(ranking["mean_then_rank"], kind="stable")
+    scale = Scale(0, 1, 12, WIDTH - 12)
+    parts, row = [], 38
+    for place, index in enumerate(order):
+        name, y, start = losses[index], place * row + 16, 0.0
+        parts.append(text(12, y - 3, shortened(name, 30), class_="name"))
+        first = frequency[index, 0]
+        parts.append(text(WIDTH - 12, y - 3, f"first in {first:.0%} of redraws", anchor="end", class_="value"))
+        for rank, share in enumerate(frequency[index]):
+            if share > 0:
+                opacity = 1 - 0.86 * rank / max(len(losses) - 1, 1)
+                width = scale(start + share) - scale(start)
+                parts.append(
+                    tag(
+                        "rect",
+                        tag("title", f"{name}: rank {rank + 1} in {share:.1%} of redraws"),
+                        x=scale(start),
+                        y=float(y + 2),
+                        width=max(width - 1, 0.5),
+                        height=13.0,
+                        fill=styles[name].colour,
+                        fill_opacity=opacity,
+                    )
+                )
+                start += share
+    return chart(WIDTH, row * len(order) + 2, "How often each loss takes each rank", *parts)
+
+
+def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], styles: Styles) -> Markup:
+    """Return each case as a point, `second` to the right and `first` upwards, with the deciding cases numbered."""
+    x_values = paired.values[paired.losses.index(second)]
+    y_values = paired.values[paired.losses.index(first)]
+    everything = [*map(float, x_values), *map(float, y_values)]
+    bottom, left = 318.0, 46.0
+    across = Scale.around(everything, left, WIDTH - 14)
+    up = Scale(across.low, across.high, bottom, 14)
+    parts = [
+        x_axis(across, 14, bottom, f"{shortened(second, 24)}: {metric_name(paired.metric)}"),
+        y_axis(up, left, WIDTH - 14),
+        tag("line", x1=left, y1=bottom, x2=float(WIDTH - 14), y2=14.0, class_="zero"),
+    ]
+    for x, y, case in zip(x_values, y_values, paired.cases, strict=True):
+        winner = first if (y > x) == paired.higher_is_better else second
+        colour = styles[winner].colour if x != y else "#4a5560"
+        said = f"{case}: {first} {number(y, paired.metric)}, {second} {number(x, paired.metric)}"
+        parts.append(tag("circle", tag("title", said), cx=across(x), cy=up(y), r=3.2, fill=colour, fill_opacity=0.55))
+    for rank, case in enumerate(named, start=1):
+        at = paired.cases.index(case)
+        x, y = across(float(x_values[at])), up(float(y_values[at]))
+        parts.append(tag("circle", cx=x, cy=y, r=5.2, class_="ring"))
+        parts.append(text(x + 7, y - 5, str(rank), class_="mark"))
+    parts.append(
+        tag(
+            "text",
+            shortened(first, 24),
+            transform=f"translate(12 {(bottom + 14) / 2:g}) rotate(-90)",
+            text_anchor="middle",
+            class_="axis",
+        )
+    )
+    label = f"{metric_name(paired.metric)} of each case: {first} against {second}"
+    return chart(WIDTH, bottom + 36, label, *parts)
+
+
+def distribution_plot(paired: Paired, styles: Styles) -> Markup:
+    """Return a box with the single cases for each loss; with very many points, only those outside the boxes."""
+    row, top = 46, 4
+    bottom = float(top + row * len(paired.losses))
+    scale = Scale.around([*map(float, paired.values.ravel())], 12, WIDTH - 12)
+    parts = [x_axis(scale, top, bottom, metric_name(paired.metric))]
+    thin = paired.values.size > MANY_POINTS
+    for index, loss in enumerate(paired.losses):
+        values = paired.values[index]
+        quarter, median, three = np.quantile(values, [0.25, 0.5, 0.75])
+        y, colour = top + row * index + 30.0, styles[loss].colour
+        parts.append(text(12, y - 16, shortened(loss, 30), class_="name"))
+        parts.append(
+            text(WIDTH - 12, y - 16, f"median {number(float(median), paired.metric)}", anchor="end", class_="value")
+        )
+        offsets = ((np.arange(values.size) * 0.618034) % 1.0 - 0.5) * 17
+        for value, offset, case in zip(values, offsets, paired.cases, strict=True):
+            if thin and quarter <= value <= three:
+                continue
+            said = f"{case}: {number(float(value), paired.metric)}"
+            parts.append(
+                tag(
+                    "circle",
+                    tag("title", said),
+                    cx=scale(float(value)),
+                    cy=y + float(offset),
+                    r=2.3,
+                    fill=colour,
+                    fill_opacity=0.4,
+                )
+            )
+        x = scale(float(quarter))
+        parts.append(tag("rect", x=x, y=y - 9, width=scale(float(three)) - x, height=18.0, stroke=colour, class_="box"))
+        parts.append(
+            tag(
+                "line",
+                x1=scale(float(median)),
+                x2=scale(float(median)),
+                y1=y - 9,
+                y2=y + 9,
+                stroke=colour,
+                class_="median",
+            )
+        )
+    return chart(WIDTH, bottom + 36, f"{metric_name(paired.metric)} of all cases by loss", joined(parts))

@@ -1,0 +1,311 @@
+"""Pictures of cases: outlines of reference and prediction on the image, in R, A, S orientation.
+
+A picture is an inline SVG: the image as PNG in its own voxels, stretched to mm, and outlines that follow the voxels of
+the masks exactly. An image that appears several times is embedded once.
+"""
+
+import base64
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from pipeline.comparison.pairing import Paired
+from pipeline.report.evidence import Evidence
+from pipeline.report.figures import Styles
+from pipeline.report.svg import joined, tag
+from pipeline.report.wording import metric_name, number
+
+PLANES = ("sagittal", "coronal", "axial")
+"""The plane across each axis of a volume in R, A, S orientation."""
+
+BUDGET_BYTES = 3_000_000
+MAXIMUM_LOSSES = 6
+REFERENCE_COLOUR = "#FFE066"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One slice with its outlines and what is said beneath it."""
+
+    svg: Markup
+    heading: str
+    caption: str
+    loss: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Pictures shown together."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass
+class Overlays:
+    """All pictures of a report, the images they share, and what could not be shown."""
+
+    extremes: list[Row] = field(default_factory=list)
+    differences: list[Row] = field(default_factory=list)
+    images: dict[str, Markup] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    losses_left_out: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def definitions(self) -> Markup:
+        """The images that the pictures refer to."""
+        return joined(list(self.images.values()))
+
+    def image_of(self, pixels: NDArray[np.uint8]) -> str:
+        """Return the id of an image (rows, columns), embedding it once."""
+        data = base64.b64encode(grey_png(pixels)).decode()
+        name = f"image{zlib.crc32(data.encode()):08x}"
+        if name not in self.images:
+            self.bytes += len(data)
+            height, width = pixels.shape
+            self.images[name] = tag(
+                "image",
+                id=name,
+                width=float(width),
+                height=float(height),
+                href=f"data:image/png;base64,{data}",
+                preserveAspectRatio="none",
+            )
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Image and reference of one case in R, A, S orientation, and the affine that predictions must share."""
+
+    image: NDArray[np.float32]
+    reference: NDArray[np.int16]
+    spacing_mm: tuple[float, float, float]
+
+
+def make_overlays(evidence: Evidence, styles: Styles) -> Overlays:
+    """Return pictures of the best, median and worst case of each loss and of the cases where losses differ most.
+
+    Whatever file is gone is said in `missing`; nothing is raised for it.
+    """
+    result = Overlays()
+    paired = evidence.paired.get(evidence.primary)
+    if paired is None:
+        return result
+    shown = _shown_losses(paired, evidence.verdict.get("recommended"))
+    result.losses_left_out = [loss for loss in paired.losses if loss not in shown]
+    reader = _Reader(evidence)
+    for loss in shown:
+        pictures = []
+        for heading, index in _extremes(paired, paired.losses.index(loss)):
+            pictures += _case_pictures(result, reader, paired, index, [loss], styles, heading=heading)
+        if pictures:
+            result.extremes.append(Row(loss, tuple(pictures)))
+    for index in _most_different(paired, shown):
+        pictures = _case_pictures(result, reader, paired, index, shown, styles, planes=3)
+        if pictures:
+            spread = np.ptp(paired.values[[paired.losses.index(loss) for loss in shown], index])
+            title = f"{paired.cases[index]}: losses up to {number(float(spread), paired.metric)} apart"
+            result.differences.append(Row(f"{title} in {metric_name(paired.metric)}", tuple(pictures)))
+    result.missing = sorted(reader.missing)
+    if result.bytes > BUDGET_BYTES:
+        result.missing.append("more pictures, since the page would become too large")
+    return result
+
+
+def _shown_losses(paired: Paired, recommended: str | None) -> list[str]:
+    """Return at most six losses, the recommended one first and then from the best to the worst."""
+    order = np.argsort(-paired.means if paired.higher_is_better else paired.means, kind="stable")
+    names = sorted((paired.losses[int(i)] for i in order), key=lambda name: name != recommended)
+    return names[:MAXIMUM_LOSSES]
+
+
+def _extremes(paired: Paired, loss: int) -> list[tuple[str, int]]:
+    """Return the best, median and worst case of a loss."""
+    values = paired.values[loss] if paired.higher_is_better else -paired.values[loss]
+    order = np.argsort(-values, kind="stable")
+    places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
+    return [(heading, int(order[place])) for heading, place in places.items()]
+
+
+def _most_different(paired: Paired, shown: Sequence[str], count: int = 3) -> list[int]:
+    if len(shown) < 2:
+        return []
+    spread = np.ptp(paired.values[[paired.losses.index(loss) for loss in shown]], axis=0)
+    return [int(i) for i in np.argsort(-spread, kind="stable")[:count] if spread[i] > 0]
+
+
+def _case_pictures(
+    result: Overlays,
+    reader: "_Reader",
+    paired: Paired,
+    index: int,
+    losses: Sequence[str],
+    styles: Styles,
+    *,
+    heading: str = "",
+    planes: int = 1,
+) -> list[Picture]:
+    """Return pictures of one case: the plane(s) with most disagreement, the same for all losses."""
+    case = paired.cases[index]
+    volume = reader.volume(case)
+    if volume is None or result.bytes > BUDGET_BYTES:
+        return []
+    masks = {loss: mask for loss in losses if (mask := reader.prediction(loss, case, volume)) is not None}
+    if not masks:
+        return []
+    wrong = np.sum([mask != volume.reference for mask in masks.values()], axis=0)
+    weight = wrong + 1e-3 * (volume.reference > 0)
+    box = _box(np.logical_or(weight > 0, np.any([mask > 0 for mask in masks.values()], axis=0)), volume.spacing_mm)
+    axes = [2, 1, 0] if planes == 3 else [_through_plane(volume.spacing_mm)]
+    pictures = []
+    for axis in axes:
+        slice_index = int(weight.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        for loss in losses:
+            if loss in masks:
+                svg = _picture(result, volume, masks[loss], axis, slice_index, box, styles[loss].colour)
+                value = number(float(paired.values[paired.losses.index(loss), index]), paired.metric)
+                caption = f"{case}, {PLANES[axis]}" if heading else PLANES[axis]
+                title = f"{heading} {value}" if heading else f"{loss} {value}"
+                pictures.append(Picture(svg, title, caption, loss))
+    return pictures
+
+
+def _through_plane(spacing_mm: Sequence[float]) -> int:
+    """Return the axis across the finest plane; axial where none is finer."""
+    return max((2, 1, 0), key=lambda axis: round(spacing_mm[axis], 2))
+
+
+def _box(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, slice, slice]:
+    """Return a box around all structures with room of a quarter and at least 8 mm on each side."""
+    ranges = []
+    for axis in range(3):
+        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        low, high = (int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, mask.shape[axis])
+        room = max(round(0.25 * (high - low)), int(np.ceil(8 / spacing_mm[axis])))
+        ranges.append(slice(max(0, low - room), min(mask.shape[axis], high + room)))
+    return ranges[0], ranges[1], ranges[2]
+
+
+def _picture(
+    result: Overlays,
+    volume: Volume,
+    mask: NDArray[np.int16],
+    axis: int,
+    slice_index: int,
+    box: tuple[slice, slice, slice],
+    colour: str,
+) -> Markup:
+    where: list[Any] = list(box)
+    where[axis] = slice_index
+    # As radiologists view it: anterior or superior is up, the patient's right (sagittal: anterior) on the left.
+    plane = [np.asarray(a[tuple(where)]).T[::-1, ::-1] for a in (volume.image, volume.reference, mask)]
+    low, high = np.percentile(plane[0], [1, 99.5])
+    grey = np.clip((plane[0] - low) / max(high - low, 1e-6), 0, 1)
+    name = result.image_of(np.asarray(grey * 255, dtype=np.uint8))
+    across, down = (volume.spacing_mm[a] for a in range(3) if a != axis)
+    rows, columns = grey.shape
+    lines = [
+        tag("path", d=outlines(plane[1]), stroke=REFERENCE_COLOUR, class_="outline reference"),
+        tag("path", d=outlines(plane[2]), stroke=colour, class_="outline"),
+    ]
+    result.bytes += sum(map(len, lines))
+    content = tag("g", tag("use", href=f"#{name}"), *lines, transform=f"scale({across:.4g} {down:.4g})")
+    return tag(
+        "svg",
+        content,
+        class_="overlay",
+        viewBox=f"0 0 {columns * across:.2f} {rows * down:.2f}",
+        role="img",
+        aria_label="outlines of reference and prediction",
+    )
+
+
+def outlines(labels: NDArray[np.int16]) -> str:
+    """Return the edges between pixels of different labels as an SVG path, in pixels of (rows, columns)."""
+    padded = np.pad(labels, 1)
+    parts = []
+    for row in range(padded.shape[0] - 1):
+        parts += [f"M{a} {row}H{b}" for a, b in _runs(padded[row, 1:-1] != padded[row + 1, 1:-1])]
+    for column in range(padded.shape[1] - 1):
+        parts += [f"M{column} {a}V{b}" for a, b in _runs(padded[1:-1, column] != padded[1:-1, column + 1])]
+    return "".join(parts)
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return starts and ends of the stretches that are true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def grey_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an image (rows, columns) as an 8-bit greyscale PNG (RFC 2083)."""
+    rows, columns = pixels.shape
+    raw = np.concatenate([np.zeros((rows, 1), np.uint8), pixels], axis=1).tobytes()
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+
+
+class _Reader:
+    """Volumes of cases, read once each; what cannot be read is remembered."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.cases: dict[str, Any] = evidence.settings.get("cases", {})
+        self.volumes: dict[str, Volume | None] = {}
+        self.missing: set[str] = set()
+
+    def volume(self, case: str) -> Volume | None:
+        """Return image and reference of a case, None where they are gone."""
+        if case not in self.volumes:
+            self.volumes[case] = self._read(case)
+        return self.volumes[case]
+
+    def prediction(self, loss: str, case: str, volume: Volume) -> NDArray[np.int16] | None:
+        """Return the mask by the first seed of a loss, None where it is gone or on another grid."""
+        for run in self.evidence.finished:
+            if run.key.loss == loss and case in (run.record or {}).get("cases", ()):
+                path = run.folder.predictions / f"{case}.nii.gz"
+                try:
+                    mask = _labels(path)
+                except (OSError, ValueError, nib.filebasedimages.ImageFileError):
+                    continue
+                if mask.shape == volume.reference.shape:
+                    return mask
+        self.missing.add(f"the prediction of {loss} for {case}")
+        return None
+
+    def _read(self, case: str) -> Volume | None:
+        entry = self.cases.get(case, {})
+        try:
+            reference = _labels(Path(entry["label"]))
+            image = nib.as_closest_canonical(nib.load(entry["images"][0]))
+            voxels = np.asarray(image.dataobj, dtype=np.float32)
+        except (OSError, ValueError, KeyError, IndexError, TypeError, nib.filebasedimages.ImageFileError):
+            self.missing.add(f"image or label of {case}")
+            return None
+        voxels = np.nan_to_num(voxels.reshape(*voxels.shape[:3], -1)[..., 0])
+        if voxels.shape != reference.shape:
+            self.missing.add(f"image or label of {case}")
+            return None
+        spacing = tuple(float(edge) for edge in image.header.get_zooms()[:3])
+        return Volume(voxels, reference, (spacing[0], spacing[1], spacing[2]))
+
+
+def _labels(path: Path) -> NDArray[np.int16]:
+    image = nib.as_closest_canonical(nib.load(path))
+    voxels = np.rint(np.asarray(image.dataobj)).astype(np.int16)
+    return voxels.reshape(voxels.shape[:3])
