@@ -19,11 +19,16 @@ class Rule:
     degrees: float
     standard_error: float
 
+    @property
+    def true_error(self) -> float:
+        """The standard error corrected to have its median at the true one: with few folds it is mostly too small."""
+        return self.standard_error * sqrt(self.degrees / float(stats.chi2.median(self.degrees)))
+
     def power(self, true_difference: float) -> float:
         """Return the chance that a difference of this size, in the metric's unit, is found (noncentral t)."""
         if self.standard_error == 0:
             return float(true_difference != 0)
-        off = abs(true_difference) / self.standard_error
+        off = abs(true_difference) / self.true_error
         found = stats.nct.sf(self.critical, self.degrees, off) + stats.nct.cdf(-self.critical, self.degrees, off)
         return float(min(1.0, found)) if isfinite(found) else 1.0
 
@@ -32,8 +37,8 @@ class Rule:
         if self.standard_error == 0:
             return 0.0
         top = 2.0 * (self.critical + float(stats.t.ppf(0.99, self.degrees)))
-        root = optimize.brentq(lambda off: self.power(off * self.standard_error) - power, 0.0, top, xtol=1e-4)
-        return float(root) * self.standard_error
+        root = optimize.brentq(lambda off: self.power(off * self.true_error) - power, 0.0, top, xtol=1e-4)
+        return float(root) * self.true_error
 
 
 def rule_of(found: Difference, confidence: float, comparisons: int) -> Rule:
@@ -65,16 +70,19 @@ def needed(found: Difference, rule: Rule, margin: float, cases: int, seeds: int)
     """Return what would decide a pair if the true difference is as it looks.
 
     A difference beyond the margin is to be shown; one within it is to be shown to be within. The noise by patients
-    falls with their number, that of trainings with the seeds.
+    falls with their number, that of trainings with the seeds. Two folds of one seed leave one degree of freedom; what
+    decides has many more, so that the normal quantiles stand in for it.
     """
     gap = abs(found.mean)
-    after = float(stats.t.ppf(POWER, found.degrees))
+    few = found.degrees < 2
+    after = float(stats.norm.ppf(POWER) if few else stats.t.ppf(POWER, found.degrees))
     if gap >= margin:
-        aim, target = "difference", gap / (rule.critical + after)
+        aim, target = "difference", gap / ((float(stats.norm.ppf(0.975)) if few else rule.critical) + after)
     else:
         aim = "equivalence"
         widest = max(found.tost_high - found.mean, found.mean - found.tost_low)
         critical = widest / found.standard_error if found.standard_error else 0.0
+        critical = float(stats.norm.ppf(0.95)) if few else critical
         target = (margin - gap) / (critical + after)
     patients, runs, goal = found.error_patients**2, found.error_runs**2, target**2
     factor = found.standard_error**2 / goal if goal else inf

@@ -117,7 +117,7 @@ def compare(
     compared = {name: compare_pairs(item, margins, confidence, resamples, seed) for name, item in paired.items()}
     main = compared[primary]
     kind, candidates = decide(main)
-    recommended = min(candidates, key=simplicity)
+    recommended = simplest(candidates, main.entries)
     rankings = {name: ranking(item.paired, item.drawn, item.units, item.entries) for name, item in compared.items()}
     parts = parts_of(rows[rows["loss"].isin(names)])
     best = candidates[0]
@@ -165,6 +165,18 @@ def compare(
     verdict.caveats.extend(one.sentence(name) for name, one in turned)
     verdict.words.extend(sentences(verdict))
     return verdict
+
+
+def simplest(candidates: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the simplest of the candidates (best mean first) that none of them clearly beats; the better of equals."""
+    beaten = {
+        name
+        for entry in pairs
+        if {entry["a"], entry["b"]} <= set(candidates) and entry["better"] and not entry["equivalent"]
+        for name in (entry["a"], entry["b"])
+        if name != entry["better"]
+    }
+    return min((name for name in candidates if name not in beaten), key=lambda name: simplicity(name)[0])
 
 
 def _nothing(aside: dict[str, str], collapsed: dict[str, int], confidence: float) -> Verdict:

@@ -19,6 +19,10 @@ NAMES = {
 }
 
 
+MOST_PAIRS = 4
+"""Pairs that get a sentence: first those of the losses left standing, then the closest."""
+
+
 def amount(metric: str, value: float) -> str:
     """Return a difference in the unit that people use: points for shares, mm for distances."""
     return f"{abs(value):.2f} mm" if metric.endswith("_mm") else f"{100 * abs(value):.2f} points"
@@ -29,11 +33,9 @@ def sentences(verdict: "Verdict") -> list[str]:
     metric, cases, recommended = verdict.primary, verdict.cases, str(verdict.recommended)
     name = NAMES.get(metric, metric)
     said = [_headline(verdict, name)]
-    said += [
-        _pair_sentence(entry, recommended, name, verdict.confidence)
-        for entry in verdict.pairs
-        if entry["metric"] == metric and recommended in (entry["a"], entry["b"])
-    ]
+    mine = [e for e in verdict.pairs if e["metric"] == metric and recommended in (e["a"], e["b"])]
+    mine.sort(key=lambda entry: (not {entry["a"], entry["b"]} <= set(verdict.candidates), abs(entry["difference"])))
+    said += [_pair_sentence(entry, recommended, name, verdict.confidence) for entry in mine[:MOST_PAIRS]]
     if len(verdict.losses) > 1 and not verdict.pairs:
         said.append("All results are of one patient: how far one case speaks for others cannot be told.")
     detectable = verdict.smallest_detectable.get(metric)
@@ -90,13 +92,14 @@ def caveats_of(
             f"{paired.left_out} value(s) of {NAMES.get(metric, metric)} are missing for some loss; "
             "those classes of those cases are left out for all."
         )
+    ahead: dict[str, list[str]] = {}
+    for entry in pairs:
+        against = entry["metric"] != metric and recommended in (entry["a"], entry["b"]) and not entry["equivalent"]
+        if against and entry["better"] not in (None, recommended):
+            ahead.setdefault(entry["metric"], []).append(entry["better"])
     said += [
-        f"{recommended} is worse than {entry['better']} in {entry['metric']}: weigh what matters to you."
-        for entry in pairs
-        if entry["metric"] != metric
-        and recommended in (entry["a"], entry["b"])
-        and entry["better"] not in (None, recommended)
-        and not entry["equivalent"]
+        f"{recommended} is worse than {', '.join(names)} in {name}: weigh what matters to you."
+        for name, names in ahead.items()
     ]
     return said
 

@@ -1,0 +1,165 @@
+"""`segloss compare`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import out as console
+from pipeline.cli.console import print_json
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MOST_PAIRS = 30
+"""Rows of the pairwise table on a terminal; the JSON holds all."""
+
+SHORT = {"dice": "Dice", "hausdorff95_mm": "HD95 mm", "hausdorff_mm": "HD mm", "assd_mm": "ASSD mm", "nsd": "NSD"}
+STATES = {"missed": "missed", "false_positive": "false pos.", "correct_absence": "absent"}
+
+
+def compare(
+    cases: Annotated[
+        Path, typer.Argument(help="CSV with columns loss, case, metric, value (and fold, seed, class ..).")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the whole verdict to this JSON file.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Those to compare, e.g. dice,nsd; the first one decides.")] = None,
+    margin_dice: Annotated[
+        float, typer.Option(help="Difference in Dice and other shares that does not matter.")
+    ] = 0.005,
+    margin_mm: Annotated[float, typer.Option(help="Difference in mm that does not matter.")] = 0.5,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Say which loss is best, which are as good, or what it takes to tell; from any tool's table of results."""
+    from pipeline.comparison import compare as compare_losses
+    from pipeline.comparison.pairing import HIGHER_IS_BETTER
+    from pipeline.files import write_text
+    from pipeline.records.table import read_table
+
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out {out}", "is a folder", "name a file, e.g. verdict.json")
+    margins = {**dict.fromkeys(HIGHER_IS_BETTER, margin_dice), "mm": margin_mm}
+    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
+    if names == []:
+        raise ConfigError(f"--metrics {metrics!r}", "names no metric", "give e.g. dice,hausdorff95_mm")
+    table = read_table(cases)
+    verdict = compare_losses(table, metrics=names, margins=margins, confidence=confidence).to_json()
+    if out is not None:
+        import json as plain
+
+        write_text(out, plain.dumps(verdict, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    if json:
+        print_json(verdict)
+    else:
+        print_verdict(verdict, console)
+        if out is not None:
+            console.print(f"\nVerdict: {out}", highlight=False, markup=False)
+
+
+def print_verdict(verdict: Mapping[str, Any], console: "Console") -> None:
+    """Print the verdict (`Verdict.to_json`): what to do first, then means, then every pair."""
+    words = verdict["words"]
+    if words:
+        console.print(words[0], style="bold", highlight=False, markup=False)
+    for sentence in words[1:]:
+        console.print(f"  {sentence}", highlight=False, markup=False)
+    for sentence in verdict["caveats"]:
+        console.print(f"  ! {sentence}", highlight=False, markup=False)
+    if verdict["losses"] and verdict["ranking"]:
+        console.print()
+        console.print(_losses_table(verdict, console.width))
+    if verdict["pairs"]:
+        console.print()
+        console.print(_pairs_table(verdict))
+        left = len(verdict["pairs"]) - MOST_PAIRS
+        if left > 0:
+            console.print(f"and {left} pairs more: see --json or --out", highlight=False)
+
+
+def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
+    from rich.markup import escape
+
+    metrics = list(verdict["ranking"])
+    states = [name for name in STATES if any(entry["counts"].get(name) for entry in verdict["losses"])]
+    fallen = any(entry["collapsed_runs"] for entry in verdict["losses"])
+    room = width >= 26 + 14 * len(metrics)
+    below = f", below them {100 * verdict['confidence']:g} % intervals" if room else ""
+    table = _table(f"Means over {verdict['cases']} cases{below}")
+    table.add_column("loss", overflow="fold")
+    for name in [*(SHORT.get(metric, metric) for metric in metrics), "cases", *(STATES[state] for state in states)]:
+        table.add_column(name, justify="right")
+    if fallen:
+        table.add_column("collapsed runs", justify="right")
+    for entry in verdict["losses"]:
+        found, counts = entry["metrics"], entry["counts"]
+        table.add_row(
+            escape(entry["name"]) + (" *" if entry.get("set_aside") else ""),
+            *(_mean(metric, found.get(metric), room) for metric in metrics),
+            str(next((item["cases"] for item in found.values()), 0)),
+            *(str(counts.get(state, 0)) for state in states),
+            *([str(entry["collapsed_runs"])] if fallen else []),
+            style="bold" if entry["name"] == verdict["recommended"] else None,
+        )
+    if verdict["set_aside"]:
+        table.caption = "* takes no part in the comparison"
+    return table
+
+
+def _pairs_table(verdict: Mapping[str, Any]) -> "Table":
+    from rich.markup import escape
+
+    table = _table("Pairs, on the same cases; noise: how far two studies of one loss differ (SD)")
+    table.add_column("metric")
+    table.add_column("a - b", overflow="fold")
+    for column in ("difference", "interval", "p Holm", "noise", "same?"):
+        table.add_column(column, justify="right")
+    for entry in verdict["pairs"][:MOST_PAIRS]:
+        metric = entry["metric"]
+        noise = entry["noise_floor"]
+        table.add_row(
+            escape(SHORT.get(metric, metric)),
+            escape(f"{entry['a']} - {entry['b']}"),
+            _signed(metric, entry["difference"]),
+            f"{_signed(metric, entry['ci_low'])} to {_signed(metric, entry['ci_high'])}",
+            f"{entry['p_holm']:.2g}",
+            "?" if noise is None else _amount(metric, noise),
+            "yes" if entry["equivalent"] else "",
+            style="bold" if entry["better"] else None,
+        )
+    margins = {SHORT.get(e["metric"], e["metric"]): _amount(e["metric"], e["margin"]) for e in verdict["pairs"]}
+    table.caption = (
+        "bold: clearly different; same?: within the margin ("
+        + ", ".join(f"{name} {margin}" for name, margin in margins.items())
+        + ")"
+        + ("; noise ?: one seed, not measured" if any(e["noise_floor"] is None for e in verdict["pairs"]) else "")
+    )
+    return table
+
+
+def _table(title: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left", pad_edge=False)
+
+
+def _amount(metric: str, value: float) -> str:
+    return f"{value:.2f}" if metric.endswith("_mm") else f"{value:.4f}"
+
+
+def _signed(metric: str, value: float) -> str:
+    return f"{value:+.2f}" if metric.endswith("_mm") else f"{value:+.4f}"
+
+
+def _mean(metric: str, found: Mapping[str, Any] | None, interval: bool) -> str:
+    if found is None:
+        return "-"
+    text = _amount(metric, found["mean"])
+    if not interval or found["ci_low"] is None:
+        return text
+    places = 2 if metric.endswith("_mm") else 3
+    return f"{text}\n{found['ci_low']:.{places}f}–{found['ci_high']:.{places}f}"
