@@ -25,13 +25,14 @@ def ui(
     """Open MLflow on 127.0.0.1: validation Dice and Hausdorff of each loss, over steps and in a table."""
     from pipeline.records.folder import StudyFolder
     from pipeline.study.mirror.serving import LocalServer, choose_port
+    from pipeline.study.mirror.view import START_PATH
     from pipeline.study.tracking import artifact_location, mirror_for_reading, tracking_uri
 
     folder = StudyFolder(study)
     folder.read_settings()
     uri = tracking_uri(folder)
     if uri.startswith(("http://", "https://")):
-        _show(uri.rstrip("/"), mirror_for_reading(folder), browser, json)
+        _show(uri.rstrip("/") + "/", mirror_for_reading(folder), browser, json)
         return
     port = choose_port(port)
     result = mirror_for_reading(folder)
@@ -39,7 +40,7 @@ def ui(
     err.print("starting MLflow …")
     try:
         with LocalServer(uri, artifact_location(folder), port, study / ".mirror" / "server.log") as server:
-            _show(server.address, result, browser, json)
+            _show(server.address + START_PATH, result, browser, json)
             err.print("Ctrl-C ends it")
             server.wait()
     except KeyboardInterrupt:

@@ -44,15 +44,18 @@ class LocalServer:
         self.address = f"http://{HOST}:{port}"
 
     def __enter__(self) -> "LocalServer":
-        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self.port), "--workers", "1"]
+        from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
+
+        where = {BACKEND_STORE_URI_ENV_VAR: self.uri, ARTIFACT_ROOT_ENV_VAR: self.artifacts}
+        command = [sys.executable, "-m", "uvicorn", "pipeline.study.mirror.closed_app:app", "--workers", "1"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--backend-store-uri", self.uri, "--default-artifact-root", self.artifacts],
+                [*command, "--host", HOST, "--port", str(self.port)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **CLOSED},
+                env={**os.environ, **CLOSED, **where},
                 start_new_session=True,
             )
         try:

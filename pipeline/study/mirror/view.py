@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 COLUMNS = ("dice", "hausdorff_mm", "hausdorff95_mm", "assd_mm", "nsd", "runs/finished")
 PARAMS = ("learning_rate",)
+START_PATH = "/segloss"
+"""Where `segloss ui` begins: it sets up the browser and goes on to the page behind the ``#``."""
 
 
 def experiment_tags(study_id: str) -> dict[str, str]:
@@ -22,15 +24,16 @@ def experiment_tags(study_id: str) -> dict[str, str]:
     }
 
 
-def runs_page(server: str, experiment_id: str, study_id: str) -> str:
-    """Return the address of the table that compares the losses."""
-    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={_share_key(study_id)}"
+def runs_page(page: str, experiment_id: str, study_id: str) -> str:
+    """Return the address of the table that compares the losses; `page` is that of MLflow, ending in a slash."""
+    shown = f"viewStateShareKey={_share_key(study_id)}&workflowType=machine_learning"
+    return f"{page}#/experiments/{experiment_id}/runs?{shown}"
 
 
-def compare_page(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+def compare_page(page: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """Return the address of MLflow's comparison of some runs."""
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
-    return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}"
+    return f"{page}#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
 
 
 def _share_key(study_id: str) -> str:
@@ -38,7 +41,7 @@ def _share_key(study_id: str) -> str:
 
 
 def _view(study_id: str) -> dict[str, object]:
-    columns = [f"params.`{name}`" for name in PARAMS] + [f"metrics.`{name}`" for name in COLUMNS]
+    columns = [f"metrics.`{name}`" for name in COLUMNS] + [f"params.`{name}`" for name in PARAMS]
     return {
         "searchFilter": f"tags.`segloss.study_id` = '{study_id}' and tags.`segloss.kind` = 'summary'",
         "orderByKey": "metrics.`dice`",
@@ -46,6 +49,6 @@ def _view(study_id: str) -> dict[str, object]:
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "selectedColumns": columns,
-        "columnOrder": [],
+        "columnOrder": columns,
         "columnWidths": {},
     }

@@ -185,7 +185,7 @@ class StudyRecords:
             points += table_points(pd.concat(tables, ignore_index=True), "", count, seconds)
             points.append(Point("runs/finished", count, float(count), seconds))
         whole = len(ordered) == planned
-        params = {"loss": loss, "formula": self._formula(loss), "runs": planned}
+        params = {"loss": loss, "runs": planned}
         tags = {"segloss.loss": loss, "mlflow.note.content": f"{loss} over {planned} runs: {self._formula(loss)}"}
         if whole:
             points += mean_curves([run.points for _, run in ordered])
