@@ -1,0 +1,68 @@
+"""The rates that the verdict promises, counted over studies of known truth (docs/statistics.md has the numbers)."""
+
+import pytest
+from simulated_studies import simulate
+
+from pipeline.comparison import compare
+from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.pairs import compare_pairs
+
+DESIGNS = {
+    "5 folds": {"cases": 60},
+    "5 folds x 2 seeds": {"cases": 60, "seeds": 2},
+    "10 folds": {"cases": 100, "folds": 10},
+    "1 fold x 3 seeds": {"cases": 40, "folds": 1, "seeds": 3},
+    "two scans a patient": {"cases": 120, "scans": 2},
+    "case noise alone": {"cases": 60, "run_noise": 0.0, "folds": 1},
+}
+
+
+def false_winners(design: str, losses: str, studies: int) -> float:
+    equal = dict.fromkeys(losses, 0.0)
+    found = 0
+    for seed in range(studies):
+        table = simulate(equal, seed=seed, **DESIGNS[design])
+        found += compare(table, resamples=300).verdict == "winner"
+    return found / studies
+
+
+def found_and_predicted(design: str, difference: float, studies: int) -> tuple[float, float]:
+    found, predicted = 0, 0.0
+    for seed in range(studies):
+        table = simulate({"a": 0.0, "b": difference}, seed=seed, **DESIGNS[design])
+        paired = pair(usable_rows(table)[0], "dice")
+        assert paired is not None
+        result = compare_pairs(paired, None, 0.95, 300, 0)
+        found += result.entries[0]["better"] == "b"
+        predicted += result.rules[0, 1].power(difference)
+    return found / studies, predicted / studies
+
+
+@pytest.mark.parametrize("design", ["5 folds", "5 folds x 2 seeds"])
+def test_equal_losses_have_a_winner_in_at_most_one_of_twenty_studies(design):
+    # at exactly 5 %, 200 studies give more than 17 winners (8.5 %) with a chance of 1 %
+    assert false_winners(design, "ab", 200) <= 0.085
+
+
+def test_a_planted_difference_is_found_at_the_power_that_the_tool_predicts():
+    found, predicted = found_and_predicted("5 folds", 0.02, 200)
+    assert 0.3 < found < 0.95
+    assert found == pytest.approx(predicted, abs=0.10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("losses", ["ab", "abc"])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_over_a_thousand_studies_of_equal_losses_at_most_5_percent_have_a_winner(design, losses):
+    rate = false_winners(design, losses, 1000)
+    print(f"\nfalse winners | {design} | {len(losses)} losses | {100 * rate:.1f} %")
+    assert rate <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("difference", [0.010, 0.016, 0.024])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_planted_differences_are_found_at_the_predicted_power_in_every_design(design, difference):
+    found, predicted = found_and_predicted(design, difference, 1000)
+    print(f"\npower | {design} | {100 * difference:.1f} points | {100 * found:.1f} % | {100 * predicted:.1f} %")
+    assert found == pytest.approx(predicted, abs=0.10)
