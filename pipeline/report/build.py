@@ -31,7 +31,7 @@ from pipeline.report.tables import (
     pairs_table,
     runs_table,
 )
-from pipeline.report.wording import LossStyle, duration, metric_name, number
+from pipeline.report.wording import LossStyle, duration, factor, metric_name, unit
 
 KINDS = {
     "winner": ("A winner", "One loss is better than every other."),
@@ -133,13 +133,23 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
         ("runs", f"{len(evidence.finished)} of {len(evidence.runs)} are in"),
         (
             "design",
-            f"{len(evidence.losses)} losses × {settings.get('folds', '–')} folds × "
-            f"{len(settings.get('seeds', []))} seed(s), {settings.get('budget', {}).get('steps', '–')} steps",
+            f"{_count(len(evidence.losses), 'loss', 'losses')} × {_count(settings.get('folds', 1), 'fold', 'folds')} × "
+            f"{_count(len(settings.get('seeds', [0])), 'seed', 'seeds')}, "
+            f"{settings.get('budget', {}).get('steps', '–')} steps each",
         ),
         ("fair pairing", pairing),
-        ("noise between seeds", "not measured" if noise is None else f"{number(noise, evidence.primary)} (sd)"),
+        (
+            "noise between seeds",
+            "not measured"
+            if noise is None
+            else f"{factor(evidence.primary) * noise:.2f} {unit(evidence.primary)} (sd)",
+        ),
         ("compute", duration(seconds)),
     ]
+
+
+def _count(number_of: int, one: str, many: str) -> str:
+    return f"{number_of} {one if number_of == 1 else many}"
 
 
 def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
@@ -159,7 +169,11 @@ def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
         ranking = rankings.get(metric)
         if ranking and len(ranking["losses"]) > 1:
             tau = ranking.get("tau")
-            note = "" if tau is None else f"Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)"
+            note = (
+                ""
+                if tau is None
+                else f"Darkest: rank 1. Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
+            )
             found.append(Figure(metric_name(metric), rank_plot(ranking, styles), note))
     return found
 

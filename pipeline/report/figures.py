@@ -65,7 +65,7 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
         clear = low > 0 or high < 0
         winner = entry["a"] if (mean > 0) == higher_is_better else entry["b"]
         colour = styles[winner].colour if clear and winner in styles else "#4a5560"
-        names = f"{shortened(entry['a'], 17)} {chr(0x2212)} {shortened(entry['b'], 17)}"
+        names = f"{shortened(entry['a'], 14)} {chr(0x2212)} {shortened(entry['b'], 14)}"
         said = f"{entry['a']} minus {entry['b']}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
         parts.append(text(12, y - 12, names, class_="name"))
         parts.append(
@@ -106,7 +106,7 @@ def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
         name, y, start = losses[index], place * row + 16, 0.0
         parts.append(text(12, y - 3, shortened(name, 30), class_="name"))
         first = frequency[index, 0]
-        parts.append(text(WIDTH - 12, y - 3, f"first in {first:.0%} of redraws", anchor="end", class_="value"))
+        parts.append(text(WIDTH - 12, y - 3, f"first in {100 * first:.0f} % of redraws", anchor="end", class_="value"))
         for rank, share in enumerate(frequency[index]):
             if share > 0:
                 opacity = 1 - 0.86 * rank / max(len(losses) - 1, 1)
@@ -132,7 +132,7 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
     x_values = paired.values[paired.losses.index(second)]
     y_values = paired.values[paired.losses.index(first)]
     everything = [*map(float, x_values), *map(float, y_values)]
-    bottom, left = 318.0, 46.0
+    bottom, left = 300.0, 46.0
     across = Scale.around(everything, left, WIDTH - 14)
     up = Scale(across.low, across.high, bottom, 14)
     parts = [

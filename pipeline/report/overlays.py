@@ -38,7 +38,7 @@ class Picture:
     svg: Markup
     heading: str
     caption: str
-    loss: str | None
+    loss: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,10 @@ def _case_pictures(
     heading: str = "",
     planes: int = 1,
 ) -> list[Picture]:
-    """Return pictures of one case: the plane(s) with most disagreement, the same for all losses."""
+    """Return pictures of one case, on the same slices for all losses.
+
+    With a heading the slice holds most of the structure, without one most of the disagreement.
+    """
     case = paired.cases[index]
     volume = reader.volume(case)
     if volume is None or result.bytes > BUDGET_BYTES:
@@ -164,19 +167,19 @@ def _case_pictures(
     if not masks:
         return []
     wrong = np.sum([mask != volume.reference for mask in masks.values()], axis=0)
-    weight = wrong + 1e-3 * (volume.reference > 0)
+    weight = wrong + (1.0 if heading else 1e-3) * (volume.reference > 0)
     box = _box(np.logical_or(weight > 0, np.any([mask > 0 for mask in masks.values()], axis=0)), volume.spacing_mm)
     axes = [2, 1, 0] if planes == 3 else [_through_plane(volume.spacing_mm)]
+    across = {axis: tuple(other for other in range(3) if other != axis) for axis in axes}
+    slices = {axis: int(weight.sum(axis=across[axis]).argmax()) for axis in axes}
     pictures = []
-    for axis in axes:
-        slice_index = int(weight.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
-        for loss in losses:
-            if loss in masks:
-                svg = _picture(result, volume, masks[loss], axis, slice_index, box, styles[loss].colour)
-                value = number(float(paired.values[paired.losses.index(loss), index]), paired.metric)
-                caption = f"{case}, {PLANES[axis]}" if heading else PLANES[axis]
-                title = f"{heading} {value}" if heading else f"{loss} {value}"
-                pictures.append(Picture(svg, title, caption, loss))
+    for loss, mask in masks.items():
+        value = number(float(paired.values[paired.losses.index(loss), index]), paired.metric)
+        for axis in axes:
+            svg = _picture(result, volume, mask, axis, slices[axis], box, styles[loss].colour)
+            heading_here = f"{heading} {value}" if heading else f"{loss} {value}"
+            caption = f"{case}, {PLANES[axis]}" if heading else PLANES[axis]
+            pictures.append(Picture(svg, heading_here, caption, loss))
     return pictures
 
 

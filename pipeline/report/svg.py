@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH = 420
+WIDTH = 370
 
 
 def tag(name: str, *children: str | Markup, **attributes: str | float | None) -> Markup:

@@ -210,7 +210,7 @@ def deciding_cases(paired: Paired, first: str, second: str, count: int = 5) -> D
     order = order[np.abs(each[order]) > 0]
     rest = np.delete(each, order)
     metric, scaled = paired.metric, factor(paired.metric)
-    table = Table("", ("", "case", first, second, "difference"))
+    table = Table("", ("", "case", first, second, f"difference, {unit(metric)}"))
     for rank, index in enumerate(order, start=1):
         table.rows.append(
             [
@@ -218,7 +218,7 @@ def deciding_cases(paired: Paired, first: str, second: str, count: int = 5) -> D
                 Cell(paired.cases[index], paired.cases[index]),
                 value_cell(float(a[index]), number(float(a[index]), metric)),
                 value_cell(float(b[index]), number(float(b[index]), metric)),
-                value_cell(scaled * float(each[index]), f"{signed(scaled * float(each[index]))} {unit(metric)}"),
+                value_cell(scaled * float(each[index]), signed(scaled * float(each[index]))),
             ]
         )
     said = f"{first} is better in {_better(each, paired)} of {each.size} cases. "

@@ -1,0 +1,114 @@
+import base64
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from pipeline.comparison.pairing import Paired
+from pipeline.report.curves import Curve, mean_curve
+from pipeline.report.figures import seen_from
+from pipeline.report.overlays import Overlays, grey_png, outlines
+from pipeline.report.svg import Scale, tag, text, tick_label
+from pipeline.report.tables import deciding_cases
+from pipeline.report.wording import LossStyle, duration, number, p_value, signed
+
+
+def paired(a, b, metric="dice"):
+    values = np.array([a, b], dtype=float)
+    names = tuple(f"c{i}" for i in range(values.shape[1]))
+    return Paired(metric, ("a", "b"), names, names, np.zeros(len(names), dtype=np.int64), values, values[:, None])
+
+
+def test_an_outline_follows_the_edges_of_the_pixels():
+    assert outlines(np.array([[1]], dtype=np.int16)) == "M0 0H1M0 1H1M0 0V1M1 0V1"
+
+
+def test_the_border_between_two_classes_is_part_of_the_outline():
+    assert "M1 0V1" in outlines(np.array([[1, 2]], dtype=np.int16))
+    assert "M1 0V1" not in outlines(np.array([[1, 1]], dtype=np.int16))
+
+
+def test_an_empty_mask_has_no_outline():
+    assert outlines(np.zeros((3, 4), dtype=np.int16)) == ""
+
+
+def test_a_png_holds_the_pixels_that_it_was_given():
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    data = grey_png(pixels)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", data[16:24]) == (4, 3)
+    at = data.index(b"IDAT")
+    (length,) = struct.unpack(">I", data[at - 4 : at])
+    raw = np.frombuffer(zlib.decompress(data[at + 4 : at + 4 + length]), dtype=np.uint8).reshape(3, 5)
+    assert (raw[:, 0] == 0).all()
+    assert (raw[:, 1:] == pixels).all()
+
+
+def test_an_image_that_is_shown_twice_is_embedded_once():
+    overlays = Overlays()
+    pixels = np.zeros((4, 4), dtype=np.uint8)
+    assert overlays.image_of(pixels) == overlays.image_of(pixels.copy())
+    assert str(overlays.definitions).count(base64.b64encode(grey_png(pixels)).decode()) == 1
+
+
+def test_texts_and_attributes_are_escaped():
+    assert str(text(0, 0, "<b>&")) == '<text x="0" y="0" text-anchor="start">&lt;b&gt;&amp;</text>'
+    assert str(tag("g", data_name='"><script>')) == '<g data-name="&#34;&gt;&lt;script&gt;"></g>'
+
+
+@pytest.mark.parametrize("scale", [Scale(0, 1, 0, 100), Scale(-3.7, 41.2, 0, 100), Scale(1e-4, 3e2, 0, 100, True)])
+def test_ticks_lie_inside_their_scale(scale):
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert all(scale.low - 1e-9 <= tick <= scale.high * (1 + 1e-9) for tick in ticks)
+    assert all(-1e-6 <= scale(tick) <= 100 + 1e-6 for tick in ticks)
+
+
+def test_a_scale_of_one_value_has_room():
+    scale = Scale.around([0.0, 0.0], 0, 10)
+    assert scale(0.0) == pytest.approx(5)
+
+
+def test_tick_labels_are_short():
+    assert [tick_label(value) for value in (0.0, 0.30000000000000004, -2.5)] == ["0", "0.3", "−2.5"]
+
+
+def test_pairs_are_turned_to_the_recommended_loss():
+    entry = {"a": "x", "b": "best", "metric": "dice", "difference": -0.02, "ci_low": -0.05, "ci_high": 0.01}
+    (turned,) = seen_from([entry, {**entry, "metric": "nsd"}], "dice", "best")
+    assert (turned["a"], turned["b"]) == ("best", "x")
+    assert (turned["ci_low"], turned["difference"], turned["ci_high"]) == (-0.01, 0.02, 0.05)
+
+
+def test_the_cases_that_decide_have_the_largest_differences():
+    found = deciding_cases(paired([0.9, 0.5, 0.8, 0.8], [0.8, 0.9, 0.79, 0.8]), "a", "b", count=1)
+    assert found.cases == ("c1",)
+    assert "a is better in 2 of 4 cases" in found.sentence
+    assert "they decide its sign" in found.sentence
+
+
+def test_smaller_distances_count_as_better_cases():
+    found = deciding_cases(paired([1.0, 2.0], [3.0, 2.5], "hausdorff95_mm"), "a", "b")
+    assert "a is better in 2 of 2 cases" in found.sentence
+
+
+def test_collapsed_runs_are_not_part_of_a_mean_curve():
+    runs = [Curve("a", "", ((10.0, value), (20.0, value)), value > 5) for value in (1.0, 3.0, 100.0)]
+    assert mean_curve(runs) == [(10.0, 2.0), (20.0, 2.0)]
+
+
+def test_a_mean_curve_ends_where_most_runs_end():
+    runs = [Curve("a", "", ((10.0, 1.0),), False), Curve("a", "", ((10.0, 1.0), (20.0, 9.0)), False)]
+    assert mean_curve(runs) == [(10.0, 1.0)]
+
+
+def test_the_eighth_loss_is_told_apart_by_its_dashes():
+    styles = [LossStyle(index) for index in range(21)]
+    assert len({(style.colour, style.dash) for style in styles}) == 21
+
+
+def test_numbers_are_shown_as_people_write_them():
+    assert (number(0.87654, "dice"), number(3.14159, "hausdorff_mm"), number(None)) == ("0.877", "3.14", "–")
+    assert (signed(-1.234), p_value(0.00001), p_value(0.0421)) == ("−1.23", "< 0.001", "0.042")
+    assert (duration(59), duration(245), duration(7320)) == ("59 s", "4 min 05 s", "2 h 02 min")
