@@ -50,5 +50,5 @@ def _view(study_id: str) -> dict[str, object]:
         "lifecycleFilter": "Active",
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {},
+        "columnWidths": {f"metrics.`{name}`": 130 for name in COLUMNS},
     }
