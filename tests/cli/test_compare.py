@@ -1,0 +1,100 @@
+import io
+import json
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pipeline.cli.app import build_app
+from pipeline.cli.compare import print_verdict
+from pipeline.comparison import compare
+from pipeline.errors import ConfigError, RecordError
+
+
+def table(gap=0.1, cases=20):
+    rows = [
+        {"loss": loss, "case": f"c{i}", "metric": "dice", "value": 0.7 + 0.001 * ((7 * i + k) % 5) + gap * k}
+        for k, loss in enumerate(("ce", "dice"))
+        for i in range(cases)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def cases(tmp_path):
+    path = tmp_path / "cases.csv"
+    table().to_csv(path, index=False)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(build_app(), ["compare", *map(str, arguments)])
+
+
+def test_the_verdict_comes_first(cases):
+    result = run(cases)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Use dice: on 20 cases its Dice is better than that of every other loss.")
+    assert "ce - dice" in result.stdout
+
+
+def test_json_is_one_object_and_nothing_else(cases):
+    value = json.loads(run(cases, "--json").stdout)
+    assert value["verdict"] == "winner"
+    assert value["recommended"] == "dice"
+    assert [(pair["a"], pair["b"], pair["metric"]) for pair in value["pairs"]] == [("ce", "dice", "dice")]
+
+
+def test_out_holds_the_same_verdict_as_json(cases, tmp_path):
+    out = tmp_path / "verdict.json"
+    assert json.loads(run(cases, "--json", "--out", out).stdout) == json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_a_margin_above_the_gap_makes_equivalents_and_the_simplest_is_recommended(cases):
+    value = json.loads(run(cases, "--json", "--margin-dice", "0.2").stdout)
+    assert (value["verdict"], value["recommended"]) == ("equivalent", "ce")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--metrics", "dixe"), "dixe: is not in the table"),
+        (("--metrics", ","), "names no metric"),
+        (("--margin-dice", "-1"), "above 0"),
+        (("--confidence", "95"), "out of range"),
+    ],
+)
+def test_a_wrong_request_is_said_in_one_line(cases, arguments, said):
+    error = run(cases, *arguments).exception
+    assert isinstance(error, ConfigError)
+    assert said in str(error)
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path):
+    path = tmp_path / "notes.csv"
+    path.write_text("loss,case\na,c0\n", encoding="utf-8")
+    assert isinstance(run(path).exception, RecordError)
+    assert isinstance(run(tmp_path / "absent.csv").exception, RecordError)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tiny_tables_are_printed_too(tmp_path, count):
+    path = tmp_path / "cases.csv"
+    table(cases=count).to_csv(path, index=False)
+    result = run(path)
+    assert result.exit_code == 0
+    assert "cannot tell" in result.stdout
+
+
+def test_a_verdict_of_nothing_but_collapsed_runs_is_printed():
+    stream = io.StringIO()
+    print_verdict(compare(table().assign(state="collapsed")).to_json(), Console(file=stream, width=80))
+    assert stream.getvalue().startswith("No loss has results")
+
+
+def test_names_with_brackets_are_shown_as_they_are():
+    stream = io.StringIO()
+    frame = table().replace({"loss": {"dice": "mine[a=1]"}})
+    print_verdict(compare(frame).to_json(), Console(file=stream, width=120))
+    assert "mine[a=1]" in stream.getvalue()
