@@ -32,7 +32,7 @@ def ui(
     folder.read_settings()
     uri = tracking_uri(folder)
     if uri.startswith(("http://", "https://")):
-        _show(uri.rstrip("/") + "/", mirror_for_reading(folder), browser, json)
+        _show(uri.rstrip("/"), "/", mirror_for_reading(folder), browser, json)
         return
     port = choose_port(port)
     result = mirror_for_reading(folder)
@@ -40,21 +40,21 @@ def ui(
     err.print("starting MLflow …")
     try:
         with LocalServer(uri, artifact_location(folder), port, study / ".mirror" / "server.log") as server:
-            _show(server.address + START_PATH, result, browser, json)
+            _show(server.address, START_PATH, result, browser, json)
             err.print("Ctrl-C ends it")
             server.wait()
     except KeyboardInterrupt:
         err.print("MLflow has ended")
 
 
-def _show(address: str, result: "MirrorResult", browser: bool, json: bool) -> None:
+def _show(address: str, start: str, result: "MirrorResult", browser: bool, json: bool) -> None:
     from pipeline.study.mirror.view import compare_page, runs_page
 
     assert result.experiment_id is not None
     assert result.study_id is not None
-    runs = runs_page(address, result.experiment_id, result.study_id)
+    runs = runs_page(address + start, result.experiment_id, result.study_id)
     summaries = [run_id for key, run_id in result.runs.items() if key.startswith("summary/")]
-    compare = compare_page(address, result.experiment_id, summaries)
+    compare = compare_page(address + start, result.experiment_id, summaries)
     if json:
         print_json({"address": address, "runs_page": runs, "compare_page": compare})
     else:

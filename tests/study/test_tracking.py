@@ -88,8 +88,8 @@ def test_the_runs_table_alone_compares_the_losses(tmp_path, uri):
         assert metrics["dice"] == pytest.approx(DICE[loss])
         assert metrics["hausdorff_mm"] == pytest.approx(4.5)
         assert metrics["hausdorff95_mm"] == pytest.approx(2.0)
-        assert metrics["tail _left_/dice"] == pytest.approx(DICE[loss])
-        assert metrics["counts/ok"] == 8
+        assert metrics["per_class/tail _left_/dice"] == pytest.approx(DICE[loss])
+        assert metrics["states/ok"] == 8
         assert metrics["val/dice"] == pytest.approx(DICE[loss])
 
 

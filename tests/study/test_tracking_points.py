@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from pipeline.study.mirror.names import class_name, cut, pseudonyms, safe_name, without_names
-from pipeline.study.mirror.points import Point, best_points, mean_curves, run_points, table_points
+from pipeline.study.mirror.points import OF_RUN, Point, best_points, mean_curves, run_points, table_points
 
 
 def train(step, loss, seconds=1.0):
@@ -60,7 +60,7 @@ def test_table_means_are_over_classes_and_without_collapsed_or_undefined_rows():
         ("c3", "b", "dice", 0.9, "collapsed"),
     ]
     table = pd.DataFrame(rows, columns=["case", "class", "metric", "value", "state"])
-    values = {point.key: point.value for point in table_points(table, "final/", 1, 0.0)}
+    values = {point.key: point.value for point in table_points(table, OF_RUN, 1, 0.0)}
     assert values["final/dice"] == pytest.approx((0.4 + 1.0) / 2)
     assert values["final/a/dice"] == pytest.approx(0.4)
     assert values["final/b/dice"] == pytest.approx(1.0)

@@ -20,6 +20,20 @@ _STATES = ("ok", "missed", "false_positive", "correct_absence", "collapsed")
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """What the names of means, means of a class and counts begin with."""
+
+    means: str
+    classes: str
+    counts: str
+
+
+OF_RUN = Groups("final/", "final/", "counts/final/")
+OF_LOSS = Groups("", "per_class/", "states/")
+"""MLflow's compare page lists metrics by name and shows seven: Dice and Hausdorff have to be among them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """One value of one curve; `seconds` is the training time, from which MLflow's time axis is made."""
 
@@ -74,7 +88,7 @@ def best_points(points: Sequence[Point], at: int, seconds: float) -> list[Point]
     return best
 
 
-def table_points(table: pd.DataFrame, prefix: str, step: int, seconds: float) -> list[Point]:
+def table_points(table: pd.DataFrame, groups: "Groups", step: int, seconds: float) -> list[Point]:
     """Return the mean of each metric over classes, each class's mean over cases, and the counts behind them.
 
     A mean is over the cases where the metric is defined and whose run has not collapsed; the mean of a metric is the
@@ -84,13 +98,13 @@ def table_points(table: pd.DataFrame, prefix: str, step: int, seconds: float) ->
     values: dict[str, float] = {}
     for metric, rows in usable.groupby("metric", sort=False):
         by_class = rows.groupby("class", sort=False)["value"].mean()
-        values[f"{prefix}{metric}"] = float(by_class.mean())
+        values[f"{groups.means}{metric}"] = float(by_class.mean())
         if len(by_class) > 1:
             for label, value in by_class.items():
-                values[f"{prefix}{class_name(str(label))}/{metric}"] = float(value)
+                values[f"{groups.classes}{class_name(str(label))}/{metric}"] = float(value)
     dice = table[table["metric"] == "dice"]
     for state in _STATES:
-        values[f"counts/{prefix}{state}"] = float((dice["state"] == state).sum())
+        values[f"{groups.counts}{state}"] = float((dice["state"] == state).sum())
     return [Point(safe_name(key), step, value, seconds) for key, value in values.items() if _is_finite(value)]
 
 

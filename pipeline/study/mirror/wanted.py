@@ -19,7 +19,7 @@ from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.table import read_table
 from pipeline.study.mirror import artifacts
 from pipeline.study.mirror.names import LONGEST_PARAM, LONGEST_TAG, cut, pseudonyms
-from pipeline.study.mirror.points import Point, best_points, mean_curves, run_points, table_points
+from pipeline.study.mirror.points import OF_LOSS, OF_RUN, Point, best_points, mean_curves, run_points, table_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class StudyRecords:
             record = json.loads(folder.record.read_text(encoding="utf-8"))
             step, seconds = record["steps"], record["seconds"]
             points += best_points(points, step, seconds)
-            points += table_points(read_table(folder.cases), "final/", step, seconds)
+            points += table_points(read_table(folder.cases), OF_RUN, step, seconds)
             points += [
                 Point(f"time/{name}", step, float(record[name]), seconds)
                 for name in ("seconds", "training_seconds")
@@ -182,7 +182,7 @@ class StudyRecords:
         for count, (folder, run) in enumerate(ordered, start=1):
             tables.append(read_table(folder.cases))
             seconds += run.seconds
-            points += table_points(pd.concat(tables, ignore_index=True), "", count, seconds)
+            points += table_points(pd.concat(tables, ignore_index=True), OF_LOSS, count, seconds)
             points.append(Point("runs/finished", count, float(count), seconds))
         whole = len(ordered) == planned
         params = {"loss": loss, "runs": planned}
