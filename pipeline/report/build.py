@@ -18,7 +18,15 @@ from pipeline.records.folder import StudyFolder
 from pipeline.records.table import write_table
 from pipeline.report.curves import class_mean, curve_plot, curves, field
 from pipeline.report.evidence import Evidence, read_evidence
-from pipeline.report.figures import Styles, distribution_plot, interval_plot, paired_plot, rank_plot, seen_from
+from pipeline.report.figures import (
+    MOST_RANKS,
+    Styles,
+    distribution_plot,
+    interval_plot,
+    paired_plot,
+    rank_plot,
+    seen_from,
+)
 from pipeline.report.overlays import make_overlays
 from pipeline.report.tables import (
     Deciders,
@@ -29,7 +37,9 @@ from pipeline.report.tables import (
     fairness_table,
     losses_table,
     pairs_table,
+    ranks_table,
     runs_table,
+    size_table,
 )
 from pipeline.report.wording import LossStyle, duration, factor, metric_name, unit
 
@@ -102,7 +112,11 @@ def render(evidence: Evidence) -> str:
         open_runs=[run for run in evidence.runs if run.record is None],
         intervals=_intervals(evidence, styles),
         ranks=_ranks(evidence, styles),
-        losses_table=losses_table(evidence),
+        losses_table=losses_table(evidence, evidence.headline),
+        further_table=losses_table(evidence, [name for name in evidence.paired if name not in evidence.headline]),
+        ranks_table=ranks_table(evidence.verdict),
+        size_table=size_table(evidence),
+        noise_known=_noise(evidence) is not None,
         pairs_table=pairs_table(evidence.verdict),
         class_tables=class_tables(evidence),
         primary=evidence.primary,
@@ -123,10 +137,10 @@ def render(evidence: Evidence) -> str:
 
 def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
     """Return what the first screen says of the study, as label and value."""
-    settings, verdict = evidence.settings, evidence.verdict
+    settings = evidence.settings
     dataset = settings.get("dataset", {})
     seconds = sum(float((run.record or {}).get("seconds") or 0) for run in evidence.finished)
-    noise = (verdict["noise_floor"].get(evidence.primary) or {}).get("sd_between_seeds")
+    noise = _noise(evidence)
     pairing = {True: "proven: equal hashes", False: "BROKEN: hashes differ", None: "one run only"}[fair]
     return [
         ("dataset", f"{dataset.get('name', '–')}, {dataset.get('cases', len(set(evidence.table['case'])))} cases"),
@@ -134,18 +148,21 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
         (
             "design",
             f"{_count(len(evidence.losses), 'loss', 'losses')} × {_count(settings.get('folds', 1), 'fold', 'folds')} × "
-            f"{_count(len(settings.get('seeds', [0])), 'seed', 'seeds')}, "
-            f"{settings.get('budget', {}).get('steps', '–')} steps each",
+            f"{_count(len(settings.get('seeds', [0])), 'seed', 'seeds')}",
         ),
         ("fair pairing", pairing),
         (
             "noise between seeds",
-            "not measured"
-            if noise is None
-            else f"{factor(evidence.primary) * noise:.2f} {unit(evidence.primary)} (sd)",
+            "not measured" if noise is None else f"{factor(evidence.primary) * noise:.2f} {unit(evidence.primary)}",
         ),
         ("compute", duration(seconds)),
     ]
+
+
+def _noise(evidence: Evidence) -> float | None:
+    """Return the standard deviation between seeds of one loss in the primary metric."""
+    found: float | None = (evidence.verdict["noise_floor"].get(evidence.primary) or {}).get("sd_between_seeds")
+    return found
 
 
 def _count(number_of: int, one: str, many: str) -> str:
@@ -168,11 +185,12 @@ def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
     for metric in evidence.headline:
         ranking = rankings.get(metric)
         if ranking and len(ranking["losses"]) > 1:
-            tau = ranking.get("tau")
+            tau, count = ranking.get("tau"), len(ranking["losses"])
+            shown = f"The first {MOST_RANKS} of {count}. " if count > MOST_RANKS else ""
             note = (
                 ""
                 if tau is None
-                else f"Darkest: rank 1. Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
+                else f"{shown}Darkest: rank 1. Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
             )
             found.append(Figure(metric_name(metric), rank_plot(ranking, styles), note))
     return found

@@ -8,11 +8,17 @@ from markupsafe import Markup
 
 from pipeline.comparison.pairing import Paired
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
-from pipeline.report.wording import LossStyle, factor, metric_name, number, shortened, signed, unit
+from pipeline.report.wording import MINUS, LossStyle, factor, metric_name, number, shortened, signed, unit
 
 Styles = Mapping[str, LossStyle]
 
 MANY_POINTS = 2400
+MANY_PAIRS = 8
+MOST_LETTERS = 29
+"""Of the names of a pair beside their interval."""
+
+MOST_RANKS = 6
+"""Losses in a plot of ranks; the table of ranks has all."""
 
 
 def seen_from(pairs: Sequence[Mapping[str, Any]], metric: str, recommended: str | None) -> list[dict[str, Any]]:
@@ -46,14 +52,17 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
     values = [0.0, margin, -margin, floor or 0.0, -(floor or 0.0)]
     values += [scaled * entry[name] for entry in pairs for name in ("ci_low", "ci_high")]
     scale = Scale.around(values, 12, WIDTH - 12)
-    row, top = 42, 22
+    longest = max(len(entry["a"]) + len(entry["b"]) + 3 for entry in pairs)
+    of_one = longest > MOST_LETTERS and len({entry["a"] for entry in pairs}) == 1
+    minuend = f"{shortened(pairs[0]['a'], 24)} minus each, " if of_one else "difference of "
+    row, top = (42, 22) if len(pairs) <= MANY_PAIRS else (31, 22)
     bottom = top + row * len(pairs) + 4
     parts = [
         _band(scale, margin, top, bottom, "margin", f"equivalence margin: ±{margin:g} {unit(metric)}"),
-        x_axis(scale, top, bottom, f"difference of {metric_name(metric)}, {unit(metric)}"),
+        x_axis(scale, top, bottom, f"{minuend}{metric_name(metric)}, {unit(metric)}"),
     ]
     if floor is not None:
-        said = f"noise between two trainings of one and the same loss: ±{floor:.2f} {unit(metric)}"
+        said = f"two studies of one and the same loss differ by ±{floor:.2f} {unit(metric)} (sd)"
         parts.insert(1, _band(scale, floor, top, bottom, "noise", said))
     parts.append(tag("line", x1=scale(0), x2=scale(0), y1=float(top - 4), y2=float(bottom), class_="zero"))
     left, right = ("second better", "first better") if higher_is_better else ("first better", "second better")
@@ -61,11 +70,13 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
     parts.append(text(WIDTH - 12, 12, f"{right} ▸", anchor="end", class_="tick"))
     for index, entry in enumerate(pairs):
         low, mean, high = (scaled * entry[name] for name in ("ci_low", "difference", "ci_high"))
-        y = top + row * index + 30
+        y = top + row * index + min(row - 6, 30)
         clear = low > 0 or high < 0
         winner = entry["a"] if (mean > 0) == higher_is_better else entry["b"]
         colour = styles[winner].colour if clear and winner in styles else "#4a5560"
-        names = f"{shortened(entry['a'], 14)} {chr(0x2212)} {shortened(entry['b'], 14)}"
+        names = f"{MINUS} {shortened(entry['b'], 21)}" if of_one else f"{entry['a']} {MINUS} {entry['b']}"
+        if len(names) > MOST_LETTERS:
+            names = f"{shortened(entry['a'], 12)} {MINUS} {shortened(entry['b'], 12)}"
         said = f"{entry['a']} minus {entry['b']}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
         parts.append(text(12, y - 12, names, class_="name"))
         parts.append(
@@ -96,10 +107,13 @@ def _band(scale: Scale, half: float, top: float, bottom: float, kind: str, said:
 
 
 def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
-    """Return how often each loss takes each rank when cases are drawn anew; the darkest part is the first rank."""
+    """Return how often each loss takes each rank when cases are drawn anew; the darkest part is the first rank.
+
+    Of many losses the best by their means are shown.
+    """
     losses = ranking["losses"]
     frequency = np.asarray(ranking["rank_frequency"], dtype=float)
-    order = np.argsort(ranking["mean_then_rank"], kind="stable")
+    order = np.argsort(ranking["mean_then_rank"], kind="stable")[:MOST_RANKS]
     scale = Scale(0, 1, 12, WIDTH - 12)
     parts, row = [], 38
     for place, index in enumerate(order):

@@ -176,7 +176,7 @@ def _case_pictures(
     for loss, mask in masks.items():
         value = number(float(paired.values[paired.losses.index(loss), index]), paired.metric)
         for axis in axes:
-            svg = _picture(result, volume, mask, axis, slices[axis], box, styles[loss].colour)
+            svg = _picture(result, volume, mask, axis, slices[axis], box, styles[loss].bright)
             heading_here = f"{heading} {value}" if heading else f"{loss} {value}"
             caption = f"{case}, {PLANES[axis]}" if heading else PLANES[axis]
             pictures.append(Picture(svg, heading_here, caption, loss))
@@ -189,12 +189,12 @@ def _through_plane(spacing_mm: Sequence[float]) -> int:
 
 
 def _box(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, slice, slice]:
-    """Return a box around all structures with room of a quarter and at least 8 mm on each side."""
+    """Return a box around all structures with room of a fifth and at least 5 mm on each side."""
     ranges = []
     for axis in range(3):
         hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         low, high = (int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, mask.shape[axis])
-        room = max(round(0.25 * (high - low)), int(np.ceil(8 / spacing_mm[axis])))
+        room = max(round(0.2 * (high - low)), int(np.ceil(5 / spacing_mm[axis])))
         ranges.append(slice(max(0, low - room), min(mask.shape[axis], high + room)))
     return ranges[0], ranges[1], ranges[2]
 
@@ -295,7 +295,7 @@ class _Reader:
         entry = self.cases.get(case, {})
         try:
             reference = _labels(Path(entry["label"]))
-            image = nib.as_closest_canonical(nib.load(entry["images"][0]))
+            image = _canonical(entry["images"][0])
             voxels = np.asarray(image.dataobj, dtype=np.float32)
         except (OSError, ValueError, KeyError, IndexError, TypeError, nib.filebasedimages.ImageFileError):
             self.missing.add(f"image or label of {case}")
@@ -309,6 +309,12 @@ class _Reader:
 
 
 def _labels(path: Path) -> NDArray[np.int16]:
-    image = nib.as_closest_canonical(nib.load(path))
-    voxels = np.rint(np.asarray(image.dataobj)).astype(np.int16)
+    image = _canonical(path)
+    voxels = np.asarray(np.rint(np.asarray(image.dataobj)), dtype=np.int16)
     return voxels.reshape(voxels.shape[:3])
+
+
+def _canonical(path: str | Path) -> Any:
+    """Return an image with its axes in R, A, S order."""
+    reorient: Any = nib.funcs.as_closest_canonical
+    return reorient(nib.load(path))

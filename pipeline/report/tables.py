@@ -46,10 +46,9 @@ def value_cell(value: float | None, shown: str | None = None, below: str = "", k
     return Cell((number(value) if shown is None else shown), f"{value:.9g}" if defined else "", below, "", f"n {kind}")
 
 
-def losses_table(evidence: Evidence) -> Table:
+def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
     """Return losses x metrics: mean ± sd over cases, interval of the mean, and the counts behind them."""
-    metrics = list(evidence.paired)
-    intervals = {name: mean_intervals(item) for name, item in evidence.paired.items()}
+    intervals = {name: mean_intervals(evidence.paired[name]) for name in metrics}
     counts = _counts(evidence)
     columns = ("loss", *map(metric_name, metrics), "cases", "missed", "false positive", "correct absence", "collapsed")
     table = Table("Mean ± standard deviation over cases; beneath it the 95 % interval of the mean.", columns)
@@ -87,7 +86,7 @@ def _mean_cell(item: Paired, loss: str, intervals: Any) -> Cell:
 
 def _aside_cell(evidence: Evidence, loss: str, metric: str) -> Cell:
     """Return the mean of a loss that takes no part in the comparison, over the cases that it has."""
-    entry = next((entry for entry in evidence.verdict["losses"] if entry["name"] == loss), {})
+    entry: dict[str, Any] = next((entry for entry in evidence.verdict["losses"] if entry["name"] == loss), {})
     found = entry.get("metrics", {}).get(metric)
     if not found or found.get("cases") is None:
         return value_cell(None)
@@ -145,6 +144,42 @@ def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
                 )
         found.append((metric_name(name), table))
     return found
+
+
+def size_table(evidence: Evidence) -> Table:
+    """Return the primary metric by size of structure, with the counts behind each mean."""
+    columns = ("size", "loss", "mean ± sd", "structures", "missed", "false positive")
+    table = Table(f"{metric_name(evidence.primary)} by volume of the structure in the reference.", columns)
+    for row in evidence.verdict.get("by_size", []):
+        if row["metric"] == evidence.primary:
+            shown = number(row["mean"]) + ("" if row["sd"] is None else f" ± {number(row['sd'])}")
+            counts = [
+                value_cell(row[state], str(row[state]), kind="warn" if row[state] else "")
+                for state in ("missed", "false_positive")
+            ]
+            table.rows.append(
+                [
+                    Cell(str(row["size"]), str(row["size"])),
+                    loss_cell(str(row["loss"])),
+                    value_cell(row["mean"], shown),
+                    value_cell(row["structures"], str(row["structures"])),
+                    *counts,
+                ]
+            )
+    return table
+
+
+def ranks_table(verdict: Mapping[str, Any]) -> Table:
+    """Return ranks averaged over metrics by each way of ranking; 1 is best."""
+    found = verdict.get("ranking_over_metrics") or {"losses": [], "metrics": []}
+    ways = ("mean_then_rank", "rank_then_mean", "test_based")
+    names = ("by means", "by cases", "by clear differences")
+    metrics = ", ".join(metric_name(name) for name in found["metrics"])
+    table = Table(f"Ranks (1 is best) averaged over {metrics}.", ("loss", *names))
+    for index, loss in enumerate(found["losses"]):
+        ranks = [found[way][index] for way in ways]
+        table.rows.append([loss_cell(loss), *(value_cell(rank, f"{rank:.2f}") for rank in ranks)])
+    return table
 
 
 def pairs_table(verdict: Mapping[str, Any]) -> Table:
@@ -210,7 +245,7 @@ def deciding_cases(paired: Paired, first: str, second: str, count: int = 5) -> D
     order = order[np.abs(each[order]) > 0]
     rest = np.delete(each, order)
     metric, scaled = paired.metric, factor(paired.metric)
-    table = Table("", ("", "case", first, second, f"difference, {unit(metric)}"))
+    table = Table("", ("", "case", first, second, f"gap, {unit(metric)}"))
     for rank, index in enumerate(order, start=1):
         table.rows.append(
             [
@@ -221,7 +256,10 @@ def deciding_cases(paired: Paired, first: str, second: str, count: int = 5) -> D
                 value_cell(scaled * float(each[index]), signed(scaled * float(each[index]))),
             ]
         )
-    said = f"{first} is better in {_better(each, paired)} of {each.size} cases. "
+    equal = int((each == 0).sum())
+    said = (
+        f"{first} is better in {_better(each, paired)} of {each.size} cases{f', equal in {equal}' if equal else ''}. "
+    )
     said += f"Mean difference {signed(scaled * float(each.mean()))} {unit(metric)}"
     if rest.size and order.size:
         turned = np.sign(rest.mean()) != np.sign(each.mean()) and rest.mean() != 0

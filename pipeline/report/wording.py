@@ -39,6 +39,12 @@ class LossStyle:
         return OKABE_ITO[self.index % len(OKABE_ITO)]
 
     @property
+    def bright(self) -> str:
+        """The colour a third nearer to white, to be seen on dark images."""
+        parts = (int(self.colour[at : at + 2], 16) for at in (1, 3, 5))
+        return "#" + "".join(f"{value + (255 - value) // 3:02X}" for value in parts)
+
+    @property
     def dash(self) -> str | None:
         """SVG dash pattern, None for a solid line."""
         return DASHES[(self.index // len(OKABE_ITO)) % len(DASHES)] or None
