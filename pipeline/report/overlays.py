@@ -137,7 +137,7 @@ def _extremes(paired: Paired, loss: int) -> list[tuple[str, int]]:
     return [(heading, int(order[place])) for heading, place in places.items()]
 
 
-def _most_different(paired: Paired, shown: Sequence[str], count: int = 3) -> list[int]:
+def _most_different(paired: Paired, shown: Sequence[str], count: int = 4) -> list[int]:
     if len(shown) < 2:
         return []
     spread = np.ptp(paired.values[[paired.losses.index(loss) for loss in shown]], axis=0)

@@ -133,7 +133,7 @@ def test_hostile_names_are_shown_as_text(tmp_path):
 
 def test_pictures_show_best_median_and_worst_cases_and_where_losses_differ(built):
     page = built[2]
-    assert page.count('class="overlay"') == 3 * 3 + 3 * 3 * 3
+    assert page.count('class="overlay"') == 3 * 3 + 4 * 3 * 3
     assert "data:image/png;base64," in page
     assert all(word in page for word in (">best ", ">median ", ">worst "))
 
