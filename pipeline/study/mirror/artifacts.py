@@ -10,6 +10,7 @@ from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.table import read_table, write_table
 from pipeline.study.mirror.figures import write_curves
 from pipeline.study.mirror.names import without_names
+from pipeline.study.mirror.pictures import write_overlays
 from pipeline.study.mirror.points import Point
 
 
@@ -39,11 +40,8 @@ def write_run(
     write_curves(folder.key.short_name, points, into / "curves.png")
     if folder.checkpoint.exists():
         (into / folder.checkpoint.name).symlink_to(folder.checkpoint.resolve())
-    pictures = sorted((folder.root / "overlays").glob("*.png"))
-    if pictures:
-        (into / "overlays").mkdir()
-    for number, path in enumerate(pictures, start=1):
-        shutil.copyfile(path, into / "overlays" / f"{number:02d}.png")
+    values = [int(value) for value in settings["dataset"]["classes"] if int(value)]
+    write_overlays(folder, settings.get("cases", {}), values, into / "overlays")
 
 
 def _write_table(path: Path, names: Mapping[str, str], into: Path) -> None:
