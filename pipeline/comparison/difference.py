@@ -36,7 +36,7 @@ class Difference:
     tost_low, tost_high
         Of the 90 % interval, for two one-sided tests of equivalence at 5 %.
     standard_error, degrees
-        Of the t interval.
+        Of the t interval; degrees of a sum of two parts are Welch's.
     half_width
         Half of the interval, of which the t interval is a part.
     error_patients, error_runs
@@ -87,10 +87,16 @@ def difference(each: Floats, by_seed: Floats, drawn: Floats, units: Units, confi
     if units.patient_count < 2:
         return None
     mean = float(each.mean())
-    error, degrees, error_patients, error_runs = _standard_error(each, by_seed, units)
+    parts, error_patients, error_runs = _parts(each, by_seed, units)
+    error = sum(variance for variance, _ in parts) ** 0.5
+    lost = sum(variance**2 / df for variance, df in parts)
+    degrees = error**4 / lost if lost else parts[0][1]
 
     def interval(level: float) -> tuple[float, float]:
-        half = float(stats.t.isf(SAFETY * (1 - level) / 2, degrees)) * error
+        # each part with its own t quantile [Cochran 1964]: one t with Welch's degrees is too short where the part with
+        # few degrees happens to come out small
+        tail = SAFETY * (1 - level) / 2
+        half = sum(float(stats.t.isf(tail, df)) ** 2 * variance for variance, df in parts) ** 0.5
         low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
         return min(float(low), mean - half), max(float(high), mean + half)
 
@@ -123,8 +129,8 @@ def rank_biserial(differences: Floats) -> float:
     return float(np.sum(np.sign(moved) * ranks) / ranks.sum())
 
 
-def _standard_error(each: Floats, by_seed: Floats, units: Units) -> tuple[float, float, float, float]:
-    """Return the standard error of the mean, its degrees of freedom, and its parts by patients and by runs."""
+def _parts(each: Floats, by_seed: Floats, units: Units) -> tuple[list[tuple[float, int]], float, float]:
+    """Return the parts of the mean's variance with their degrees of freedom, and the errors by patients and by runs."""
     folds = units.fold_count
     share = np.bincount(units.folds, minlength=folds) / each.size
     patients, patients_df = _patient_variance(each, units)
@@ -134,12 +140,10 @@ def _standard_error(each: Floats, by_seed: Floats, units: Units) -> tuple[float,
         total = folds / (folds - 1) * float(np.sum((share * (means - each.mean())) ** 2))
         if runs is None:
             patients, runs = _split(total, folds - 1, patients, patients_df)
-        return total**0.5, folds - 1, patients**0.5, runs**0.5
+        return [(total, folds - 1)], patients**0.5, runs**0.5
     if runs is None:
-        return patients**0.5, patients_df, patients**0.5, 0.0
-    total = patients + runs
-    weight = patients**2 / patients_df + runs**2 / runs_df
-    return total**0.5, max(1.0, total**2 / weight) if weight else patients_df, patients**0.5, runs**0.5
+        return [(patients, patients_df)], patients**0.5, 0.0
+    return [(patients, patients_df), (runs, runs_df)], patients**0.5, runs**0.5
 
 
 def _split(total: float, folds_df: int, patients: float, patients_df: int) -> tuple[float, float]:
