@@ -66,7 +66,9 @@ def test_a_planted_difference_is_found_at_the_power_that_the_tool_predicts():
 def test_over_a_thousand_studies_of_equal_losses_at_most_5_percent_have_a_winner(design, losses):
     rate = false_winners(design, losses, 1000)
     print(f"\nfalse winners | {design} | {len(losses)} losses | {100 * rate:.1f} %")
-    assert rate <= 0.05
+    # 5 % is the bar for three losses; of two, where every false finding is a false winner, a count from 1,000 studies
+    # scatters by 0.6 points around its rate, and more than 6.7 % has a chance of 1 % at a rate of 5 %
+    assert rate <= (0.05 if len(losses) > 2 else 0.067)
 
 
 @pytest.mark.slow
