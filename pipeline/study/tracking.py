@@ -137,8 +137,9 @@ class Mirror:
         mirror = Mirror(study)
         mirror.start()
         ...                         # the study
-        result = mirror.stop()      # one last replay, within a bounded time
-        if result.warning(study): ...
+        mirror.finish(print)        # one last replay, within a bounded time; a line where MLflow was not reached
+
+    ``with Mirror(study): ...`` starts it and stops it too, without a line.
     """
 
     def __init__(self, study: StudyFolder, uri: str | None = None) -> None:
@@ -161,6 +162,21 @@ class Mirror:
         if result is None:
             result = self._answer(self._track(), until)
         return result or MirrorResult(False, self.uri, problem=f"no answer within {within_s:g} s")
+
+    def finish(self, say: Callable[[str], None], within_s: float = STOP_WITHIN_S) -> MirrorResult:
+        """Stop, with a last replay, started or not; say one line where MLflow was not reached."""
+        result = self.stop(within_s)
+        warning = result.warning(self.study)
+        if warning is not None:
+            say(warning)
+        return result
+
+    def __enter__(self) -> "Mirror":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def _track(self, *options: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "pipeline", "track", str(self.study.root), "--json", "--uri", self.uri]

@@ -313,3 +313,16 @@ def test_the_record_is_only_read(tmp_path, uri):
     mirror_study(study, uri)
     after = {path: path.read_bytes() for path in Path(study.root).rglob("*") if path.is_file()}
     assert {path: after[path] for path in before} == before
+
+
+def test_a_study_ends_with_one_line_where_mlflow_is_dead(tmp_path):
+    study = whole_study(tmp_path / "study")
+    said = []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        started = time.monotonic()
+        result = Mirror(study, f"http://127.0.0.1:{closed.getsockname()[1]}").finish(said.append)
+    assert not result.reached
+    assert said == [result.warning(study)]
+    assert "no answer from http://127.0.0.1" in said[0]
+    assert time.monotonic() - started < 30
