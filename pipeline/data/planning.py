@@ -1,6 +1,7 @@
 """From a fingerprint to a plan: spacing, patch, normalisation and network, each with its reason."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,10 @@ PATCH_VOXELS = 64**3
 """Largest patch: what two CPU cores train in well under a second a step."""
 
 BATCH_VOXELS = 180_000
+MINIMUM_BATCH = 2
+BYTES_PER_VOXEL = 3000
+"""Of one training step, for each voxel of a batch: twice the peak measured in float32 (1,440, four channels)."""
+
 MINIMUM_EDGE = 4
 """An axis is not halved below this many voxels."""
 
@@ -25,19 +30,35 @@ SMALL_STRUCTURE_VOXELS = 500
 Triple = tuple[int, int, int]
 
 
-def make_plan(dataset: Dataset, fingerprint: Fingerprint) -> Plan:
-    """Return the plan for a dataset, from what was measured of it."""
+def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.0) -> Plan:
+    """Return the plan for a dataset, from what was measured of it.
+
+    Parameters
+    ----------
+    dataset, fingerprint
+        Of one case or more, as `pipeline.data.scan.scan_dataset` returns them.
+    memory_gib
+        What one run may take; it bounds the patch where it is less than the largest patch needs (about 1.5 GiB).
+
+    Raises
+    ------
+    ValueError
+        Where there is no case.
+    """
+    if not fingerprint.scans:
+        raise ValueError("a plan needs at least one scanned case")
     reasons: dict[str, str] = {}
     spacing = _spacing(fingerprint, reasons)
     shape = _median_shape(fingerprint, spacing)
-    strides = _strides(shape, spacing)
-    patch = _patch(shape, strides, reasons)
+    limit = min(PATCH_VOXELS, int(memory_gib * 2**30 / (MINIMUM_BATCH * BYTES_PER_VOXEL)))
+    strides = _strides(_scaled(shape, limit), spacing)
+    patch = _patch(shape, strides, limit, reasons)
     features = FEATURES[: len(strides) + 1]
     reasons["network"] = (
         f"{len(features)} levels of {', '.join(map(str, features))} features: an axis is halved while it keeps "
         f"{MINIMUM_EDGE} voxels and is not coarser than twice the finest"
     )
-    batch = max(2, min(8, round(BATCH_VOXELS / math.prod(patch))))
+    batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
     normalisation, ranges, means, stds = _normalisation(dataset, fingerprint, reasons)
     tolerance = max(1.0, *spacing)
@@ -97,17 +118,39 @@ def _strides(shape: Triple, spacing: Sequence[float]) -> tuple[Triple, ...]:
     return tuple(strides) or ((1, 1, 1),)
 
 
-def _patch(shape: Triple, strides: Sequence[Triple], reasons: dict[str, str]) -> Triple:
-    """Return the whole median volume where it is small enough, else its shape scaled down."""
+def _scaled(shape: Triple, limit: int) -> Triple:
+    """Return about the largest shape of these proportions within `limit` voxels; thin axes stay as they are."""
+    edges = [float(n) for n in shape]
+    while math.prod(edges) > limit:
+        thick = [axis for axis in range(3) if edges[axis] > 2 * MINIMUM_EDGE]
+        if not thick:
+            break
+        scale = (limit / math.prod(edges)) ** (1 / len(thick))
+        for axis in thick:
+            edges[axis] = max(2 * MINIMUM_EDGE, edges[axis] * min(scale, 0.999))
+    x, y, z = (max(1, round(edge)) for edge in edges)
+    return x, y, z
+
+
+def _patch(shape: Triple, strides: Sequence[Triple], limit: int, reasons: dict[str, str]) -> Triple:
+    """Return the whole median volume where it is small enough, else its shape cut down to `limit` voxels.
+
+    Edges are multiples of the product of the strides. What is cut is always a step off the axis that keeps the largest
+    share of the volume, and never so much that fewer than `MINIMUM_EDGE` voxels reach the deepest level.
+    """
     factor = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
-    scale = min(1.0, (PATCH_VOXELS / math.prod(shape)) ** (1 / 3))
-    edges = []
-    for n, f in zip(shape, factor, strict=True):
-        wished = n if scale == 1 else max(2 * MINIMUM_EDGE, n * scale)
-        edges.append(max(f, math.ceil(min(n, wished) / f) * f if scale == 1 else round(min(n, wished) / f) * f))
+    edges = [math.ceil(n / f) * f for n, f in zip(shape, factor, strict=True)]
+    cut = False
+    while math.prod(edges) > limit:
+        free = [axis for axis in range(3) if edges[axis] - factor[axis] >= factor[axis] * MINIMUM_EDGE]
+        if not free:
+            break
+        axis = max(free, key=lambda axis: edges[axis] / shape[axis])
+        edges[axis] -= factor[axis]
+        cut = True
     x, y, z = edges
-    whole = "holds the median volume" if scale == 1 else "has the proportions, at about 64³ voxels,"
-    reasons["patch"] = f"{x} x {y} x {z} {whole} of {shape[0]} x {shape[1]} x {shape[2]} voxels"
+    what = f"has about the proportions, within {limit:,} voxels, of" if cut else "holds"
+    reasons["patch"] = f"{x} x {y} x {z} {what} the median volume of {shape[0]} x {shape[1]} x {shape[2]} voxels"
     return x, y, z
 
 
@@ -127,7 +170,9 @@ def _normalisation(
         means.append(float(np.mean(inside)) if inside else 0.0)
         between = float(np.var(inside)) if inside else 0.0
         stds.append(float(np.sqrt(np.mean(np.square(spread)) + between)) if spread else 1.0)
-        hounsfield = "ct" in name.lower().split() or float(np.median([c.minimum for c in channels])) < -500
+        hounsfield = (
+            "ct" in re.split("[^a-z0-9]+", name.lower()) or float(np.median([c.minimum for c in channels])) < -500
+        )
         if hounsfield and lows:
             kinds.append("ct")
             said.append(
