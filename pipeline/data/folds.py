@@ -20,32 +20,39 @@ class Fold:
 def make_folds(dataset: Dataset, fingerprint: Fingerprint, folds: int, seed: int) -> tuple[Fold, ...]:
     """Return `folds` folds, stratified by which classes a patient has and by how much foreground.
 
-    Patients are sorted by both and dealt in blocks of `folds`, each block in a random order. Folds given by the user
-    (`Case.fold`) are honoured instead. The order of cases in the dataset does not matter.
+    Patients are sorted by both and dealt in blocks of `folds`, each block in a random order, so that folds differ by
+    one patient at most. Folds given by the user (`Case.fold`) are honoured instead, whatever `folds` is. The order of
+    cases in the dataset does not matter: those of a fold are sorted.
 
     Raises
     ------
     ConfigError
-        Where there are fewer patients than folds.
+        Where `folds` is below two or above the number of patients.
     DatasetError
-        Where folds are given for some cases only, split a patient, or leave all cases in one fold.
+        Where folds are given for some cases only, split a patient, leave all cases in one fold, or skip a number.
     """
     patients: dict[str, list[str]] = {}
     for case in dataset.cases:
         patients.setdefault(case.patient, []).append(case.id)
     given = _given(dataset)
     if given is None:
+        if folds < 2:
+            raise ConfigError(
+                f"--folds {folds}", "leaves nothing to train on or to test with", "give --folds 2 or more"
+            )
+        if len(patients) < 2:
+            raise ConfigError(f"--folds {folds}", f"but there is only {len(patients)} patient", "add patients")
         if len(patients) < folds:
             raise ConfigError(
                 f"--folds {folds}",
                 f"but there are only {len(patients)} patients",
-                f"give --folds {max(2, len(patients))} or fewer",
+                f"give --folds {len(patients)}" + (" or fewer" if len(patients) > 2 else ""),
             )
         given = _dealt(dataset, fingerprint, patients, folds, seed)
     return tuple(
         Fold(
             index,
-            tuple(case.id for case in dataset.cases if given[case.patient] == index),
+            tuple(sorted(case.id for case in dataset.cases if given[case.patient] == index)),
             tuple(sorted(patient for patient in patients if given[patient] == index)),
         )
         for index in sorted(set(given.values()))
@@ -70,8 +77,13 @@ def _given(dataset: Dataset) -> dict[str, int] | None:
                 f"patient {case.patient} is in folds {found[case.patient]} and {fold}",
                 "keep a patient in one fold",
             )
-    if len(set(found.values())) < 2:
+    numbers = sorted(set(found.values()))
+    if len(numbers) < 2:
         raise DatasetError(dataset.root, "all cases are in one fold", "give two folds or more")
+    if numbers != list(range(len(numbers))):
+        raise DatasetError(
+            dataset.root, f"its folds are numbered {', '.join(map(str, numbers))}", "number them from 0 without gaps"
+        )
     return found
 
 
