@@ -1,7 +1,8 @@
 """Weights of classes from the voxels they have in the training labels.
 
 Raw inverse frequencies (1:500 and beyond) make weighted cross entropy collapse, which alone explains its bad name in
-some public comparisons of losses. All policies are therefore capped, and the default is the square root.
+some public comparisons of losses (SegLossOdyssey). All policies are therefore capped, and the default is the square
+root: with lesions of one voxel in 1,500 it weighs them 39 times as much as the background, not 1,500 times.
 """
 
 from collections.abc import Sequence
