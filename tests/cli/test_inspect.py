@@ -1,0 +1,148 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pipeline.cli.app import main
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def write(path, array, spacing=(1.0, 1.0, 1.0)):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1.0])), path)
+
+
+def write_case(root, name, seed, label_shape=(12, 10, 8)):
+    write(root / "imagesTr" / f"{name}.nii.gz", np.random.default_rng(seed).random((12, 10, 8), np.float32))
+    label = np.zeros(label_shape, np.uint8)
+    label[2:6, 2:5, 2:5] = 1
+    write(root / "labelsTr" / f"{name}.nii.gz", label)
+
+
+def describe(root, names):
+    content = {
+        "name": "Small",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "thing"},
+        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names],
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed, name in enumerate("ab"):
+        write_case(tmp_path, name, seed)
+    describe(tmp_path, "ab")
+    return tmp_path
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["segloss", "inspect", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = capsys.readouterr()
+    return stopped.value.code or 0, said.out, said.err
+
+
+def test_a_sound_dataset_is_measured_and_planned(root, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, root, "--json")
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert (said["cases"], said["problems"]) == (2, [])
+    assert said["classes"][1]["volume_ml"] == pytest.approx(dict.fromkeys(("min", "median", "mean", "max"), 0.036))
+    assert said["plan"]["spacing_mm"] == [1, 1, 1]
+    assert set(said["plan"]["reasons"]) >= {"spacing_mm", "patch", "batch", "normalisation", "network"}
+
+
+def test_people_get_tables(root, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, root)
+    assert code == 0
+    for word in ("Small: 2 cases usable", "Intensities", "1 thing", "Class weights", "Plan", "hausdorff95_mm"):
+        assert word in out
+
+
+def test_a_bad_case_among_good_ones_is_named_and_the_rest_measured(root, monkeypatch, capsys):
+    write_case(root, "c", 2, label_shape=(12, 10, 7))
+    describe(root, "abc")
+    code, out, _ = run(monkeypatch, capsys, root, "--json")
+    said = json.loads(out)
+    assert (code, said["cases"], said["cases_found"]) == (1, 2, 3)
+    assert {problem["case"] for problem in said["problems"] if problem["severity"] == "error"} == {"c"}
+    code, out, _ = run(monkeypatch, capsys, root)
+    assert code == 1
+    assert "error: " in out
+    assert "2 of 3 cases usable" in out
+
+
+def test_labels_that_never_match_are_a_wrong_request(root, monkeypatch, capsys):
+    for seed, name in enumerate("ab"):
+        write_case(root, name, seed, label_shape=(12, 10, 7))
+    code, out, err = run(monkeypatch, capsys, root, "--json")
+    assert code == 2
+    assert (json.loads(out)["cases"], json.loads(out)["plan"]) == (0, None)
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_labels_without_foreground_are_a_wrong_request(root, monkeypatch, capsys):
+    for name in "ab":
+        write(root / "labelsTr" / f"{name}.nii.gz", np.zeros((12, 10, 8), np.uint8))
+    code, _, err = run(monkeypatch, capsys, root)
+    assert code == 2
+    assert "no voxel of any class" in err
+
+
+def test_a_file_that_does_not_exist_is_a_wrong_request_with_every_problem_listed(root, monkeypatch, capsys):
+    write_case(root, "c", 2, label_shape=(12, 10, 7))
+    describe(root, "abcd")
+    code, out, err = run(monkeypatch, capsys, root, "--json")
+    assert code == 2
+    assert {problem["case"] for problem in json.loads(out)["problems"]} == {"c", "d"}
+    assert len(err.strip().splitlines()) == 1
+    assert "2 files it names do not exist" in err
+
+
+@pytest.mark.parametrize("kind", ["empty", "absent", "without labels", "workers"])
+def test_what_is_no_dataset_is_one_line_and_exit_code_2(kind, root, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "other"
+    if kind != "absent":
+        target.mkdir()
+    if kind == "without labels":
+        write(target / "imagesTr" / "a.nii.gz", np.ones((4, 4, 4), np.float32))
+    arguments = (root, "--workers", 0) if kind == "workers" else (target,)
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert err.count(";") >= 1
+
+
+def test_nothing_heavy_is_imported(root):
+    code = (
+        "import sys; sys.argv = ['segloss', 'inspect', sys.argv[1]]\n"
+        "from pipeline.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'monai', 'mlflow', 'ignite', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(root)], check=True, capture_output=True)
+
+
+def test_two_hundred_hippocampus_volumes_take_under_ten_seconds():
+    if not (SHARED / "hippocampus").is_dir():
+        pytest.skip("shared/data/hippocampus is not here")
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "inspect", str(SHARED / "hippocampus"), "--json"],
+        check=True,
+        capture_output=True,
+    )
+    assert time.perf_counter() - start < 10
+    said = json.loads(done.stdout)
+    assert (said["cases"], said["plan"]["patch"]) == (200, [40, 56, 40])
