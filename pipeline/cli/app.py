@@ -18,7 +18,9 @@ from pipeline import __version__
 from pipeline.cli.console import err
 from pipeline.errors import ExitCode, SeglossError
 
-COMMANDS = ("demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track")
+COMMANDS = (
+    "demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track", "sweep", "export", "predict",
+)  # fmt: skip
 
 
 def build_app() -> typer.Typer:

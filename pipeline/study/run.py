@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -73,8 +74,21 @@ class Quiet:
         """Show nothing."""
 
 
-def run_study(request: StudyRequest, watcher: Watcher | None = None) -> StudyFolder:
-    """Carry out a study, or what is left of it, and write table, verdict and report.
+def run_study(
+    request: StudyRequest,
+    watcher: Watcher | None = None,
+    beside: Callable[[StudyFolder], AbstractContextManager[object]] | None = None,
+) -> StudyFolder:
+    """Carry out a study, or what is left of it, and write its table.
+
+    Parameters
+    ----------
+    request
+        What the user asks for.
+    watcher
+        Shows the progress.
+    beside
+        Gives what is entered while the runs go on, such as a mirror to MLflow.
 
     Raises
     ------
@@ -98,7 +112,8 @@ def run_study(request: StudyRequest, watcher: Watcher | None = None) -> StudyFol
         prepared = prepare_dataset(dataset, plan, hashes, cache, on_case=advance)
         if not study.settings.exists():
             _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, watcher)
-        _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher)
+        with beside(study) if beside else nullcontext():
+            _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher)
         write_table(study.cases, gather_cases(study))
     return study
 
