@@ -1,0 +1,5 @@
+"""Made-up heads with known labels: for the demo, for tests, and for sweeps over the foreground fraction."""
+
+from pipeline.data.phantoms.writing import make_phantoms
+
+__all__ = ["make_phantoms"]

@@ -1,0 +1,155 @@
+"""Phantoms as a Medical Segmentation Decathlon folder."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.phantoms.anatomy import STRUCTURES, Head
+from pipeline.data.phantoms.geometry import VOXEL_MM, Grid, Shape, draw_grid
+from pipeline.data.phantoms.intensities import brightness_of_tissues, mean_over_parts, receive, sensitivity
+from pipeline.errors import ConfigError
+from pipeline.files import atomic_path, write_json
+from pipeline.randomness import derived_seed, stream
+
+SHARES = {2: 0.12, 3: 0.03}
+"""Of the foreground, for the nucleus and the lesions; the pair of large bodies has the rest."""
+
+VOXELS_OF_A_LESION = 8
+MOST_FOREGROUND = 0.1
+SLAB = 16
+
+
+def make_phantoms(
+    folder: Path,
+    cases: int = 12,
+    *,
+    seed: int = 0,
+    foreground_fraction: float = 0.03,
+    shape: Shape = (48, 48, 40),
+) -> Path:
+    """Write made-up heads with their labels; the same arguments give the same bytes.
+
+    Each case is another person on one of five kinds of grid (axes reversed, permuted or oblique, thick slices), with
+    partial volume, a bias field and Rician noise. Labels: 1 a pair of large bodies, 2 a small one, 3 lesions of a few
+    voxels.
+
+    Parameters
+    ----------
+    folder
+        Made if it is absent. `dataset.json` is written last.
+    cases
+        How many.
+    foreground_fraction
+        Labelled voxels over all voxels, at most 0.1: the mean over cases, which vary by about a sixth around it.
+    shape
+        Voxels along right, anterior and superior at isotropic spacing (2 mm).
+
+    Returns
+    -------
+    Path
+        `folder`.
+
+    Raises
+    ------
+    ConfigError
+        If there are no cases, or the fraction is too large, or too small for a voxel of each structure.
+    """
+    counts = _voxels_wanted(cases, seed, foreground_fraction, shape)
+    training = []
+    for index in range(cases):
+        name = f"phantom_{index:03d}.nii.gz"
+        grid = draw_grid(index, shape, seed)
+        image, label = _make_case(grid, shape, counts[index], derived_seed(seed, "phantom", index))
+        _save(folder / "imagesTr" / name, image, grid)
+        _save(folder / "labelsTr" / name, label, grid)
+        training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    description = {
+        "name": "Phantoms",
+        "description": "Made-up heads: a pair of large bodies, a small one, lesions of a few voxels",
+        "tensorImageSize": "3D",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background"} | {str(value): name for value, name in STRUCTURES.items()},
+        "numTraining": cases,
+        "numTest": 0,
+        "training": training,
+        "test": [],
+        "phantoms": {"seed": seed, "foreground_fraction": foreground_fraction, "shape": list(shape)},
+    }
+    write_json(folder / "dataset.json", description)
+    return folder
+
+
+def _voxels_wanted(cases: int, seed: int, fraction: float, shape: Shape) -> list[dict[int, int]]:
+    """Return for each case how many voxels each structure gets."""
+    if cases < 1:
+        raise ConfigError(f"{cases} phantoms", "are none", "ask for at least one")
+    if min(shape) < 8:
+        raise ConfigError(f"phantoms of {shape} voxels", "are too small for a head", "give at least 8 along each axis")
+    if not 0 < fraction <= MOST_FOREGROUND:
+        raise ConfigError(
+            f"foreground fraction {fraction:g}",
+            f"is not above 0 and at most {MOST_FOREGROUND:g}",
+            "give a share of the volume such as 0.03",
+        )
+    sizes = stream(seed, "phantom-sizes").uniform(0.85, 1.18, cases)
+    sizes /= sizes.mean()
+    wanted = []
+    for index, size in enumerate(sizes):
+        total = round(fraction * size * np.prod(draw_grid(index, shape, seed).shape))
+        counts = {label: max(1, round(share * total)) for label, share in SHARES.items()}
+        counts[1] = total - sum(counts.values())
+        if counts[1] < 1:
+            raise ConfigError(
+                f"foreground fraction {fraction:g}",
+                f"is {total} voxels of {'x'.join(map(str, shape))}, too few for {len(STRUCTURES)} structures",
+                "give a larger fraction or a larger shape",
+            )
+        wanted.append(counts)
+    return wanted
+
+
+def _make_case(
+    grid: Grid, shape: Shape, counts: dict[int, int], seed: int
+) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """Return the image and the label of one person on `grid`."""
+    half_mm = np.asarray(shape) * VOXEL_MM / 2
+    lesions = int(np.clip(counts[3] // VOXELS_OF_A_LESION, 1, 12))
+    head = Head.draw(stream(seed, "head"), lesions)
+    label, levels = _label(head, grid, half_mm, counts)
+    values = brightness_of_tissues(stream(seed, "tissues"))
+    parts = grid.parts()
+    brightness = np.empty(grid.shape)
+    for first in range(0, grid.shape[0], SLAB):
+        last = min(first + SLAB, grid.shape[0])
+        tissue = head.fields(grid.points_mm(first, last, parts) / half_mm).tissue(levels)
+        brightness[first:last] = mean_over_parts(values[tissue], parts)
+    bias = sensitivity(grid.points_mm(0, grid.shape[0]) / half_mm, stream(seed, "bias"))
+    return receive(brightness * bias, stream(seed, "noise")), label
+
+
+def _label(
+    head: Head, grid: Grid, half_mm: NDArray[np.float64], counts: dict[int, int]
+) -> tuple[NDArray[np.uint8], dict[int, float]]:
+    """Return the label (I, J, K) with exactly `counts` voxels of each structure, and the level of each border."""
+    fields = head.fields(grid.points_mm(0, grid.shape[0]) / half_mm)
+    background = fields.background()
+    label = np.zeros(grid.shape, np.uint8)
+    levels: dict[int, float] = {}
+    for value in (3, 2, 1):
+        field = np.where(fields.may_hold(value, background) & (label == 0), fields.structure(value), np.inf)
+        inside = np.argpartition(field, counts[value] - 1, axis=None)[: counts[value]]
+        label.reshape(-1)[inside] = value
+        levels[value] = float(field.reshape(-1)[inside].max())
+    # The order in which they are painted: what was dealt its voxels first lies on top.
+    return label, {value: levels[value] for value in sorted(levels)}
+
+
+def _save(path: Path, values: NDArray[np.int16] | NDArray[np.uint8], grid: Grid) -> None:
+    image = nib.Nifti1Image(values, grid.affine)
+    image.set_sform(grid.affine, code=1)
+    image.set_qform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
