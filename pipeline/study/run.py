@@ -20,12 +20,12 @@ from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import DatasetError, RecordError
 from pipeline.files import write_json
+from pipeline.lock import exclusive
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
 from pipeline.study.budget import Budget
 from pipeline.study.executor import run_locally
-from pipeline.study.lock import exclusive
 from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.request import StudyRequest
 from pipeline.training.learning_rate import CANDIDATES

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import RecordError
+from pipeline.lock import exclusive
 from pipeline.records.folder import StudyFolder
-from pipeline.study.lock import exclusive
 from pipeline.study.mirror.session import MirrorResult, Session, artifact_location, default_uri, tracking_uri
 
 __all__ = [

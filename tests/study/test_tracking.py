@@ -10,8 +10,8 @@ import pytest
 from small_study import DICE, LOSSES, begin_study, finish_run, whole_study, write_events
 
 from pipeline.errors import RecordError
+from pipeline.lock import exclusive
 from pipeline.records.events import append_event
-from pipeline.study.lock import exclusive
 from pipeline.study.tracking import Mirror, default_uri, mirror_study, tracking_uri
 
 

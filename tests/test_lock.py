@@ -4,11 +4,11 @@ import sys
 import pytest
 
 from pipeline.errors import RecordError
-from pipeline.study.lock import exclusive
+from pipeline.lock import exclusive
 
 HOLD = """
 import pathlib, sys
-from pipeline.study.lock import exclusive
+from pipeline.lock import exclusive
 with exclusive(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     input()
