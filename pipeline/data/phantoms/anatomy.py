@@ -72,9 +72,8 @@ class Fields:
 
     def may_hold(self, label: int, background: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return where a structure may be: lesions in white matter, the others in all brain tissue."""
-        if label == 3:
-            return background == Tissue.WHITE
-        return (background == Tissue.WHITE) | (background == Tissue.GREY)
+        kinds = (Tissue.WHITE,) if label == 3 else (Tissue.WHITE, Tissue.GREY)
+        return np.isin(background, [int(kind) for kind in kinds])
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,8 @@ class Head:
 
 def _directions(draws: np.random.Generator, count: int) -> NDArray[np.float64]:
     vectors = draws.normal(size=(count, 3))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def _lesion_centres(draws: np.random.Generator, count: int) -> NDArray[np.float64]:

@@ -51,4 +51,5 @@ def receive(brightness: NDArray[np.float64], draws: np.random.Generator) -> NDAr
     blurred = gaussian_filter(brightness, 0.35, mode="nearest")
     real = blurred + draws.normal(0, NOISE, blurred.shape)
     imaginary = draws.normal(0, NOISE, blurred.shape)
-    return np.rint(np.hypot(real, imaginary) * draws.uniform(500, 1500)).astype(np.int16)
+    image: NDArray[np.int16] = np.rint(np.hypot(real, imaginary) * draws.uniform(500, 1500)).astype(np.int16)
+    return image

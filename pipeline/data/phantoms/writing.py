@@ -1,6 +1,7 @@
 """Phantoms as a Medical Segmentation Decathlon folder."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -139,15 +140,23 @@ def _label(
     levels: dict[int, float] = {}
     for value in (3, 2, 1):
         field = np.where(fields.may_hold(value, background) & (label == 0), fields.structure(value), np.inf)
-        inside = np.argpartition(field, counts[value] - 1, axis=None)[: counts[value]]
-        label.reshape(-1)[inside] = value
-        levels[value] = float(field.reshape(-1)[inside].max())
+        nearest = np.argpartition(field, (counts[value] - 1, counts[value]), axis=None)
+        last, next_one = field.reshape(-1)[nearest[[counts[value] - 1, counts[value]]]]
+        if not np.isfinite(last):
+            raise ConfigError(
+                f"a phantom of seed {seed}",
+                f"has no room for {counts[value]} voxels of {STRUCTURES[value]}",
+                "give a smaller foreground fraction or another seed",
+            )
+        label.reshape(-1)[nearest[: counts[value]]] = value
+        # The border lies between the last voxel inside and the first one outside.
+        levels[value] = float((last + next_one) / 2 if np.isfinite(next_one) else last)
     # The order in which they are painted: what was dealt its voxels first lies on top.
     return label, {value: levels[value] for value in sorted(levels)}
 
 
 def _save(path: Path, values: NDArray[np.int16] | NDArray[np.uint8], grid: Grid) -> None:
-    image = nib.Nifti1Image(values, grid.affine)
+    image: Any = nib.Nifti1Image(values, grid.affine)  # type: ignore[no-untyped-call]
     image.set_sform(grid.affine, code=1)
     image.set_qform(grid.affine, code=1)
     image.header.set_xyzt_units("mm")
