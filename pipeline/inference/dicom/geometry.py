@@ -1,0 +1,183 @@
+"""Whether slices stack to a volume, judged from their positions alone; every refusal says where, in mm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SPACING_TOLERANCE = 0.02
+"""A distance between slices may differ from the mean by this part of it (and by at least `LEAST_TOLERANCE_MM`)."""
+
+LEAST_TOLERANCE_MM = 0.01
+"""Positions are stored as decimal text, often with two decimals."""
+
+DRIFT_TOLERANCE_PIXELS = 0.5
+"""How far a slice may lie beside the line through the first slice along the normal."""
+
+ORIENTATION_TOLERANCE = 1e-3
+"""Direction cosines that differ less than this are one orientation, written with different rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a series is refused, and what can be done about it."""
+
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices in the order of their positions along the normal.
+
+    Parameters
+    ----------
+    order
+        Indices of the slices as given, from the lowest position along the normal to the highest.
+    along_mm
+        Position along the normal, in that order.
+    spacing_mm
+        Mean distance between neighbours.
+    tilt_degrees
+        Angle between the line through the slices and the normal of their planes.
+    problem
+        None where the slices make a volume. A tilt alone is told apart by `is_tilted`.
+    is_tilted
+        True where the slices are regular but slide sideways, as with a tilted gantry.
+    """
+
+    order: tuple[int, ...]
+    along_mm: tuple[float, ...]
+    spacing_mm: float
+    tilt_degrees: float
+    problem: Problem | None
+    is_tilted: bool = False
+
+
+def normal_of(orientation: Sequence[float]) -> np.ndarray:
+    """Return the unit normal (3,) of the plane with these six direction cosines, in L, P, S.
+
+    Source: DICOM PS3.3, C.7.6.2.1.1.
+    """
+    row, column = np.asarray(orientation[:3], dtype=float), np.asarray(orientation[3:], dtype=float)
+    normal = np.cross(row, column)
+    unit: np.ndarray = normal / np.linalg.norm(normal)
+    return unit
+
+
+def plane_of(orientation: Sequence[float]) -> str:
+    """Return Axial, Coronal or Sagittal: the plane of the body that is closest."""
+    return ("Sagittal", "Coronal", "Axial")[int(np.argmax(np.abs(normal_of(orientation))))]
+
+
+def spacing_tolerance_mm(spacing_mm: float) -> float:
+    """Return by how much distances between slices may differ from `spacing_mm`."""
+    return max(LEAST_TOLERANCE_MM, SPACING_TOLERANCE * spacing_mm)
+
+
+def orientation_problem(orientation: Sequence[float]) -> Problem | None:
+    """Return what is wrong with six direction cosines: not of unit length, or not at a right angle."""
+    row, column = np.asarray(orientation[:3], dtype=float), np.asarray(orientation[3:], dtype=float)
+    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    across = float(row @ column)
+    if all(abs(length - 1) < 0.01 for length in lengths) and abs(across) < 0.01:
+        return None
+    return Problem(
+        f"the direction cosines are of length {lengths[0]:.3f} and {lengths[1]:.3f} with a product of {across:.3f}, "
+        "not two unit vectors at a right angle",
+        "export the series again from the scanner or the PACS",
+    )
+
+
+def stack(
+    positions_mm: Sequence[Sequence[float]], orientation: Sequence[float], pixel_spacing_mm: Sequence[float]
+) -> Stack:
+    """Order slices by position and say whether they make a volume.
+
+    Parameters
+    ----------
+    positions_mm
+        Centre of the first pixel of each slice (N, 3) in L, P, S; no two at one place (see `at_one_place`).
+    orientation
+        Six direction cosines.
+    pixel_spacing_mm
+        Between rows, between columns.
+
+    Returns
+    -------
+    Stack
+        With `problem` for a single slice, missing slices, a changing distance and a tilt.
+    """
+    points = np.asarray(positions_mm, dtype=float)
+    normal = normal_of(orientation)
+    along = points @ normal
+    order = np.argsort(along, kind="stable")
+    along = along[order]
+    places = tuple(int(index) for index in order), tuple(float(value) for value in along)
+    if len(points) < 2:
+        return Stack(*places, 0.0, 0.0, Problem("a single slice makes no volume", "choose another series"))
+
+    gaps = np.diff(along)
+    spacing = float(gaps.mean())
+    travel = points[order][-1] - points[order][0]
+    drift = points[order] - points[order][0] - np.outer(along - along[0], normal)
+    drift_mm = float(np.linalg.norm(drift, axis=1).max())
+    tilt = float(np.degrees(np.arctan2(np.linalg.norm(travel - (travel @ normal) * normal), travel @ normal)))
+
+    problem = orientation_problem(orientation) or _distance_problem(along, gaps)
+    is_tilted = False
+    if problem is None and drift_mm > DRIFT_TOLERANCE_PIXELS * min(pixel_spacing_mm):
+        straight = np.linalg.norm(drift - np.outer((along - along[0]) / (along[-1] - along[0]), drift[-1]), axis=1)
+        is_tilted = float(straight.max()) <= DRIFT_TOLERANCE_PIXELS * min(pixel_spacing_mm)
+        problem = (
+            Problem(
+                f"the gantry was tilted by {tilt:.1f}°: the last slice lies {drift_mm:.1f} mm beside the first",
+                "ask for resampling of tilted series, or reconstruct without tilt",
+            )
+            if is_tilted
+            else Problem(
+                f"slices lie up to {drift_mm:.1f} mm beside each other, and not along a line",
+                "export the series again, or choose another one",
+            )
+        )
+    return Stack(*places, spacing, tilt, problem, is_tilted)
+
+
+def at_one_place(positions_mm: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Return the groups of slices (by index) that share a position, within `LEAST_TOLERANCE_MM`."""
+    points = np.asarray(positions_mm, dtype=float)
+    groups: list[list[int]] = []
+    open_places: list[list[int]] = []
+    for index in np.lexsort(points.T):
+        # Points are sorted by z first: only groups opened within the tolerance in z can be joined.
+        open_places = [group for group in open_places if points[index][2] - points[group[0]][2] < LEAST_TOLERANCE_MM]
+        for group in open_places:
+            if np.abs(points[index] - points[group[0]]).max() < LEAST_TOLERANCE_MM:
+                group.append(int(index))
+                break
+        else:
+            open_places.append([int(index)])
+            groups.append(open_places[-1])
+    return groups
+
+
+def _distance_problem(along: np.ndarray, gaps: np.ndarray) -> Problem | None:
+    usual = float(np.median(gaps))
+    if np.abs(gaps - gaps.mean()).max() <= spacing_tolerance_mm(float(gaps.mean())):
+        return None
+    tolerance = spacing_tolerance_mm(usual)
+    multiples = np.round(gaps / usual) if usual > 0 else np.zeros_like(gaps)
+    holes = np.flatnonzero(multiples >= 2)
+    if usual > tolerance and len(holes) and np.abs(gaps - multiples * usual).max() <= tolerance * multiples.max():
+        missing = int((multiples[holes] - 1).sum())
+        where = ", ".join(f"between {along[hole]:.2f} and {along[hole + 1]:.2f} mm" for hole in holes[:5])
+        more = f" and at {len(holes) - 5} more places" if len(holes) > 5 else ""
+        return Problem(
+            f"{missing} slice{'s' if missing > 1 else ''} missing {where}{more} (slices are {usual:.2f} mm apart)",
+            "send the whole series again",
+        )
+    odd = int(np.argmax(np.abs(gaps - usual)))
+    return Problem(
+        f"the distance between slices changes from {gaps.min():.2f} to {gaps.max():.2f} mm (at {along[odd]:.2f} mm)",
+        "choose a series with one distance between slices",
+    )

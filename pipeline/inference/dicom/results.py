@@ -1,0 +1,225 @@
+"""Masks as DICOM SEG on the source slices, and volumes as a structured report, written by highdicom."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from pipeline import __version__
+from pipeline.files import atomic_path
+from pipeline.inference.dicom.case import DicomCase, DicomError
+from pipeline.inference.dicom.segments import (
+    MANUFACTURER,
+    UTF_8,
+    SegmentationModel,
+    completed,
+    dated,
+    descriptions,
+    identifier,
+    moment_of,
+    segments_of,
+    series_description,
+)
+from pipeline.inference.dicom.tilt import back_on_slices
+from pipeline.inference.dicom.volume import as_nifti, by_slices, grid_of, read_headers, tilt_of
+
+_SEG_SERIES, _SR_SERIES = 1000, 2000
+"""Added to the number of the source series."""
+
+_MILLILITER = Code("mL", "UCUM", "milliliter")
+_LARGEST_SERIES = 2**31 - 1 - _SR_SERIES
+
+
+def write_results(
+    case: DicomCase,
+    mask: np.ndarray,
+    model: SegmentationModel,
+    volumes_ml: Mapping[str, float],
+    out_folder: Path,
+    *,
+    omit_empty_frames: bool = True,
+    report: bool = True,
+    made_at: datetime | None = None,
+) -> list[Path]:
+    """Write a mask as DICOM SEG and its volumes as a structured report.
+
+    Parameters
+    ----------
+    mask
+        Values of classes (columns, rows, slices) on the grid of `to_nifti`; 0 is background. Without any
+        foreground the SEG is valid too: it says that nothing was found.
+    volumes_ml
+        By name of the class.
+    omit_empty_frames
+        Leave out slices without foreground; some viewers show the SEG on wrong slices then, False keeps them.
+    report
+        Write the structured report (TID 1500) too.
+    made_at
+        Date and time that the outputs bear; that of the source series by default, so that a repeat gives equal bytes.
+
+    Returns
+    -------
+    list of Path
+        `<case>_seg.dcm`, and `<case>_sr.dcm`.
+
+    Raises
+    ------
+    DicomError
+        Where the mask lies on another grid or holds values the model does not name, or the source cannot be read.
+    """
+    error = case.error()
+    if error:
+        raise error
+    sources = [completed(header) for header in read_headers(case)]
+    moment = made_at or moment_of(sources[0])
+    segmentation = _segmentation(case, mask, model, sources, omit_empty_frames, moment)
+    paths = [_write(segmentation, out_folder / f"{case.id}_seg.dcm")]
+    if report:
+        document = _report(segmentation, model, volumes_ml, sources, moment)
+        paths.append(_write(document, out_folder / f"{case.id}_sr.dcm"))
+    return paths
+
+
+def _segmentation(
+    case: DicomCase,
+    mask: np.ndarray,
+    model: SegmentationModel,
+    sources: list[Dataset],
+    omit_empty_frames: bool,
+    moment: datetime,
+) -> hd.seg.Segmentation:
+    numbers = _numbered(case, mask, model)
+    seg = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=_on_sources(case, numbers, sources),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions(model),
+        series_instance_uid=identifier("SEG series", sources, model),
+        series_number=_series_number(sources[0], _SEG_SERIES),
+        sop_instance_uid=identifier("SEG", sources, model, numbers),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=model.name[:64],
+        software_versions=__version__,
+        device_serial_number=model.sha256[:16] or "0",
+        omit_empty_frames=omit_empty_frames and bool(numbers.any()),
+        content_label="SEGMENTATION",
+        content_description=series_description("segmentation", model),
+        series_description=series_description("SEG", model),
+        specific_character_set=UTF_8,
+    )
+    organization = generate_uid(entropy_srcs=["dimensions", str(seg.SOPInstanceUID)])
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    return dated(seg, moment)
+
+
+def _report(
+    segmentation: hd.seg.Segmentation,
+    model: SegmentationModel,
+    volumes_ml: Mapping[str, float],
+    sources: list[Dataset],
+    moment: datetime,
+) -> hd.sr.ComprehensiveSR:
+    seg_uid = str(segmentation.SOPInstanceUID)
+    groups = [
+        hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(
+                uid=generate_uid(entropy_srcs=["tracking", seg_uid, str(segment.number)]), identifier=segment.label
+            ),
+            referenced_segment=hd.sr.ReferencedSegment(
+                sop_class_uid=str(segmentation.SOPClassUID),
+                sop_instance_uid=seg_uid,
+                segment_number=segment.number,
+                source_series=hd.sr.SourceSeriesForSegmentation(str(sources[0].SeriesInstanceUID)),
+            ),
+            finding_category=segment.category,
+            finding_type=segment.type,
+            algorithm_id=hd.sr.AlgorithmIdentification(
+                name=model.name, version=model.version, parameters=[f"weights_sha256={model.sha256}"]
+            ),
+            measurements=[
+                hd.sr.Measurement(
+                    name=codes.SCT.Volume, value=round(float(volumes_ml[segment.name]), 4), unit=_MILLILITER
+                )
+            ],
+        )
+        for segment in segments_of(model)
+        if segment.name in volumes_ml
+    ]
+    observer = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=["device", model.name, model.version, model.sha256]),
+            name=model.name,
+            manufacturer_name=MANUFACTURER,
+            model_name=model.version,
+        ),
+    )
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    document = hd.sr.ComprehensiveSR(
+        evidence=[segmentation, *sources],
+        content=content,
+        series_instance_uid=identifier("SR series", sources, model),
+        series_number=_series_number(sources[0], _SR_SERIES),
+        sop_instance_uid=generate_uid(
+            entropy_srcs=["SR", seg_uid, *(f"{k}={v}" for k, v in sorted(volumes_ml.items()))]
+        ),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        series_description=series_description("volumes", model),
+        specific_character_set=UTF_8,
+    )
+    return dated(document, moment)
+
+
+def _numbered(case: DicomCase, mask: np.ndarray, model: SegmentationModel) -> np.ndarray:
+    """Return the mask with values of classes replaced by segment numbers, 1 to n without gaps."""
+    numbers = np.zeros(mask.shape, dtype=np.uint8 if len(model.classes) < 256 else np.uint16)
+    for segment in segments_of(model):
+        numbers[mask == segment.value] = segment.number
+    unknown = sorted({int(value) for value in np.unique(mask)} - {0, *model.classes})
+    if unknown:
+        raise DicomError(case.id, f"the mask holds values without a class: {unknown}", "name them in the bundle")
+    return numbers
+
+
+def _on_sources(case: DicomCase, numbers: np.ndarray, sources: list[Dataset]) -> hd.Volume | np.ndarray:
+    """Return the mask by slices: as a volume in space, or, for tilted slices, one for one with the sources."""
+    tilt = tilt_of(case, sources)
+    if tilt:
+        _check_shape(case, numbers, tilt.shape[::-1])
+        return back_on_slices(numbers.T, tilt)
+    grid = as_nifti(grid_of(case, sources))
+    _check_shape(case, numbers, grid.spatial_shape)
+    return by_slices(grid.with_array(numbers))
+
+
+def _check_shape(case: DicomCase, mask: np.ndarray, shape: tuple[int, ...]) -> None:
+    if mask.shape != tuple(shape):
+        told = " × ".join(map(str, mask.shape)), " × ".join(map(str, shape))
+        raise DicomError(
+            case.id, f"the mask is of {told[0]} voxels, the series of {told[1]}", "predict on its own grid"
+        )
+
+
+def _series_number(source: Dataset, added: int) -> int:
+    return min(max(int(source.get("SeriesNumber") or 0), 0), _LARGEST_SERIES) + added
+
+
+def _write(output: Dataset, path: Path) -> Path:
+    with atomic_path(path) as temporary:
+        output.save_as(temporary, enforce_file_format=True)
+    return path

@@ -1,0 +1,173 @@
+"""A series as a volume of float32 values, and as a NIfTI file; the geometry is highdicom's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+
+from pipeline.files import atomic_path
+from pipeline.inference.dicom.case import DicomCase, DicomError
+from pipeline.inference.dicom.geometry import spacing_tolerance_mm
+from pipeline.inference.dicom.tilt import Tilt, straightened
+
+_Grid = TypeVar("_Grid", hd.Volume, hd.VolumeGeometry)
+
+_PERPENDICULAR = 0.01
+"""Tilts are judged in pixels before (see `geometry.stack`); highdicom's own check is wider than that."""
+
+
+def to_nifti(case: DicomCase, path: Path) -> Path:
+    """Write the volume of a case as NIfTI: float32, (columns, rows, slices), affine in R, A, S.
+
+    Slices lie in the order of their positions. Each is rescaled by its own slope and intercept. The file holds
+    nothing of the patient but the image.
+
+    Raises
+    ------
+    DicomError
+        The problem found in the headers, or that a slice cannot be decoded.
+    """
+    image = read_volume(case).to_nibabel()
+    image.set_qform(image.affine, code="scanner")
+    image.set_sform(image.affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+    return path
+
+
+def read_volume(case: DicomCase) -> hd.Volume:
+    """Return the volume of a case: float32 (columns, rows, slices) with its place in the patient (L, P, S).
+
+    Slices run along the normal of their planes, as ITK reads a series.
+
+    Raises
+    ------
+    DicomError
+        As `to_nifti`.
+    """
+    error = case.error()
+    if error:
+        raise error
+    datasets = [_read(path, case, with_pixels=True) for path in case.files]
+    tolerance = spacing_tolerance_mm(case.spacing_mm[2])
+    try:
+        if _is_multiframe(datasets):
+            volume = hd.Image.from_dataset(datasets[0], copy=False).get_volume(
+                dtype=np.float32,
+                apply_real_world_transform=False,
+                apply_presentation_lut=False,
+                atol=tolerance,
+                perpendicular_tol=_PERPENDICULAR,
+            )
+            return as_nifti(volume)
+        tilt = tilt_of(case, datasets)
+        volume = hd.get_volume_from_series(
+            _straight(datasets, tilt),
+            dtype=np.float32,
+            apply_real_world_transform=False,
+            apply_presentation_lut=False,
+            atol=tolerance,
+            perpendicular_tol=_PERPENDICULAR,
+            orientation_tol=_PERPENDICULAR,
+        )
+    except (ValueError, RuntimeError, AttributeError, NotImplementedError, TypeError) as reason:
+        raise _undecodable(case, datasets, reason) from reason
+    return straightened(as_nifti(volume), tilt) if tilt else as_nifti(volume)
+
+
+def as_nifti(grid: _Grid) -> _Grid:
+    """Return highdicom's (slices, rows, columns) as (columns, rows, slices), the slices along their normal."""
+    return grid.permute_spatial_axes((2, 1, 0)).ensure_handedness("RIGHT_HANDED", flip_axis=2)
+
+
+def by_slices(volume: hd.Volume) -> hd.Volume:
+    """Return (columns, rows, slices) as (slices, rows, columns), which is what a SEG is made of."""
+    return volume.permute_spatial_axes((2, 1, 0))
+
+
+def grid_of(case: DicomCase, datasets: Sequence[Dataset]) -> hd.VolumeGeometry:
+    """Return the grid of a straight volume (slices, rows, columns), from headers alone."""
+    if _is_multiframe(datasets):
+        geometry = hd.Image.from_dataset(datasets[0], copy=True).get_volume_geometry(
+            atol=spacing_tolerance_mm(case.spacing_mm[2]), perpendicular_tol=_PERPENDICULAR
+        )
+        if geometry is None:
+            raise DicomError(case.id, "its frames make no volume", "choose another series")
+        return geometry
+    # highdicom stacks slices against their normal: its first one is the last in the order of positions.
+    first = datasets[-1]
+    return hd.VolumeGeometry.from_attributes(
+        image_position=first.ImagePositionPatient,
+        image_orientation=first.ImageOrientationPatient,
+        rows=int(first.Rows),
+        columns=int(first.Columns),
+        pixel_spacing=first.PixelSpacing,
+        spacing_between_slices=case.spacing_mm[2],
+        number_of_frames=len(datasets),
+        frame_of_reference_uid=first.FrameOfReferenceUID,
+        coordinate_system="PATIENT",
+    )
+
+
+def read_headers(case: DicomCase) -> list[Dataset]:
+    """Return the headers of the files of a case, without pixels, in the order of positions."""
+    return [_read(path, case, with_pixels=False) for path in case.files]
+
+
+def tilt_of(case: DicomCase, datasets: Sequence[Dataset]) -> Tilt | None:
+    """Return how the slices slide sideways; None for straight ones."""
+    if not case.resample_tilt:
+        return None
+    first, last = datasets[0], datasets[-1]
+    return Tilt.between(
+        first.ImagePositionPatient,
+        last.ImagePositionPatient,
+        first.ImageOrientationPatient,
+        first.PixelSpacing,
+        (len(datasets), int(first.Rows), int(first.Columns)),
+    )
+
+
+def _read(path: Path, case: DicomCase, *, with_pixels: bool) -> Dataset:
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=not with_pixels)
+    except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise DicomError(case.id, f"a file of the series is no longer readable ({reason})", "copy it again") from error
+
+
+def _is_multiframe(datasets: Sequence[Dataset]) -> bool:
+    return "PerFrameFunctionalGroupsSequence" in datasets[0]
+
+
+def _straight(datasets: list[Dataset], tilt: Tilt | None) -> list[Dataset]:
+    """Return the slices with one spelling of orientation and spacing, and shifted back where they slide sideways."""
+    for number, dataset in enumerate(datasets):
+        dataset.ImageOrientationPatient = datasets[0].ImageOrientationPatient
+        dataset.PixelSpacing = datasets[0].PixelSpacing
+        if tilt:
+            dataset.ImagePositionPatient = [float(value) for value in tilt.straight_position(number)]
+    return datasets
+
+
+def _undecodable(case: DicomCase, datasets: Sequence[Dataset], error: Exception) -> DicomError:
+    """Return which slice cannot be decoded, or what highdicom has against the series."""
+    for dataset in datasets:
+        try:
+            _ = dataset.pixel_array
+        except Exception as reason:
+            syntax = dataset.file_meta.TransferSyntaxUID.name
+            number = dataset.get("InstanceNumber")
+            return DicomError(
+                case.id,
+                f"image number {number} cannot be decoded ({syntax}, {len(dataset.get('PixelData') or b'')} bytes of "
+                f"pixels): {type(reason).__name__}",
+                "send the series again, if need be uncompressed",
+            )
+    return DicomError(case.id, f"makes no volume: {error}", "choose another series")
