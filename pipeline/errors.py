@@ -50,3 +50,7 @@ class RecordError(SeglossError):
 
 class TrainingError(SeglossError):
     """A run could not be trained or evaluated."""
+
+
+class BundleError(SeglossError):
+    """A bundle is refused, or cannot be made."""

@@ -1,0 +1,285 @@
+"""The configurations of a bundle: MONAI's own parts only, so that it runs where this package is not installed.
+
+Preprocessing is that of `pipeline.training.preparation`, step for step. Label values become class indices on the way in
+and label values again on the way out. ``restoring`` gives probabilities on the input's grid and ``deciding`` the mask;
+``postprocessing`` is both and the writing of the file.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pipeline.bundle.spec import BundleSpec
+from pipeline.data.plan import Plan
+
+Config = dict[str, Any]
+
+IMPORTS = ["$import glob", "$import os"]
+DEVICE = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
+NETWORK = "$@network_def.to(@device)"
+MODEL_FILE = "$@bundle_root + '/models/model.pt'"
+PREDICTIONS = "$@bundle_root + '/predictions'"
+INFER_FILES = "$sorted(glob.glob(@dataset_dir + '/*.nii*'))"
+INFER_FIRST_CHANNELS = "$sorted(glob.glob(@dataset_dir + '/*_0000.nii*'))"
+INFER_DATA = "$[{'image': path} for path in @files]"
+INFER_CHANNEL_DATA = (
+    "$[{'image': [path.replace('_0000.nii', '_%04d.nii' % i) for i in range(@channels)]} for path in @files]"
+)
+RUN = "$@evaluator.run()"
+MEMBERS = "$torch.nn.Sequential(*@members)"
+
+
+def network(plan: Plan, channels: int, classes: int, members: int = 1) -> Config:
+    """Return ``network_def`` and what it refers to: MONAI's DynUNet as `pipeline.training.network` builds it.
+
+    An ensemble is one network of MONAI's and torch's parts that gives the mean of its members' logits: each member's
+    logits are concatenated to its input, the next member is led back to the image by a fixed 1 x 1 convolution, and a
+    last convolution takes the mean. So it exports, traces and verifies like a single network.
+    """
+    levels = len(plan.channels)
+    single: Config = {
+        "_target_": "DynUNet",
+        "spatial_dims": 3,
+        "in_channels": channels,
+        "out_channels": classes,
+        "kernel_size": [3] * levels,
+        "strides": [1, *(list(stride) for stride in plan.strides)],
+        "upsample_kernel_size": [list(stride) for stride in plan.strides],
+        "filters": list(plan.channels),
+        "norm_name": ["INSTANCE", {"affine": True}],
+        "act_name": ["leakyrelu", {"inplace": True, "negative_slope": 0.01}],
+    }
+    if members == 1:
+        return {"network_def": single}
+    found: Config = {
+        f"member_{index}": [_pointwise(channels + index * classes, channels), single] for index in range(members)
+    }
+    skips = [
+        {
+            "_target_": "monai.networks.layers.SkipConnection",
+            "submodule": f"$torch.nn.Sequential(*@member_{index})",
+            "dim": 1,
+            "mode": "cat",
+        }
+        for index in range(members)
+    ]
+    found["members"] = [*skips, _pointwise(channels + members * classes, classes)]
+    return found | {"network_def": MEMBERS}
+
+
+def _pointwise(inputs: int, outputs: int) -> Config:
+    return {
+        "_target_": "torch.nn.Conv3d",
+        "in_channels": inputs,
+        "out_channels": outputs,
+        "kernel_size": 1,
+        "bias": False,
+    }
+
+
+def ensemble_weights(members: Sequence[Mapping[str, torch.Tensor]], channels: int, classes: int) -> dict[str, Any]:
+    """Return the weights of an ensemble of `network`, made of those of its members."""
+    weights: dict[str, Any] = {}
+    for index, member in enumerate(members):
+        select = torch.zeros(channels, channels + index * classes, 1, 1, 1)
+        select[torch.arange(channels), torch.arange(channels)] = 1
+        weights[f"{index}.submodule.0.weight"] = select
+        weights |= {f"{index}.submodule.1.{name}": tensor for name, tensor in member.items()}
+    mean = torch.zeros(classes, channels + len(members) * classes, 1, 1, 1)
+    for index in range(len(members)):
+        mean[torch.arange(classes), channels + index * classes + torch.arange(classes)] = 1 / len(members)
+    weights[f"{len(members)}.weight"] = mean
+    return weights
+
+
+def loading(plan: Plan, keys: Sequence[str], label_values: Sequence[int] = ()) -> list[Config]:
+    """Return the transforms from NIfTI files to the plan's grid and intensities; a label becomes class indices."""
+    several = len(keys) > 1
+    images = keys[0] if not several else list(keys)
+    steps: list[Config] = [
+        {"_target_": "LoadImaged", "keys": images, "reader": "NibabelReader", "image_only": True},
+        {"_target_": "EnsureChannelFirstd", "keys": images},
+        {"_target_": "EnsureTyped", "keys": images, "dtype": "float32"},
+        {
+            "_target_": "Orientationd",
+            "keys": images,
+            "axcodes": "RAS",
+            "labels": [["L", "R"], ["P", "A"], ["I", "S"]],
+        },
+        {
+            "_target_": "Spacingd",
+            "keys": images,
+            "pixdim": list(plan.spacing_mm),
+            "mode": ["bilinear", "nearest"] if several else "bilinear",
+            "padding_mode": "border",
+        },
+    ]
+    if several and list(label_values) != list(range(len(label_values))):
+        steps.append(_mapped("label", list(label_values), list(range(len(label_values)))))
+    return steps + normalisation(plan)
+
+
+def normalisation(plan: Plan) -> list[Config]:
+    """Return what `pipeline.training.preparation.normalise` does, as dictionary transforms of ``image``."""
+    kinds = set(plan.normalisation)
+    if "ct" not in kinds and len(kinds) == 1:
+        return [
+            {
+                "_target_": "NormalizeIntensityd",
+                "keys": "image",
+                "nonzero": "zscore_nonzero" in kinds,
+                "channel_wise": True,
+            }
+        ]
+    if len(plan.normalisation) == 1:
+        return _normalised("image", plan, 0)
+    keys = [f"image_{index}" for index in range(len(plan.normalisation))]
+    steps: list[Config] = [
+        {"_target_": "SplitDimd", "keys": "image", "output_postfixes": [str(i) for i in range(len(keys))], "dim": 0}
+    ]
+    for index, key in enumerate(keys):
+        steps += _normalised(key, plan, index)
+    return [
+        *steps,
+        {"_target_": "ConcatItemsd", "keys": keys, "name": "image", "dim": 0},
+        {"_target_": "DeleteItemsd", "keys": keys},
+    ]
+
+
+def _normalised(key: str, plan: Plan, index: int) -> list[Config]:
+    kind = plan.normalisation[index]
+    if kind != "ct":
+        return [{"_target_": "NormalizeIntensityd", "keys": key, "nonzero": kind == "zscore_nonzero"}]
+    low, high = plan.intensity_range[index]
+    scale: Config = {"_target_": "ScaleIntensityRanged", "keys": key, "a_min": low, "a_max": high}
+    return [
+        scale | {"b_min": low, "b_max": high, "clip": True},
+        {
+            "_target_": "NormalizeIntensityd",
+            "keys": key,
+            "subtrahend": plan.intensity_mean[index],
+            "divisor": max(plan.intensity_std[index], 1e-6),
+        },
+    ]
+
+
+def _mapped(key: str, before: list[int], after: list[int]) -> Config:
+    return {"_target_": "MapLabelValued", "keys": key, "orig_labels": before, "target_labels": after}
+
+
+def inferer(spec: BundleSpec) -> Config:
+    """Return the sliding window of `pipeline.training.inference`."""
+    return {
+        "_target_": "SlidingWindowInferer",
+        "roi_size": list(spec.patch),
+        "sw_batch_size": spec.batch,
+        "overlap": spec.overlap,
+        "mode": "gaussian",
+        "padding_mode": "constant",
+    }
+
+
+def restoring() -> Config:
+    """Return from logits on the prepared grid to probabilities on the input's grid."""
+    steps: list[Config] = [
+        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {
+            "_target_": "Invertd",
+            "keys": "pred",
+            "transform": "@preprocessing",
+            "orig_keys": "image",
+            "nearest_interp": False,
+            "to_tensor": True,
+        },
+    ]
+    return {"_target_": "Compose", "transforms": steps}
+
+
+def deciding(spec: BundleSpec, keep_largest: Sequence[int] = ()) -> Config:
+    """Return from probabilities to label values; of classes (indices) to keep largest, only one component stays."""
+    steps: list[Config] = [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
+    if keep_largest:
+        steps.append(
+            {
+                "_target_": "KeepLargestConnectedComponentd",
+                "keys": "pred",
+                "applied_labels": list(keep_largest),
+                "is_onehot": False,
+                "independent": True,
+            }
+        )
+    values = [0, *spec.classes]
+    if values != list(range(len(values))):
+        steps.append(_mapped("pred", list(range(len(values))), values))
+    return {"_target_": "Compose", "transforms": steps}
+
+
+def saving(spec: BundleSpec) -> Config:
+    """Return the writing of the mask, in subfolders as the inputs have them."""
+    return {
+        "_target_": "SaveImaged",
+        "keys": "pred",
+        "output_dir": "@output_dir",
+        "output_postfix": "seg",
+        "output_dtype": "uint8" if max(spec.classes) < 256 else "uint16",
+        "resample": False,
+        "separate_folder": False,
+        "data_root_dir": "@dataset_dir",
+        "print_log": False,
+    }
+
+
+def inference(plan: Plan, spec: BundleSpec, keep_largest: Sequence[int] = ()) -> Config:
+    """Return ``configs/inference.json``."""
+    channels, classes = len(spec.channels), len(spec.classes) + 1
+    return {
+        "imports": list(IMPORTS),
+        "bundle_root": ".",
+        "dataset_dir": ".",
+        "output_dir": PREDICTIONS,
+        "device": DEVICE,
+        **({"channels": channels} if spec.several_files else {}),
+        "files": INFER_FIRST_CHANNELS if spec.several_files else INFER_FILES,
+        **network(plan, channels, classes, spec.members),
+        "network": NETWORK,
+        "preprocessing": {"_target_": "Compose", "transforms": loading(plan, ["image"])},
+        "dataset": {
+            "_target_": "Dataset",
+            "data": INFER_CHANNEL_DATA if spec.several_files else INFER_DATA,
+            "transform": "@preprocessing",
+        },
+        "dataloader": {
+            "_target_": "DataLoader",
+            "dataset": "@dataset",
+            "batch_size": 1,
+            "shuffle": False,
+            "num_workers": 0,
+        },
+        "inferer": inferer(spec),
+        "restoring": restoring(),
+        "deciding": deciding(spec, keep_largest),
+        "saving": saving(spec),
+        "postprocessing": {"_target_": "Compose", "transforms": ["@restoring", "@deciding", "@saving"]},
+        "key_metric": None,
+        "handlers": [
+            {
+                "_target_": "CheckpointLoader",
+                "load_path": MODEL_FILE,
+                "load_dict": {"model": "@network"},
+                "map_location": "@device",
+            }
+        ],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "key_val_metric": "@key_metric",
+            "val_handlers": "@handlers",
+            "amp": False,
+        },
+        "run": [RUN],
+    }
