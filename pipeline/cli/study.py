@@ -20,6 +20,9 @@ def study(
     losses: Annotated[str, typer.Option(help="Names, import paths with arguments, or a YAML file.")] = (
         "dice,dice_ce,weighted_ce"
     ),
+    control: Annotated[
+        str, typer.Option(help="Losses of which a second arm runs with random streams of its own: an A/A comparison.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder of the study; the same command again continues it.")] = Path(
         "study"
     ),
@@ -45,6 +48,7 @@ def study(
         dataset=dataset,
         out=out,
         losses=losses,
+        controls=control,
         folds=folds,
         seeds=seeds,
         first_seed=first_seed,

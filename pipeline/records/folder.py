@@ -35,7 +35,8 @@ class StudyFolder:
         cases.csv                        every out-of-fold case of every finished run
         verdict.json, report.html
         mlflow.db, mlartifacts/
-        runs/<loss>/fold<f>_seed<s>/     events.jsonl, run.json, cases.csv, checkpoint.pt, predictions/<case>.nii.gz
+        runs/<loss>/fold<f>_seed<s>/     events.jsonl, run.json, cases.csv, thresholds.csv, checkpoint.pt,
+                                         predictions/<case>.nii.gz
     """
 
     root: Path
@@ -100,6 +101,11 @@ class RunFolder:
     def cases(self) -> Path:
         """The run's own part of the table of results."""
         return self.root / "cases.csv"
+
+    @property
+    def thresholds(self) -> Path:
+        """Dice of each case and class at each threshold of the probability, one class against the rest."""
+        return self.root / "thresholds.csv"
 
     @property
     def checkpoint(self) -> Path:

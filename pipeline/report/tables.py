@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.comparison.limits import possible
 from pipeline.comparison.pairing import HIGHER_IS_BETTER, Paired
 from pipeline.metrics.aggregate import summarise
 from pipeline.report.curves import diagnose
@@ -198,7 +199,8 @@ def pairs_table(verdict: Mapping[str, Any]) -> Table:
     table = Table("First minus second, paired by case.", columns)
     for entry in verdict["pairs"]:
         metric, scaled = entry["metric"], factor(entry["metric"])
-        low, mean, high = (scaled * entry[name] for name in ("ci_low", "difference", "ci_high"))
+        mean = scaled * entry["difference"]
+        low, high = (scaled * edge for edge in possible(metric, entry["ci_low"], entry["ci_high"]))
         superiority = entry.get("superiority")
         if superiority is not None and metric not in HIGHER_IS_BETTER:
             superiority = 1 - superiority
@@ -315,7 +317,8 @@ def fairness_table(evidence: Evidence) -> tuple[Table, bool | None]:
     table = Table("", ("fold", "seed", "losses", "initial weights", "feed", "same for all losses"))
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for run in evidence.finished:
-        groups.setdefault((run.key.fold, run.key.seed), []).append(run.record or {})
+        if not (run.record or {}).get("control"):
+            groups.setdefault((run.key.fold, run.key.seed), []).append(run.record or {})
     verdicts = []
     for (fold, seed), records in sorted(groups.items()):
         weights = {str(r["initial_weights_hash"]) for r in records if r.get("initial_weights_hash")}

@@ -13,13 +13,14 @@ DEFAULT_LOSSES = "dice,dice_ce,weighted_ce"
 class StudyRequest:
     """The arguments of ``segloss study``.
 
-    `seeds` is how many seeds each loss and fold is trained with; `jobs` how many runs at once (None: measured);
-    `precision` forces float32 or bfloat16; `cache` is where prepared cases are kept (None: inside the study).
+    `seeds` is how many seeds each loss and fold is trained with; `controls` names losses that get a second arm with
+    random streams of its own; `jobs` how many runs at once (None: measured); `precision` forces float32 or bfloat16; `cache` is where prepared cases are kept (None: inside the study).
     """
 
     dataset: Path
     out: Path
     losses: str = DEFAULT_LOSSES
+    controls: str = ""
     folds: int = 5
     seeds: int = 1
     first_seed: int = 0
@@ -46,8 +47,12 @@ class StudyRequest:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be the same for a study to be continued (how it is carried out may differ)."""
+        """Return what must be the same for a study to be continued.
+
+        How it is carried out may differ, and there may be more losses, controls and seeds than before.
+        """
         left_out = {"out", "jobs", "track", "cache", "command", "keep_predictions", "precision"}
+        left_out |= {"losses", "controls", "seeds"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         values["dataset"] = str(self.dataset.resolve())
         values["learning_rates"] = list(self.learning_rates) if self.learning_rates else None

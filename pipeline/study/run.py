@@ -18,7 +18,7 @@ from pipeline.data.folds import Fold, make_folds
 from pipeline.data.plan import Plan
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
-from pipeline.errors import DatasetError, RecordError
+from pipeline.errors import ConfigError, DatasetError, RecordError
 from pipeline.files import write_json
 from pipeline.lock import exclusive
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
@@ -96,26 +96,48 @@ def run_study(
         Before any training, where the request cannot be carried out.
     """
     watcher = watcher or Quiet()
-    losses = parse_losses(request.losses)
+    losses = arms_of(request)
     budget = Budget.parse(request.budget)
     dataset = read_dataset(request.dataset)
     study = StudyFolder(request.out)
     with exclusive(study.root):
         if study.settings.exists():
-            _check_same(study, request)
+            _check_same(study, request, losses)
         dataset, fingerprint = _scan(dataset, request.skip_bad, watcher)
         plan = make_plan(dataset, fingerprint)
         folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
         hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
+        warnings = _preflight(losses, fingerprint, plan, watcher)
         advance = watcher.stage("preparing", len(dataset.cases))
         cache = request.cache or study.root / "prepared"
         prepared = prepare_dataset(dataset, plan, hashes, cache, on_case=advance)
-        if not study.settings.exists():
-            _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, watcher)
+        if study.settings.exists():
+            _extend(study, request, folds, losses, warnings, watcher)
+        else:
+            _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher)
         with beside(study) if beside else nullcontext():
             _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher)
         write_table(study.cases, gather_cases(study))
     return study
+
+
+def arms_of(request: StudyRequest) -> tuple[LossSpec, ...]:
+    """Return the losses asked for, followed by the control arms.
+
+    Raises
+    ------
+    ConfigError
+        For a loss that is unknown or malformed, or a control of a loss that is not in the study.
+    """
+    losses = parse_losses(request.losses)
+    by_label = {spec.label: spec for spec in losses}
+    controls = [label.strip() for label in request.controls.split(",") if label.strip()]
+    for label in controls:
+        if label not in by_label:
+            raise ConfigError(
+                f"--control {label}", "is not one of the losses of this study", f"give one of {', '.join(by_label)}"
+            )
+    return (*losses, *(by_label[label].as_control() for label in dict.fromkeys(controls)))
 
 
 def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
@@ -138,16 +160,92 @@ def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, 
     return result.dataset, result.fingerprint
 
 
-def _check_same(study: StudyFolder, request: StudyRequest) -> None:
-    """Refuse to continue a study with another request."""
-    stored, asked = study.read_settings()["request"], json.loads(json.dumps(request.identity()))
+def _preflight(losses: Sequence[LossSpec], fingerprint: Fingerprint, plan: Plan, watcher: Watcher) -> tuple[str, ...]:
+    """Say what each loss's user should know before days of training, and return it."""
+    from pipeline.training.preflight import preflight
+
+    arms = [spec for spec in losses if not spec.control]
+    lines = tuple(item.line() for item in preflight(arms, list(fingerprint.class_voxels().values()), plan))
+    for line in lines:
+        watcher.say(line)
+    return lines
+
+
+def _check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossSpec]) -> None:
+    """Refuse to continue a study with another request; more losses and seeds than before extend it."""
+    settings = study.read_settings()
+    stored, asked = settings["request"], json.loads(json.dumps(request.identity()))
     different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
+    specs = {spec.label: spec.spec for spec in losses}
+    dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
+    if dropped:
+        different.append(f"without {', '.join(dropped)}")
+    if request.seeds < len(settings["seeds"]):
+        different.append(f"seeds {len(settings['seeds'])} → {request.seeds}")
     if different:
         raise RecordError(
             study.root,
             f"holds a study of other settings ({'; '.join(different)})",
             "give another --out, or the same settings",
         )
+
+
+def _seeds(request: StudyRequest) -> list[int]:
+    return [request.first_seed + i for i in range(request.seeds)]
+
+
+def _planned(seeds: Sequence[int], folds: Sequence[Fold], losses: Sequence[LossSpec]) -> list[dict[str, Any]]:
+    """Return all runs, seed after seed and fold after fold, so that losses can be compared early."""
+    return [
+        {"loss": spec.label, "fold": fold.index, "seed": seed} for seed in seeds for fold in folds for spec in losses
+    ]
+
+
+def _described(losses: Sequence[LossSpec]) -> list[dict[str, Any]]:
+    from pipeline.training.losses.catalogue import formula_of
+
+    return [
+        {
+            "name": spec.name,
+            "label": spec.label,
+            "spec": spec.spec,
+            "formula": formula_of(spec.name),
+            "control": spec.control,
+        }
+        for spec in losses
+    ]
+
+
+def _name(dataset: str, losses: Sequence[LossSpec]) -> str:
+    return f"{dataset}: {' vs '.join(spec.label for spec in losses)}"
+
+
+def _extend(
+    study: StudyFolder,
+    request: StudyRequest,
+    folds: Sequence[Fold],
+    losses: Sequence[LossSpec],
+    warnings: Sequence[str],
+    watcher: Watcher,
+) -> None:
+    """Add the runs of further losses and seeds to the plan of a study; those before keep their place."""
+    settings = study.read_settings()
+    known = [(entry["loss"], entry["fold"], entry["seed"]) for entry in settings["runs"]]
+    further = [
+        entry
+        for entry in _planned(_seeds(request), folds, losses)
+        if (entry["loss"], entry["fold"], entry["seed"]) not in known
+    ]
+    if not further:
+        return
+    watcher.say(f"{len(further)} runs more than the {len(known)} that were planned")
+    settings["losses"] = _described(losses)
+    settings["seeds"] = _seeds(request)
+    settings["preflight"] = list(warnings)
+    settings["name"] = _name(settings["dataset"]["name"], losses)
+    settings["command"] = request.command
+    settings["runs"] += further
+    write_json(study.settings, settings)
 
 
 def _begin(
@@ -159,20 +257,18 @@ def _begin(
     folds: Sequence[Fold],
     losses: Sequence[LossSpec],
     budget: Budget,
+    warnings: Sequence[str],
     watcher: Watcher,
 ) -> None:
     """Write folds, fingerprint and, last, the settings of a new study."""
-    from pipeline.training.losses.catalogue import formula_of
-
-    seeds = [request.first_seed + i for i in range(request.seeds)]
-    keys = [RunKey(spec.label, fold.index, seed) for seed in seeds for fold in folds for spec in losses]
+    planned = _planned(_seeds(request), folds, losses)
     advance = watcher.stage("timing this machine", 1)
     precision = cast("Precision | None", request.precision)
-    machine = measure_machine(plan, len(dataset.classes), len(keys), jobs=request.jobs, precision=precision)
+    machine = measure_machine(plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision)
     advance()
     steps = budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
     watcher.say(
-        f"{len(keys)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
+        f"{len(planned)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
         f"({machine.step_seconds * 1000:.0f} ms a step; {machine.precision}: {machine.precision_reason})"
     )
     write_json(
@@ -184,7 +280,7 @@ def _begin(
     settings = {
         "schema": 1,
         "segloss": pipeline.__version__,
-        "name": f"{dataset.name}: {' vs '.join(spec.label for spec in losses)}",
+        "name": _name(dataset.name, losses),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "request": request.identity(),
         "command": request.command,
@@ -196,12 +292,10 @@ def _begin(
             "channels": list(dataset.channels),
             "classes": {str(value): dataset.classes[value] for value in sorted(dataset.classes)},
         },
-        "losses": [
-            {"name": spec.name, "label": spec.label, "spec": spec.spec, "formula": formula_of(spec.name)}
-            for spec in losses
-        ],
+        "losses": _described(losses),
+        "preflight": list(warnings),
         "folds": len(folds),
-        "seeds": seeds,
+        "seeds": _seeds(request),
         "budget": {"asked": request.budget, "steps": steps},
         "learning_rates": list(request.learning_rates or CANDIDATES),
         "precision": machine.precision,
@@ -216,7 +310,7 @@ def _begin(
             }
             for case in dataset.cases
         },
-        "runs": [{"loss": key.loss, "fold": key.fold, "seed": key.seed} for key in keys],
+        "runs": planned,
     }
     write_json(study.settings, settings)
 

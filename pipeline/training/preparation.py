@@ -59,7 +59,7 @@ def image_transforms(plan: Plan, keys: Sequence[str] = ("image",)) -> list[Any]:
 
     modes = {"image": "bilinear", "label": "nearest"}
     return [
-        LoadImaged(keys, image_only=True),
+        LoadImaged(keys, reader="NibabelReader", image_only=True),
         EnsureChannelFirstd(keys),
         EnsureTyped(keys, dtype=np.float32),
         Orientationd(keys, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),

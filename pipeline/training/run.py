@@ -1,22 +1,26 @@
 """One run: one loss on one fold with one seed, from initial weights to out-of-fold scores on disk."""
 
+import json
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import torch
 from torch import nn
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.files import write_json
+from pipeline.files import write_json, write_text
+from pipeline.randomness import derived_seed
 from pipeline.records.events import append_event, read_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.table import Score, scores_frame, write_table
-from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import ResumePoint, save_checkpoint
 from pipeline.training.feed import Feed
 from pipeline.training.learning_rate import choose, search_steps, split_training_cases
 from pipeline.training.losses import LossSpec, build_loss
@@ -24,7 +28,7 @@ from pipeline.training.network import build_network, weights_hash
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase
 from pipeline.training.trainer import NonFiniteLoss, Training, train
-from pipeline.training.validation import mean_dice, predict_out_of_fold, validate
+from pipeline.training.validation import ThresholdScore, mean_dice, predict_out_of_fold, validate
 
 MAXIMUM_CURVE_CASES = 40
 SYSTEM_EVERY_S = 10.0
@@ -58,6 +62,17 @@ class RunSettings:
     device: str = "cpu"
     keep_predictions: bool = True
 
+    @property
+    def stream_seed(self) -> int:
+        """What names the random streams: the seed, the same for all arms but a control, whose draws are its own."""
+        return derived_seed(self.seed, "control") if self.loss.control else self.seed
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Steps between two checkpoints: one epoch at most."""
+        epoch = -(-len(self.training) // self.plan.batch)
+        return max(1, min(epoch, -(-self.steps // self.validations)))
+
 
 OnStep = Callable[[str, int, int], None]
 """Called with the stage of a run ("search", "training", "validation" or "prediction"), parts done, and parts in all."""
@@ -82,14 +97,14 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
             return _write_collapsed(settings, folder, f"{error} in float32", started)
         notes.append(f"{error} in bfloat16; trained anew in float32")
         append_event(folder.events, {"kind": "restart", "step": error.step, "why": notes[-1]})
-        _resume_path(folder).unlink(missing_ok=True)
+        _forget_progress(folder)
         settings = replace(settings, precision="float32")
         try:
             training = _train(settings, folder, on_step)
         except NonFiniteLoss as second:
             return _write_collapsed(settings, folder, f"{second} in float32 too", started)
     try:
-        scores = predict_out_of_fold(
+        scores, at_thresholds = predict_out_of_fold(
             training.averaged_network,
             settings.validation,
             settings.originals,
@@ -111,6 +126,7 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
         why = None
     save_checkpoint(folder.checkpoint, {"network": training.averaged_network.state_dict()})
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
+    write_text(folder.thresholds, _thresholds_csv(settings, at_thresholds))
     record = _record(settings, started) | {
         "state": "collapsed" if lost else "ok",
         "why": why,
@@ -122,7 +138,17 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
         "mean_dice": mean_dice(scores),
     }
     write_json(folder.record, record)
-    _resume_path(folder).unlink(missing_ok=True)
+    _forget_progress(folder)
+
+
+def _thresholds_csv(settings: RunSettings, scores: list[ThresholdScore]) -> str:
+    """Return the columns loss, fold, seed, case, class, threshold, dice."""
+    frame = pd.DataFrame([(s.case, s.class_name, s.threshold, s.dice) for s in scores])
+    frame.columns = pd.Index(["case", "class", "threshold", "dice"])
+    frame.insert(0, "loss", settings.loss.label)
+    frame.insert(1, "fold", settings.fold)
+    frame.insert(2, "seed", settings.seed)
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 class _Recorder:
@@ -152,7 +178,8 @@ def lost_classes(scores: list[Score]) -> list[str]:
 
 def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Training:
     """Return the finished training, continued from a checkpoint where there is one of the same precision."""
-    saved = load_checkpoint(_resume_path(folder))
+    resume = ResumePoint(folder.root)
+    saved = resume.load()
     if saved is not None and saved["precision"] == settings.precision:
         training = _training(settings, settings.training, saved["learning_rate"], settings.steps)
         training.restore(saved["training"])
@@ -164,13 +191,14 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
         training = _training(settings, settings.training, rate, settings.steps)
 
     def pause(training: Training) -> None:
-        _validate(settings, folder, training, on_step)
+        if validation_is_due(training.step, settings.steps, settings.checkpoint_interval, settings.validations):
+            _validate(settings, folder, training, on_step)
         state = {"precision": settings.precision, "learning_rate": training.learning_rate, "training": training.state()}
-        save_checkpoint(_resume_path(folder), state)
+        resume.save(state)
 
     train(
         training,
-        interval=max(1, -(-settings.steps // settings.validations)),
+        interval=settings.checkpoint_interval,
         on_record=_Recorder(folder),
         on_step=lambda step: on_step("training", step, settings.steps),
         on_interval=pause,
@@ -178,14 +206,20 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
     return training
 
 
+def validation_is_due(step: int, steps: int, interval: int, validations: int) -> bool:
+    """Whether the pause at `step` is the first at or after another of `validations` equal parts of the training."""
+    before = (step - 1) // interval * interval
+    return step * validations // steps > before * validations // steps
+
+
 def _training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: float, steps: int) -> Training:
     network: nn.Module = build_network(
-        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.seed, settings.fold
+        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
     )
     return Training(
         network=network,
         loss=build_loss(settings.loss, settings.class_voxels),
-        feed=Feed(cases, settings.plan, settings.seed, settings.fold),
+        feed=Feed(cases, settings.plan, settings.stream_seed, settings.fold),
         learning_rate=rate,
         steps=steps,
         precision=settings.precision,
@@ -198,13 +232,23 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
     """Return the learning rate of this run, chosen on its training cases alone."""
     if len(settings.learning_rates) == 1:
         return settings.learning_rates[0]
-    fitting, scoring = split_training_cases(settings.training, settings.patients, settings.seed, settings.fold)
+    fitting, scoring = split_training_cases(settings.training, settings.patients, settings.stream_seed, settings.fold)
     steps = search_steps(settings.steps)
     total = steps * len(settings.learning_rates)
     done = 0
+    path = _search_path(folder)
+    known: dict[str, float | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def score_of(rate: float) -> float | None:
         nonlocal done
+        name = f"{settings.precision} {rate!r}"
+        if name not in known:
+            known[name] = measured(rate)
+            write_json(path, known)
+        done += steps
+        return known[name]
+
+    def measured(rate: float) -> float | None:
         training = _training(settings, fitting, rate, steps)
         try:
             train(training, interval=steps, on_step=lambda step: on_step("search", done + step, total))
@@ -219,8 +263,6 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
             )
         except (NonFiniteLoss, FloatingPointError):
             return None
-        finally:
-            done += steps
         return mean_dice(point.scores)
 
     rate, candidates = choose(settings.learning_rates, score_of)
@@ -255,26 +297,31 @@ def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_s
 
 def _forget_events_after(folder: RunFolder, step: int) -> None:
     """Drop events of steps that a resumed run takes again."""
-    from pipeline.files import write_text
-
     kept = [event for event in read_events(folder.events) if event.get("step", 0) <= step or event["kind"] == "restart"]
     write_text(folder.events, "")
     for event in kept:
         append_event(folder.events, event)
 
 
-def _resume_path(folder: RunFolder) -> Any:
-    return folder.root / "resume.pt"
+def _forget_progress(folder: RunFolder) -> None:
+    ResumePoint(folder.root).clear()
+    _search_path(folder).unlink(missing_ok=True)
+
+
+def _search_path(folder: RunFolder) -> Path:
+    """Scores of the learning rates tried so far, kept until the run ends."""
+    return folder.root / "search.json"
 
 
 def _record(settings: RunSettings, started: float) -> dict[str, Any]:
     initial = build_network(
-        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.seed, settings.fold
+        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
     )
     return {
         "loss": settings.loss.label,
         "fold": settings.fold,
         "seed": settings.seed,
+        "control": settings.loss.control,
         "steps": settings.steps,
         "seconds": time.perf_counter() - started,
         "precision": settings.precision,

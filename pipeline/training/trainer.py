@@ -180,7 +180,8 @@ class StopOnNonFiniteLoss:
 class GradientRecorder:
     """Clip gradients and record, every ten steps, loss, learning rate and what the gradients were like.
 
-    `gradient_norm` is the mean norm over the weights before clipping; `logit_gradient_norm` and
+    `gradient_norm` is the mean norm over the weights before clipping; `gradient_agreement` the cosine between the
+    gradients of the last two steps, which saw different batches; `logit_gradient_norm` and
     `logit_gradient_foreground` (share of the absolute gradient on foreground voxels) are those of the last step.
     """
 
@@ -188,6 +189,8 @@ class GradientRecorder:
         self.training, self.on_record = training, on_record
         self.losses: list[float] = []
         self.norms: list[float] = []
+        self.before: list[torch.Tensor] = []
+        self.agreement: float | None = None
 
     def attach(self, engine: Engine) -> None:
         """Act after the forward pass, the backward pass and each step."""
@@ -197,8 +200,10 @@ class GradientRecorder:
 
     @property
     def _due(self) -> bool:
-        following = self.training.step + 1
-        return following % RECORD_EVERY == 0 or following == self.training.steps
+        return self._records(self.training.step + 1)
+
+    def _records(self, step: int) -> bool:
+        return step % RECORD_EVERY == 0 or step == self.training.steps
 
     def watch_logits(self, engine: Engine) -> None:
         """Keep the gradient of the logits in steps that are recorded."""
@@ -206,7 +211,11 @@ class GradientRecorder:
             engine.state.output[CommonKeys.PRED].retain_grad()
 
     def clip(self, engine: Engine) -> None:
-        """Clip the gradients of the weights, remembering their norm."""
+        """Clip the gradients of the weights, remembering their norm and, in steps recorded, their agreement."""
+        gradients = [p.grad for p in self.training.network.parameters() if p.grad is not None]
+        if self._due:
+            self.agreement = _cosine(self.before, gradients) if self.before else None
+        self.before = [g.clone() for g in gradients] if self._records(self.training.step + 2) else []
         norm = nn.utils.clip_grad_norm_(self.training.network.parameters(), MAXIMUM_GRADIENT_NORM)
         self.norms.append(float(norm))
         self.losses.append(float(engine.state.output[CommonKeys.LOSS].detach()))
@@ -229,12 +238,20 @@ class GradientRecorder:
                 "learning_rate": self.training.schedule.get_last_lr()[0],
                 "gradient_norm": sum(self.norms) / len(self.norms),
                 "gradient_norm_max": max(self.norms),
+                "gradient_agreement": self.agreement,
                 "logit_gradient_norm": None if gradient is None else float(gradient.norm()),
                 "logit_gradient_foreground": share,
                 "seconds": self.training.seconds,
             }
         )
         self.losses, self.norms = [], []
+
+
+def _cosine(first: list[torch.Tensor], second: list[torch.Tensor]) -> float | None:
+    """Return the cosine between two gradients, None where one of them is zero."""
+    dot = sum(float((a * b).sum()) for a, b in zip(first, second, strict=True))
+    size = math.prod(math.sqrt(sum(float(g.square().sum()) for g in part)) for part in (first, second))
+    return dot / size if size > 0 else None
 
 
 class WeightAverage:

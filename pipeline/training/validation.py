@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
 from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.thresholds import THRESHOLDS, dice_at_thresholds
 from pipeline.records.table import Score
 from pipeline.training.inference import sliding_inferer, to_original_grid, write_mask
 from pipeline.training.precision import Precision
@@ -120,6 +121,16 @@ def validate(
     return point
 
 
+@dataclass(frozen=True, slots=True)
+class ThresholdScore:
+    """Dice of one class against the rest where its probability reaches `threshold`; None for a correct absence."""
+
+    case: str
+    class_name: str
+    threshold: float
+    dice: float | None
+
+
 def predict_out_of_fold(
     network: nn.Module,
     cases: Sequence[PreparedCase],
@@ -130,9 +141,13 @@ def predict_out_of_fold(
     device: torch.device,
     predictions: Path | None,
     on_case: Callable[[int], None] = lambda done: None,
-) -> list[Score]:
-    """Return the whole panel for each case on its original grid, and write the masks where a folder is given."""
+) -> tuple[list[Score], list[ThresholdScore]]:
+    """Return the whole panel and the Dice at every threshold for each case on its original grid.
+
+    The masks are written where a folder is given.
+    """
     scores: list[Score] = []
+    at_thresholds: list[ThresholdScore] = []
     values = np.asarray([0, *classes])
     evaluator = _evaluator(network, cases, plan, precision, device)
 
@@ -160,12 +175,16 @@ def predict_out_of_fold(
                 metrics=plan.metrics,
             )
         )
+        for index, (value, name) in enumerate(classes.items(), start=1):
+            found = dice_at_thresholds(reference == value, probabilities[index])
+            pairs = zip(THRESHOLDS, found, strict=True)
+            at_thresholds.extend(ThresholdScore(case.id, name, threshold, dice) for threshold, dice in pairs)
         if predictions is not None:
             write_mask(predictions / f"{case.id}.nii.gz", mask, label_image.affine)
         on_case(engine.state.iteration)
 
     evaluator.run()
-    return scores
+    return scores, at_thresholds
 
 
 def decide(scores: torch.Tensor) -> torch.Tensor:

@@ -19,12 +19,13 @@ class LossSpec:
     """One arm of a study: a loss with its arguments.
 
     `name` is a name of the catalogue or an import path ``package.module:Class``; `label` is what tables and folders
-    show.
+    show. A `control` repeats another arm with random streams of its own: how far two trainings of one loss lie apart.
     """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    control: bool = False
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -34,6 +35,10 @@ class LossSpec:
     def is_custom(self) -> bool:
         """Whether it names a class by import path."""
         return ":" in self.name
+
+    def as_control(self) -> "LossSpec":
+        """Return the same loss as a control arm, labelled e.g. ``dice-aa``."""
+        return LossSpec(self.name, self.arguments, f"{self.label}-aa", control=True)
 
     @property
     def spec(self) -> str:
@@ -96,8 +101,19 @@ def _parse_one(text: str) -> LossSpec:
         key, separator, value = item.partition("=")
         if not separator or not key.strip().isidentifier():
             raise ConfigError(f"--losses {text}", f"{item!r} is no argument", "write argument=value")
-        arguments[key.strip()] = yaml.safe_load(value)
+        arguments[key.strip()] = _value(value)
     return _checked(match[1], arguments, "")
+
+
+def _value(text: str) -> Any:
+    """Return a value as YAML reads it, and ``1e-5`` as the number it is (YAML 1.1 wants ``1.0e-5``)."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _from_yaml(path: Path) -> list[LossSpec]:
