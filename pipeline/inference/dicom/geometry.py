@@ -162,22 +162,29 @@ def at_one_place(positions_mm: Sequence[Sequence[float]]) -> list[list[int]]:
 
 
 def _distance_problem(along: np.ndarray, gaps: np.ndarray) -> Problem | None:
-    usual = float(np.median(gaps))
     if np.abs(gaps - gaps.mean()).max() <= spacing_tolerance_mm(float(gaps.mean())):
         return None
+    smallest = float(gaps.min())
+    usual = float(np.median(gaps[gaps <= smallest + spacing_tolerance_mm(smallest)]))
     tolerance = spacing_tolerance_mm(usual)
-    multiples = np.round(gaps / usual) if usual > 0 else np.zeros_like(gaps)
-    holes = np.flatnonzero(multiples >= 2)
-    if usual > tolerance and len(holes) and np.abs(gaps - multiples * usual).max() <= tolerance * multiples.max():
-        missing = int((multiples[holes] - 1).sum())
-        where = ", ".join(f"between {along[hole]:.2f} and {along[hole + 1]:.2f} mm" for hole in holes[:5])
-        more = f" and at {len(holes) - 5} more places" if len(holes) > 5 else ""
-        return Problem(
-            f"{missing} slice{'s' if missing > 1 else ''} missing {where}{more} (slices are {usual:.2f} mm apart)",
-            "send the whole series again",
-        )
-    odd = int(np.argmax(np.abs(gaps - usual)))
+    is_usual = np.abs(gaps - usual) <= tolerance
+    if usual > tolerance and is_usual.mean() >= 0.5:
+        multiples = np.round(gaps / usual)
+        if np.abs(gaps - multiples * usual).max() <= tolerance * multiples.max():
+            return _holes_problem(along, multiples, usual)
+    change = int(np.argmax(np.abs(np.diff(gaps)))) + 1 if len(gaps) > 1 else 0
     return Problem(
-        f"the distance between slices changes from {gaps.min():.2f} to {gaps.max():.2f} mm (at {along[odd]:.2f} mm)",
+        f"the distance between slices changes from {gaps.min():.2f} to {gaps.max():.2f} mm (at {along[change]:.2f} mm)",
         "choose a series with one distance between slices",
+    )
+
+
+def _holes_problem(along: np.ndarray, multiples: np.ndarray, usual: float) -> Problem:
+    holes = np.flatnonzero(multiples >= 2)
+    missing = int((multiples[holes] - 1).sum())
+    where = ", ".join(f"between {along[hole]:.2f} and {along[hole + 1]:.2f} mm" for hole in holes[:5])
+    more = f" and at {len(holes) - 5} more places" if len(holes) > 5 else ""
+    return Problem(
+        f"{missing} slice{'s' if missing > 1 else ''} missing {where}{more} (slices are {usual:.2f} mm apart)",
+        "send the whole series again",
     )

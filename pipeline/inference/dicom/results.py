@@ -77,27 +77,32 @@ def write_results(
     if error:
         raise error
     sources = [completed(header) for header in read_headers(case)]
+    numbers = _numbered(case, mask, model)
+    planes = _on_sources(case, numbers, sources)
     moment = made_at or moment_of(sources[0])
-    segmentation = _segmentation(case, mask, model, sources, omit_empty_frames, moment)
-    paths = [_write(segmentation, out_folder / f"{case.id}_seg.dcm")]
-    if report:
-        document = _report(segmentation, model, volumes_ml, sources, moment)
-        paths.append(_write(document, out_folder / f"{case.id}_sr.dcm"))
-    return paths
+    try:
+        segmentation = _segmentation(planes, numbers, model, sources, omit_empty_frames, moment)
+        outputs: dict[str, Dataset] = {"seg": segmentation}
+        if report and any(segment.name in volumes_ml for segment in segments_of(model)):
+            outputs["sr"] = _report(segmentation, model, volumes_ml, sources, moment)
+    except (ValueError, TypeError, AttributeError, KeyError) as reason:
+        # What highdicom has against a header may repeat its values, so only the kind of it is told.
+        problem = f"no SEG can be made with the headers of its series ({type(reason).__name__})"
+        raise DicomError(case.id, problem, "send the series again with whole headers") from reason
+    return [_write(output, out_folder / f"{case.id}_{kind}.dcm") for kind, output in outputs.items()]
 
 
 def _segmentation(
-    case: DicomCase,
-    mask: np.ndarray,
+    planes: hd.Volume | np.ndarray,
+    numbers: np.ndarray,
     model: SegmentationModel,
     sources: list[Dataset],
     omit_empty_frames: bool,
     moment: datetime,
 ) -> hd.seg.Segmentation:
-    numbers = _numbered(case, mask, model)
     seg = hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=_on_sources(case, numbers, sources),
+        pixel_array=planes,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions(model),
         series_instance_uid=identifier("SEG series", sources, model),

@@ -147,7 +147,8 @@ def scan(folder: Path, keywords: Collection[str] = ()) -> Scan:
             if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                 continue
             if "Rows" not in header:
-                without_pixels += 1
+                is_whole = "SOPInstanceUID" in header
+                without_pixels, damaged = without_pixels + is_whole, damaged + (not is_whole)
                 continue
             _sort_in(header, path, keywords, groups, by_series)
         except (InvalidDicomError, EOFError, OSError, ValueError, TypeError, AttributeError, KeyError, struct.error):

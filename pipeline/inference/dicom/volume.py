@@ -170,4 +170,4 @@ def _undecodable(case: DicomCase, datasets: Sequence[Dataset], error: Exception)
                 f"pixels): {type(reason).__name__}",
                 "send the series again, if need be uncompressed",
             )
-    return DicomError(case.id, f"makes no volume: {error}", "choose another series")
+    return DicomError(case.id, f"its slices make no volume ({type(error).__name__})", "choose another series")

@@ -1,0 +1,78 @@
+"""Conditions on series in MONAI Deploy's syntax, one by one."""
+
+import pytest
+
+from pipeline.inference.dicom.rules import mismatch, parse_rules
+
+VALUES = {
+    "Modality": "MR",
+    "SeriesDescription": "AX T1 MPRAGE +C",
+    "SliceThickness": 3.0,
+    "EchoNumbers": 2.0,
+    "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+    "ImageOrientationPatient": "Axial",
+    "NumberOfSlices": 120,
+    "BodyPartExamined": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "wanted", "matches"),
+    [
+        ("Modality", "mr", True),
+        ("Modality", "CT", False),
+        ("Modality", "!CT", True),
+        ("Modality", "!MR", False),
+        ("SeriesDescription", "(?i)t1.*mprage", True),
+        ("SeriesDescription", "^T1", False),
+        ("SeriesDescription", "AX T1 MPRAGE +C", True),
+        ("SeriesDescription", "!T2|FLAIR", True),
+        ("SliceThickness", 3, True),
+        ("SliceThickness", 3.1, False),
+        ("SliceThickness", [1, 3], True),
+        ("SliceThickness", [3.5, 5], False),
+        ("SliceThickness", [2, ">"], True),
+        ("SliceThickness", [3, ">"], False),
+        ("SliceThickness", [3, ">="], True),
+        ("SliceThickness", [3, "<"], False),
+        ("SliceThickness", [3, "!="], False),
+        ("EchoNumbers", "^[12]$", True),
+        ("ImageType", ["primary", "ORIGINAL"], True),
+        ("ImageType", ["PRIMARY", "!DERIVED"], True),
+        ("ImageType", ["PRIMARY", "!AXIAL"], False),
+        ("ImageType", "AXIAL", True),
+        ("ImageOrientationPatient", "axial", True),
+        ("ImageOrientationPatient", "Coronal", False),
+        ("ImageOrientationPatient", "!Sagittal", True),
+        ("NumberOfSlices", [100, ">="], True),
+        ("NumberOfSlices", [121, ">="], False),
+        ("BodyPartExamined", "BRAIN", False),
+        ("StudyDescription", ".*", False),
+        ("StudyDescription", None, True),
+    ],
+)
+def test_a_condition_holds_or_not(keyword: str, wanted: object, matches: bool) -> None:
+    rules = parse_rules([{"name": "one", "conditions": {"Modality": "MR", keyword: wanted}}])
+    reasons = [mismatch(rule, VALUES) for rule in rules]
+    assert (reasons == [None]) == matches
+
+
+def test_rules_are_a_list_an_object_of_selections_or_bare_conditions() -> None:
+    conditions = {"Modality": "MR", "NumberOfSlices": [3, ">"]}
+    for rules in ([{"name": "a", "conditions": conditions}], {"selections": [{"conditions": conditions}]}, conditions):
+        (rule,) = parse_rules(rules)
+        assert dict(rule.conditions) == conditions
+    assert parse_rules([]) == []
+    assert parse_rules({}) == []
+
+
+def test_reasons_repeat_numbers_and_codes_but_no_free_text() -> None:
+    def reason(**conditions: object) -> str | None:
+        (rule,) = parse_rules([{"conditions": conditions}])
+        return mismatch(rule, VALUES | {"PatientSex": "F"})
+
+    assert reason(SliceThickness=1) == "SliceThickness 3.0 does not match 1"
+    assert reason(ImageType=["DERIVED"]) == "ImageType ORIGINAL/PRIMARY/AXIAL does not match ['DERIVED']"
+    assert reason(SeriesDescription="FLAIR") == "SeriesDescription does not match 'FLAIR'"
+    assert reason(PatientSex="M") == "PatientSex does not match 'M'"
+    assert reason(BodyPartExamined="BRAIN") == "has no BodyPartExamined"
