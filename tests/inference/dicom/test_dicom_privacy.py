@@ -106,7 +106,7 @@ def test_no_refusal_repeats_a_tag_or_a_file_name(tmp_path: Path, caplog: pytest.
 
 
 MALFORMED = {
-    "PatientName": "Canary=1=2=3=4^^^^^^^^Nightingale\\Canary",
+    "PatientName": "Canary=1=2=3=4^^^^^^^^Nightingale",
     "PatientBirthDate": "Canary born",
     "PatientSex": "canary",
     "PatientAge": "canary old",
