@@ -14,7 +14,8 @@ class StudyRequest:
     """The arguments of ``segloss study``.
 
     `seeds` is how many seeds each loss and fold is trained with; `controls` names losses that get a second arm with
-    random streams of its own; `jobs` how many runs at once (None: measured); `precision` forces float32 or bfloat16; `cache` is where prepared cases are kept (None: inside the study).
+    random streams of its own; `jobs` how many runs at once (None: measured); `precision` forces float32 or bfloat16;
+    `cache` is where prepared cases are kept (None: inside the study).
     """
 
     dataset: Path
