@@ -175,9 +175,13 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
         version, files = value["version"], value["files"]
-        sound = value["schema"] == 1 and isinstance(version, str) and all(
-            re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) and isinstance(entry["bytes"], int)
-            for entry in files.values()
+        sound = (
+            value["schema"] == 1
+            and isinstance(version, str)
+            and all(
+                re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) and isinstance(entry["bytes"], int)
+                for entry in files.values()
+            )
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False

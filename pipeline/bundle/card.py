@@ -1,0 +1,170 @@
+"""The model card of an exported bundle, ``docs/README.md``."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.bundle.cleaning import Cleaning
+from pipeline.bundle.losses import LOSSES
+from pipeline.bundle.metadata import LIMITS
+from pipeline.bundle.source import StudySource
+from pipeline.bundle.spec import BundleSpec
+
+_MEANING = {
+    "winner": "better than every other loss of the study",
+    "equivalent": "the simplest of losses that are the same within the margin",
+    "inconclusive": "recommended although the study could not tell the best losses apart",
+}
+
+
+def model_card(
+    source: StudySource, spec: BundleSpec, version: str, weights: Mapping[str, Any], cleaning: Sequence[Cleaning]
+) -> str:
+    """Return the card as Markdown."""
+    parts = [
+        f"# {_plain(spec.name)} {version}",
+        f"Segments {_listed(spec.classes.values())} in volumes of {_listed(spec.channels)}. {LIMITS}",
+        "## How it came about",
+        _origin(source, spec, weights),
+        "## Verdict of the study",
+        _verdict(source),
+        "## Out-of-fold results of this loss",
+        "Each case was predicted by networks that never saw it. Mean over cases with its 95 % interval; distances in mm; a "
+        "structure that was missed counts as overlap 0 and as the diagonal of the image.",
+        _results(source),
+        ""
+        if spec.members > 1
+        else "The network of this bundle was trained on all cases, so that none is left to test it "
+        "on; the figures are those of the networks of the folds, trained alike on fewer cases.",
+        "## Post-processing",
+        _cleaning(cleaning),
+        "## Training data",
+        _fingerprint(spec),
+        "## Intended use and limits",
+        f"- {LIMITS}\n"
+        "- For images like the training data: same modality, sequence, region and kind of patient. Spacing, size and "
+        "intensities outside the ranges above are a reason to doubt the result; `segloss predict` warns of them.\n"
+        "- It knows the classes above only; anything else is background. It does not say how sure it is: probabilities of "
+        "networks trained with overlap losses are over-confident.\n"
+        "- Not examined: differences between scanners, sites, age, sex or disease beyond what the study's cases hold.",
+        "## Use",
+        "```bash\n"
+        "python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\\n"
+        "    --dataset_dir IMAGES --output_dir MASKS\n"
+        "segloss predict BUNDLE IMAGES --out MASKS     # the same masks, with checks, warnings and a report\n"
+        "```",
+        _input(source, spec),
+        "Train the same network on other data, laid out as `imagesTr` and `labelsTr`, and evaluate:",
+        "```bash\n"
+        "python -m monai.bundle run --config_file configs/train.json --bundle_root . --dataset_dir DATA\n"
+        "python -m monai.bundle run --config_file configs/evaluate.json --bundle_root . --dataset_dir DATA\n"
+        "```",
+        _training_note(source),
+        "`manifest.json` holds the SHA-256 of every file; its own names the bundle. `test_vector/` holds a made input (no "
+        "patient's) and the mask that belongs to it.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _origin(source: StudySource, spec: BundleSpec, weights: Mapping[str, Any]) -> str:
+    settings = source.settings
+    formula = next(e.get("formula", "") for e in settings["losses"] if e["label"] == source.loss.label)
+    text = (
+        f"Loss: **{source.loss.label}**{f' ({formula})' if formula else ''}, chosen by a study of "
+        f"{_listed(entry['label'] for entry in settings['losses'])} over {settings['folds']} folds and "
+        f"{len(settings['seeds'])} seed{'s' * (len(settings['seeds']) > 1)} on {len(source.dataset.cases)} cases, "
+        f"{settings['budget']['steps']} steps a run. "
+    )
+    if spec.members > 1 or "steps" not in weights:
+        return (
+            text
+            + f"Weights: the networks of all {spec.members} runs of this loss; the bundle takes the mean of their logits."
+        )
+    return text + (
+        f"Weights: a final training on all cases with the same budget and preprocessing, learning rate "
+        f"{weights['learning_rate']:g} (the median of what the runs chose), in {weights['precision']}."
+    )
+
+
+def _verdict(source: StudySource) -> str:
+    verdict = source.verdict
+    chosen, label = verdict.get("recommended"), source.loss.label
+    if label == chosen:
+        lines = [f"`{verdict['verdict']}`: {label} is {_MEANING.get(verdict['verdict'], 'recommended')}."]
+    else:
+        lines = [
+            f"`{verdict['verdict']}`; the study recommends {chosen}, this bundle was made with {label} on request."
+        ]
+    primary = verdict.get("primary", "dice")
+    for pair in verdict.get("pairs", []):
+        if pair["metric"] == primary and label in (pair["a"], pair["b"]):
+            low, high = pair.get("ci_low"), pair.get("ci_high")
+            interval = "" if low is None or high is None else f" (95 % interval {low:+.4f} to {high:+.4f})"
+            lines.append(f"- {pair['a']} minus {pair['b']} in {primary}: {pair['difference']:+.4f}{interval}")
+    return "\n".join(lines)
+
+
+def _results(source: StudySource) -> str:
+    found = next((e for e in source.verdict["losses"] if e["name"] == source.loss.label), None)
+    if found is None or not found.get("metrics"):
+        return ""
+    rows = ["| metric | mean | 95 % interval | cases |", "|---|---|---|---|"]
+    for name, values in found["metrics"].items():
+        low, high = values.get("ci_low"), values.get("ci_high")
+        interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+        mean = "" if values.get("mean") is None else f"{values['mean']:.4g}"
+        rows.append(f"| {name} | {mean} | {interval} | {values.get('cases', '')} |")
+    counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in (found.get("counts") or {}).items())
+    return "\n".join(rows) + (f"\n\nStructures over cases and classes: {counts}." if counts else "")
+
+
+def _cleaning(cleaning: Sequence[Cleaning]) -> str:
+    if not cleaning:
+        return "None: the study kept no masks to judge it on."
+    lines = ["Keeping only the largest component of a class, judged on the out-of-fold masks (change in Dice):"]
+    for item in cleaning:
+        lines.append(
+            f"- {_plain(item.class_name)}: {item.gain:+.4f} (95 % interval {item.ci_low:+.4f} to {item.ci_high:+.4f}, "
+            f"{item.cases} cases): {'applied' if item.helps else 'not applied'}"
+        )
+    return "\n".join(lines)
+
+
+def _fingerprint(spec: BundleSpec) -> str:
+    found = spec.fingerprint
+    rows = [f"{found.cases} cases.", "", "| | lowest | highest |", "|---|---|---|"]
+    for axis, spacing in zip("RAS", found.spacing_mm, strict=True):
+        rows.append(f"| spacing along {axis}, mm | {spacing[0]:.4g} | {spacing[1]:.4g} |")
+    for axis, shape in zip("RAS", found.shape, strict=True):
+        rows.append(f"| voxels along {axis} | {shape[0]} | {shape[1]} |")
+    for name, (low, high) in zip(spec.channels, found.intensity, strict=True):
+        rows.append(f"| intensity of {_plain(name)} within structures (0.5 to 99.5 %) | {low:.5g} | {high:.5g} |")
+    return "\n".join(rows)
+
+
+def _input(source: StudySource, spec: BundleSpec) -> str:
+    if spec.several_files:
+        named = ", ".join(f"`case_{index:04d}.nii.gz` ({_plain(name)})" for index, name in enumerate(spec.channels))
+        return f"Inputs: one file a channel, {named}, all on one grid."
+    return "Inputs: one NIfTI file a case" + (
+        f", 4D with {len(spec.channels)} channels." if len(spec.channels) > 1 else "."
+    )
+
+
+def _training_note(source: StudySource) -> str:
+    note = (
+        "`train.json` is MONAI's machinery with the same network, preprocessing and loss; the study's own training (paired "
+        "randomness, averaged weights) is not part of the bundle."
+    )
+    if source.loss.name not in LOSSES:
+        note += f" MONAI has no `{source.loss.name}`, so `train.json` trains with dice_ce instead."
+    return note
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(_plain(str(name)) for name in names)
+
+
+def _plain(text: str) -> str:
+    """Return user-given text without what Markdown or HTML would act upon."""
+    return re.sub(r"[<>|`*_\[\]\\\n\r]+", " ", text).strip()

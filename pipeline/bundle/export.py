@@ -1,0 +1,196 @@
+"""From a finished study to a MONAI bundle: weights, configurations, model card, test vector, manifest."""
+
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.bundle import configs, training_configs
+from pipeline.bundle.card import model_card
+from pipeline.bundle.cleaning import Cleaning, judge_cleaning
+from pipeline.bundle.manifest import write_manifest
+from pipeline.bundle.metadata import metadata
+from pipeline.bundle.model import load_model
+from pipeline.bundle.source import StudySource
+from pipeline.bundle.spec import BundleSpec, default_segments
+from pipeline.bundle.testvector import write_expected, write_input
+from pipeline.bundle.weights import Origin, costs, final_weights, fold_weights
+from pipeline.errors import BundleError
+from pipeline.files import atomic_path, write_json, write_text
+from pipeline.training.inference import WINDOW_OVERLAP
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished bundle; `sha256` names it."""
+
+    root: Path
+    name: str
+    version: str
+    loss: str
+    origin: Origin
+    members: int
+    sha256: str
+    cleaning: tuple[Cleaning, ...]
+
+
+def export_bundle(
+    source: StudySource,
+    out: Path,
+    *,
+    origin: Origin = "final",
+    name: str | None = None,
+    version: str = "1.0.0",
+    say: Callable[[str], None] = lambda text: None,
+    on_step: Callable[[int, int], None] = lambda step, of: None,
+) -> Exported:
+    """Make a bundle in `out`, which appears whole or not at all and must not exist before.
+
+    Raises
+    ------
+    BundleError
+        Where `out` exists, or weights cannot be had.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(out, "exists already", "give another --out, or remove it")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise BundleError(f"--version {version}", "is no version", "give e.g. 1.0.0")
+    name = name or re.sub(r"[^A-Za-z0-9_.=-]+", "_", f"{source.dataset.name}_{source.loss.label}").strip("._=-")
+    for cost in costs(source):
+        say(f"{'→' if cost.origin == origin else ' '} {cost.line()}")
+    told: dict[str, Any] = {}
+    if origin == "final":
+        weights, told = final_weights(source, on_step)
+        members = 1
+    else:
+        weights, members = fold_weights(source)
+    cleaning = judge_cleaning(source)
+    spec = make_spec(source, name, members)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
+    try:
+        temporary.chmod(0o755)
+        _write(temporary, source, spec, weights, told, cleaning, version)
+        sha256 = write_manifest(temporary, spec.name, version)
+        inputs = write_input(temporary, spec)
+        write_manifest(temporary, spec.name, version)
+        write_expected(temporary, load_model(temporary), inputs)
+        sha256 = write_manifest(temporary, spec.name, version)
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(out, spec.name, version, source.loss.label, origin, members, sha256, tuple(cleaning))
+
+
+def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
+    """Return what the bundle says of itself."""
+    plan, dataset = source.plan, source.dataset
+    modality = "CT" if "ct" in plan.normalisation else "MR"
+    rules = [
+        {
+            "name": f"{modality} series",
+            "conditions": {"Modality": modality, "ImageType": ["PRIMARY"], "NumberOfSlices": [4, ">="]},
+        }
+    ]
+    return BundleSpec(
+        name=name[:100],
+        channels=dataset.channels,
+        classes=dataset.foreground,
+        several_files=source.several_files,
+        spacing_mm=plan.spacing_mm,
+        patch=plan.patch,
+        overlap=WINDOW_OVERLAP,
+        batch=plan.batch,
+        precision=source.settings["precision"],
+        members=members,
+        fingerprint=source.fingerprint,
+        segments=default_segments(dataset.foreground, dataset.name),
+        series_rules=tuple(rules),
+    )
+
+
+def _write(
+    root: Path,
+    source: StudySource,
+    spec: BundleSpec,
+    weights: dict[str, torch.Tensor],
+    told: dict[str, Any],
+    cleaning: list[Cleaning],
+    version: str,
+) -> None:
+    from safetensors.torch import save
+
+    plan, classes = source.plan, source.dataset.foreground
+    helped = {item.class_name for item in cleaning if item.helps}
+    keep_largest = [index for index, name in enumerate(classes.values(), start=1) if name in helped]
+    loss, arguments = training_configs.own_loss(source.loss.name, dict(source.loss.arguments))
+    for file, content in {
+        "inference": configs.inference(plan, spec, keep_largest),
+        "train": training_configs.training(plan, spec, loss, arguments),
+        "evaluate": training_configs.evaluation(plan, spec),
+        "multi_gpu_train": training_configs.multi_gpu(),
+        "tracking_mlflow": training_configs.tracking(),
+        "metadata": metadata(
+            plan,
+            spec,
+            version=version,
+            task=f"Segmentation of {', '.join(classes.values())}",
+            description=f"3D U-Net trained with {source.loss.label}, chosen by a study of losses on "
+            f"{len(source.dataset.cases)} cases.",
+            channels=source.dataset.channels,
+            classes=classes,
+            evaluation=_evaluation(source),
+            data_source=source.dataset.name,
+        ),
+    }.items():
+        packages = {"scikit-image": "0.24"} if keep_largest and file == "metadata" else {}
+        if packages:
+            content["required_packages_version"] |= packages
+        write_json(root / "configs" / f"{file}.json", content)
+    weights = {key: tensor.detach().contiguous().clone() for key, tensor in weights.items()}
+    with atomic_path(root / "models" / "model.safetensors") as temporary:
+        temporary.write_bytes(save(weights))
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    with atomic_path(root / "models" / "model.pt") as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    write_text(root / "docs" / "README.md", model_card(source, spec, version, told, cleaning))
+    write_text(root / "docs" / "data_license.txt", _data_license(source))
+    write_text(root / "LICENSE", files("pipeline.bundle").joinpath("LICENSE.txt").read_text(encoding="utf-8"))
+
+
+def _evaluation(source: StudySource) -> dict[str, Any]:
+    found = next((e for e in source.verdict["losses"] if e["name"] == source.loss.label), {})
+    return {
+        f"mean_{metric}_out_of_fold": round(values["mean"], 4)
+        for metric, values in (found.get("metrics") or {}).items()
+        if values.get("mean") is not None
+    }
+
+
+def _data_license(source: StudySource) -> str:
+    """Return what the dataset says of its licence; a Decathlon folder states one."""
+    stated: dict[str, Any] = {}
+    description = source.dataset.root / "dataset.json"
+    try:
+        value = json.loads(description.read_text(encoding="utf-8"))
+        stated = {key: str(value[key])[:500] for key in ("name", "reference", "licence", "license") if value.get(key)}
+    except (OSError, ValueError, AttributeError, TypeError):
+        pass
+    lines = ["This bundle holds no image of the training data; its test vector is made up.", ""]
+    if "licence" in stated or "license" in stated:
+        lines += ["The dataset it was trained on says of itself:", *(f"{key}: {text}" for key, text in stated.items())]
+    else:
+        lines.append("The dataset it was trained on states no licence; ask its owner before passing the bundle on.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,76 @@
+"""``configs/metadata.json``, valid against MONAI's published schema."""
+
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from math import prod
+from typing import Any
+
+from pipeline.bundle.spec import BundleSpec
+from pipeline.data.plan import Plan
+
+SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+PACKAGES = {"nibabel": "nibabel", "pytorch-ignite": "pytorch-ignite"}
+LIMITS = "Research use only: not a medical device. Results are to be checked by an expert."
+
+
+def metadata(
+    plan: Plan,
+    spec: BundleSpec | None,
+    *,
+    version: str,
+    task: str,
+    description: str,
+    channels: tuple[str, ...],
+    classes: Mapping[int, str],
+    evaluation: Mapping[str, Any],
+    data_source: str,
+) -> dict[str, Any]:
+    """Return the metadata; `spec` is left out where there is no trained network."""
+    names = ["background", *classes.values()]
+    divisor = [prod(stride[axis] for stride in plan.strides) for axis in range(3)]
+    image = {
+        "type": "image",
+        "format": "magnitude" if "ct" not in plan.normalisation else "hounsfield",
+        "modality": "CT" if "ct" in plan.normalisation else "any",
+        "num_channels": len(channels),
+        "spatial_shape": [f"{step}*n" for step in divisor],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": True,
+        "channel_def": {str(index): name for index, name in enumerate(channels)},
+    }
+    pred = {
+        "type": "image",
+        "format": "segmentation",
+        "num_channels": len(names),
+        "spatial_shape": [f"{step}*n" for step in divisor],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": True,
+        "channel_def": {str(index): name for index, name in enumerate(names)},
+    }
+    found = {
+        "schema": SCHEMA,
+        "version": version,
+        "changelog": {version: "made by segloss"},
+        "monai_version": installed("monai"),
+        "pytorch_version": installed("torch").split("+")[0],
+        "numpy_version": installed("numpy"),
+        "required_packages_version": {name: installed(package) for name, package in PACKAGES.items()},
+        "supported_apps": {},
+        "name": spec.name if spec else task,
+        "task": task,
+        "description": description,
+        "authors": "the users of segloss",
+        "copyright": "the users of segloss",
+        "data_source": data_source,
+        "data_type": "nibabel",
+        "image_classes": ", ".join(channels),
+        "label_classes": ", ".join(f"{value}: {name}" for value, name in {0: "background", **classes}.items()),
+        "pred_classes": ", ".join(f"{index}: {name}" for index, name in enumerate(names)),
+        "eval_metrics": dict(evaluation),
+        "intended_use": LIMITS,
+        "references": [],
+        "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
+    }
+    return found | ({"segloss": spec.model_dump(mode="json")} if spec else {})

@@ -1,0 +1,35 @@
+"""The code that MLflow stores beside a registered bundle ("models from code": nothing is pickled)."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+
+class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Rows of ``image`` (a NIfTI file, several separated by ``;``) and ``mask`` (where to write) to written masks."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the bundle as data."""
+        from pipeline.bundle.model import load_model
+
+        self.model = load_model(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Write the mask of each row and return the paths."""
+        from pipeline.training.inference import write_mask
+
+        written = []
+        for image, mask in zip(model_input["image"], model_input["mask"], strict=True):
+            paths = [Path(part) for part in image.split(";")]
+            prepared = self.model.prepare(paths)
+            found, _ = self.model.finish(prepared, self.model.infer(prepared))
+            write_mask(Path(mask), found, np.asarray(nib.load(paths[0]).affine))
+            written.append(mask)
+        return pd.DataFrame({"mask": written})
+
+
+mlflow.models.set_model(SegmentationBundle())
