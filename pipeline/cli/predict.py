@@ -1,0 +1,232 @@
+"""`segloss predict`."""
+
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import err, print_json, progress
+from pipeline.cli.console import out as console
+from pipeline.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.bundle.model import Model
+    from pipeline.inference.batch import Options
+    from pipeline.inference.journal import CaseRecord
+    from pipeline.inference.sources import Job
+
+
+def predict(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, or models:/NAME@champion of MLflow's registry.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="NIfTI file, folder of them (recursive), CSV/JSON/text list, DICOM folder, DICOMDIR."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Output folder; the same command again does what is missing.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; left out: a GPU if there is one.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, voxel for voxel what the bundle gives in MONAI; or bfloat16, faster.")
+    ] = "float32",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probabilities of all classes.")] = False,
+    series: Annotated[str | None, typer.Option(help="DICOM series by UID, number or description.")] = None,
+    resample_tilt: Annotated[
+        bool, typer.Option("--resample-tilt", help="Accept a tilted gantry and resample its slices.")
+    ] = False,
+    quarantine: Annotated[Path | None, typer.Option(help="Copy the files of failed cases to this folder.")] = None,
+    watch: Annotated[
+        float | None, typer.Option(help="Keep going: take studies once they have not changed for so many seconds.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
+    allow_code: Annotated[
+        str | None, typer.Option(help="SHA-256 of a bundle whose own code you trust and want executed.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Segment a NIfTI file, a folder or list of them, or DICOM studies; one bad case never stops the others."""
+    from pipeline.inference.sources import refuse_output_within
+
+    if precision not in ("float32", "bfloat16"):
+        raise ConfigError(f"--precision {precision}", "is not known", "give float32 or bfloat16")
+    if watch is not None and not (0 < watch < float("inf") and source.is_dir()):
+        raise ConfigError(f"--watch {watch:g}", "needs a folder and more than 0 seconds", "name the folder to watch")
+    refuse_output_within(source, out)
+    if quarantine is not None:
+        refuse_output_within(source, quarantine)
+    # What these say of odd files may quote the patient.
+    for name in ("pydicom", "highdicom", "nibabel"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    request = _Request(bundle, source, out, device, allow_code, series, resample_tilt)
+    if dry_run:
+        _dry_run(request, precision, probabilities, json)
+        return
+    from pipeline.inference.batch import Options
+    from pipeline.lock import exclusive
+
+    options = Options(probabilities=probabilities, precision=precision, quarantine=quarantine)  # type: ignore[arg-type]
+    with exclusive(out):
+        content, records = _run(request, options, watch)
+    if json:
+        print_json(content)
+    else:
+        _print_summary(records, out)
+    if any(record.status == "failed" for record in records):
+        raise typer.Exit(ExitCode.SOME_CASES_FAILED)
+
+
+class _Request:
+    """The model and what it is to be applied to."""
+
+    def __init__(
+        self, bundle: str, source: Path, out: Path, device: str | None, allow_code: str | None,
+        series: str | None, resample_tilt: bool,
+    ) -> None:  # fmt: skip
+        self.bundle, self.source, self.out = bundle, source, out
+        self.device, self.allow_code = device, allow_code
+        self.series, self.resample_tilt = series, resample_tilt
+
+    def model(self) -> "Model":
+        import torch
+
+        from pipeline.bundle.model import load_model
+
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return load_model(self.bundle, device=device, allow_code=self.allow_code)
+
+    def jobs(self, model: "Model") -> "list[Job]":
+        from pipeline.inference.sources import find_jobs
+
+        return find_jobs(
+            self.source, model.channels, model.series_rules, series=self.series, resample_tilt=self.resample_tilt
+        )
+
+
+def _run(request: _Request, options: "Options", watch_s: float | None) -> "tuple[dict[str, Any], Sequence[CaseRecord]]":
+    from pipeline.inference.batch import Batch
+    from pipeline.inference.watching import Watch, watch
+
+    model = request.model()
+    batch = Batch(model, request.out, options)
+    with _stopping() as stop, _Shown() as shown:
+        if watch_s is None:
+            jobs = request.jobs(model)
+            shown.begin(len(jobs))
+            records = batch.run(jobs, shown.case, stop)
+        else:
+            err.print(f"watching {request.source}; Ctrl-C ends it after the case at hand", highlight=False)
+            watched = Watch(request.source, lambda: request.jobs(model), watch_s)
+
+            def take(ready: "Sequence[Job]") -> "list[CaseRecord]":
+                shown.begin(len(ready))
+                return batch.run(ready, shown.case, stop)
+
+            records = watch(watched, take, stop)
+        content = batch.content
+    return content, records
+
+
+@contextmanager
+def _stopping() -> Iterator[Any]:
+    """Yield a function that tells whether a first Ctrl-C or SIGTERM came; a second one stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        err.print("stopping after the case at hand", highlight=False)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Shown:
+    """A bar with time left on a terminal, and one line a case; all on stderr."""
+
+    def __init__(self) -> None:
+        self.progress = progress()
+        self.task: Any = None
+
+    def __enter__(self) -> "_Shown":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def begin(self, total: int) -> None:
+        """Begin `total` cases."""
+        if self.task is not None:
+            self.progress.remove_task(self.task)
+        self.task = self.progress.add_task("cases", total=total)
+
+    def case(self, record: "CaseRecord", done: int, total: int) -> None:
+        """Show the end of one case."""
+        self.progress.update(self.task, completed=done)
+        err.print(f"[{done}/{total}] {_line(record)}", highlight=False, markup=False)
+
+
+def _line(record: "CaseRecord") -> str:
+    if record.status == "failed":
+        return f"{record.case}: failed: {record.reason}" + (f"; {record.remedy}" if record.remedy else "")
+    volumes = ", ".join(f"{name} {volume:.2f} mL" for name, volume in record.volumes_ml.items())
+    warned = f"; check: {'; '.join(record.warnings)}" if record.warnings else ""
+    if record.status == "skipped":
+        return f"{record.case}: done before and intact: {volumes}"
+    return f"{record.case}: {volumes}, {record.seconds:.1f} s{warned}"
+
+
+def _dry_run(request: _Request, precision: str, probabilities: bool, as_json: bool) -> None:
+    from pipeline.errors import SeglossError
+    from pipeline.inference.batch import Options, settings_of
+    from pipeline.inference.images import sha256_of_files
+    from pipeline.inference.journal import Journal
+
+    model = request.model()
+    options = Options(probabilities=probabilities, precision=precision)  # type: ignore[arg-type]
+    journal = Journal(request.out, mend=False)
+    cases: list[dict[str, Any]] = []
+    for job in request.jobs(model):
+        plan, reason = "predict", job.problem
+        try:
+            if not reason and journal.intact(job.id, sha256_of_files(job.images), settings_of(model, options)):
+                plan = "skip"
+        except SeglossError as error:
+            reason = error.problem
+        plan = "refuse" if reason else plan
+        cases.append(
+            {"case": job.id, "input": job.input, "plan": plan, "reason": reason or None, "notes": list(job.notes)}
+        )
+    if as_json:
+        print_json({"model": {"name": model.name, "sha256": model.sha256}, "cases": cases})
+    else:
+        for case in cases:
+            text = f"{case['plan']:8}{case['case']}  ({case['input']})" + (
+                f": {case['reason']}" if case["reason"] else ""
+            )
+            console.print(text, highlight=False, markup=False)
+            for note in case["notes"]:
+                console.print(f"            {note}", highlight=False, markup=False)
+    if any(case["plan"] == "refuse" for case in cases):
+        raise typer.Exit(ExitCode.SOME_CASES_FAILED)
+
+
+def _print_summary(records: "Sequence[CaseRecord]", out: Path) -> None:
+    counts = {status: sum(record.status == status for record in records) for status in ("done", "skipped", "failed")}
+    said = [f"{counts['done']} done"]
+    if counts["skipped"]:
+        said.append(f"{counts['skipped']} done before")
+    if counts["failed"]:
+        said.append(f"{counts['failed']} failed")
+    console.print(", ".join(said), highlight=False)
+    console.print(f"Pictures:  {out / 'index.html'}\nManifest:  {out / 'manifest.csv'}", highlight=False)

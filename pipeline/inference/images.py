@@ -1,0 +1,127 @@
+"""The files of one case checked to their last byte before the network sees them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from pipeline.data.integrity import grid_difference
+from pipeline.data.intensities import NonFinite, scan_channel
+from pipeline.data.nifti import MAX_FILE_BYTES, NiftiFile, read_nifti, scaled
+from pipeline.data.nifti_header import NiftiHeader, by
+from pipeline.errors import DatasetError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What was read of a case.
+
+    `shape` and `spacing_mm` are in R, A, S order; `intensity` holds minimum and maximum of each channel; `voxels` are
+    the values (X, Y, Z) of the first channel as stored in the file (`header` scales them); `notes` are oddities that do
+    not keep the case from being used.
+    """
+
+    header: NiftiHeader
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    intensity: tuple[tuple[float, float], ...]
+    voxels: np.ndarray
+    notes: tuple[str, ...]
+
+    def values(self, where: np.ndarray | tuple[slice | int, ...]) -> np.ndarray:
+        """Return the values of the first channel at an index, slope and intercept applied."""
+        return scaled(self.voxels[where], self.header)
+
+
+def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int = MAX_FILE_BYTES) -> ImageFacts:
+    """Read each file once and check it: whole, finite, with contrast, as many channels as trained, all on one grid.
+
+    Raises
+    ------
+    DatasetError
+        Naming the first file that is wrong.
+    """
+    notes: list[str] = []
+    ranges: list[tuple[float, float]] = []
+    first: NiftiFile | None = None
+    for path in paths:
+        file = read_nifti(path, max_bytes)
+        notes += [f"{finding.problem}; {finding.remedy}" for finding in file.header.findings]
+        if len(paths) > 1 and file.header.channels > 1:
+            problem = f"is 4D ({by(file.header.shape)}) where one 3D channel is meant"
+            raise DatasetError(path, problem, "give one 3D file for each channel")
+        if first is not None and (difference := grid_difference(file.header, first.header)):
+            problem = f"does not lie on the grid of the first channel: it has {difference}"
+            raise DatasetError(path, problem, "resample all channels to one grid")
+        ranges += _ranges(file)
+        first = first or file
+    assert first is not None
+    if len(ranges) != len(channels):
+        dimensions = f"4D ({by(first.header.shape)}), " if first.header.channels > 1 else ""
+        raise DatasetError(
+            first.path,
+            f"is {dimensions}{_count(len(ranges))} where the model takes {len(channels)} ({', '.join(channels)})",
+            "give one file for each channel, or one 4D file with all of them",
+        )
+    flat = [name for name, (low, high) in zip(channels, ranges, strict=True) if low == high]
+    if len(flat) == len(channels):
+        raise DatasetError(first.path, f"is constant: every voxel is {ranges[0][0]:g}", "give the right image")
+    notes += [f"channel {name} is constant" for name in flat]
+    header = first.header
+    turn: Any = nib.orientations.io_orientation(header.affine)  # type: ignore[no-untyped-call]
+    x, y, z = np.argsort(turn[:, 0]).tolist()
+    grid, spacing = header.grid, header.spacing_mm
+    size = header.grid[0] * header.grid[1] * header.grid[2]
+    return ImageFacts(
+        header=header,
+        shape=(grid[x], grid[y], grid[z]),
+        spacing_mm=(spacing[x], spacing[y], spacing[z]),
+        intensity=tuple(ranges),
+        voxels=first.voxels[:size].reshape(grid, order="F"),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def sha256_of_files(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 over the bytes of the files in their order; for one file, that of the file.
+
+    Raises
+    ------
+    DatasetError
+        When a file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except FileNotFoundError:
+            raise DatasetError(path, "does not exist", "add the file, or take the case out of the list") from None
+        except OSError as error:
+            raise DatasetError(path, f"cannot be read ({error.strerror})", "check the file and its rights") from None
+    return digest.hexdigest()
+
+
+def _ranges(file: NiftiFile) -> list[tuple[float, float]]:
+    size = len(file.voxels) // file.header.channels
+    found = []
+    for index in range(file.header.channels):
+        stored = file.voxels[index * size : (index + 1) * size]
+        channel = scan_channel(stored, file.header.slope, file.header.intercept, None, hashlib.sha256())
+        if isinstance(channel, NonFinite):
+            raise DatasetError(
+                file.path,
+                f"has {channel.voxels} of {size} voxels that are NaN, infinite or beyond float32",
+                "write the image again from its source",
+            )
+        found.append((channel.minimum, channel.maximum))
+    return found
+
+
+def _count(channels: int) -> str:
+    return f"{channels} channel{'s' if channels > 1 else ''}"

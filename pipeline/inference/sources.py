@@ -1,0 +1,221 @@
+"""INPUT of a batch, whatever it is, as cases with names that are safe, stable and never two alike."""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.layouts.naming import case_ids, is_nifti, stem
+from pipeline.errors import ConfigError, DatasetError
+from pipeline.inference.lists import LIST_SUFFIXES, read_image_list
+
+if TYPE_CHECKING:
+    from pipeline.inference.dicom import DicomCase
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One case to predict.
+
+    Parameters
+    ----------
+    id
+        Names all its files: ``A-Z a-z 0-9 _ . -``. The same for the same input, whatever lies beside it.
+    images
+        One file (3D, or 4D with channels last) or one 3D file for each channel; the slices of a DICOM series.
+    input
+        What the manifest calls it: paths; for DICOM, whose paths may name the patient, how many files.
+    problem, remedy
+        Why it cannot be predicted, when that is known from names or headers alone.
+    dicom
+        The series, where it comes from DICOM.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    input: str
+    problem: str = ""
+    remedy: str = ""
+    dicom: "DicomCase | None" = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What choosing the series said."""
+        return self.dicom.said if self.dicom is not None else ()
+
+
+def find_jobs(
+    source: Path,
+    channels: Sequence[str],
+    rules: Sequence[Mapping[str, Any]] = (),
+    *,
+    series: str | None = None,
+    resample_tilt: bool = False,
+) -> list[Job]:
+    """Return the cases of a NIfTI file, a folder (recursive), a list, a folder of DICOM studies or a DICOMDIR.
+
+    Parameters
+    ----------
+    channels
+        Of the model. With several, files ``X_0000.nii.gz, X_0001.nii.gz, …`` are the channels of X, and so are files of
+        one folder that bear the names of the channels; a file of neither kind is taken as 4D.
+    rules, series, resample_tilt
+        For DICOM; see `pipeline.inference.dicom.find_series`.
+
+    Raises
+    ------
+    DatasetError
+        When there is nothing to predict, or the list cannot be read.
+    """
+    if not source.exists():
+        raise DatasetError(source, "does not exist", "name a NIfTI file, a folder, a list or a DICOMDIR")
+    if source.is_file():
+        if is_nifti(source):
+            return [Job(_safe(stem(source)), (source,), str(source))]
+        if source.suffix.lower() in LIST_SUFFIXES:
+            return _listed(source, channels)
+        if _is_dicom(source):
+            return _series(source, rules, series, resample_tilt)
+        kinds = ", ".join((".nii", ".nii.gz", *LIST_SUFFIXES))
+        raise DatasetError(source, f"is no volume, list or DICOMDIR (looked for {kinds})", "name one of these")
+    volumes, others = _files(source)
+    jobs = _volumes(source, volumes, channels)
+    if any(map(_is_dicom, others)):
+        jobs += _series(source, rules, series, resample_tilt)
+    if not jobs:
+        found = f"holds {len(others)} files" if others else "is empty"
+        raise DatasetError(source, f"{found}, no NIfTI volume and no DICOM image", "name a folder with images")
+    return jobs
+
+
+def refuse_output_within(source: Path, out: Path) -> None:
+    """Raise a `ConfigError` where results would lie among the images, to be taken for images by the next batch."""
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"--out {out}", f"lies within the input {source}", "give a folder outside of it")
+
+
+def _files(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return NIfTI volumes and other files below a folder, in a stable order, hidden ones left out."""
+    volumes: list[Path] = []
+    others: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if is_nifti(path):
+                volumes.append(path)
+            elif not name.startswith("."):
+                others.append(path)
+    return volumes, others
+
+
+def _volumes(root: Path, volumes: Sequence[Path], channels: Sequence[str]) -> list[Job]:
+    """Return jobs of the volumes of a folder, the files of one case put together."""
+    named: dict[str, list[Path]] = {}
+    left = list(volumes)
+    if len(channels) > 1:
+        left = _by_channel_name(root, volumes, channels, named)
+    numbered: dict[str, dict[int, Path]] = {}
+    for path in left:
+        name = path.relative_to(root).with_name(stem(path)).as_posix()
+        match = _CHANNEL.fullmatch(name) if len(channels) > 1 else None
+        if match:
+            numbered.setdefault(match[1], {})[int(match[2])] = path
+        elif name in named:
+            named[path.relative_to(root).as_posix()] = [path]
+        else:
+            named[name] = [path]
+    jobs = [Job(_safe(name), tuple(paths), ", ".join(map(str, paths))) for name, paths in named.items()] + [
+        _numbered_job(name, found, channels) for name, found in numbered.items()
+    ]
+    return _told_apart(sorted(jobs, key=lambda job: job.input))
+
+
+def _by_channel_name(
+    root: Path, volumes: Sequence[Path], channels: Sequence[str], named: dict[str, list[Path]]
+) -> list[Path]:
+    """Put folders that hold a file named after each channel into `named`; return the other volumes."""
+    folders: dict[Path, list[Path]] = {}
+    for path in volumes:
+        folders.setdefault(path.parent, []).append(path)
+    left = []
+    for folder, paths in folders.items():
+        by_name = {stem(path).casefold(): path for path in paths}
+        if all(channel.casefold() in by_name for channel in channels):
+            name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
+            named[name] = [by_name[channel.casefold()] for channel in channels]
+        else:
+            left += paths
+    return left
+
+
+def _numbered_job(name: str, found: Mapping[int, Path], channels: Sequence[str]) -> Job:
+    paths = tuple(found[number] for number in sorted(found))
+    job = Job(_safe(name), paths, ", ".join(map(str, paths)))
+    missing = [number for number in range(len(channels)) if number not in found]
+    surplus = [number for number in found if number >= len(channels)]
+    if missing:
+        problem = f"lacks channel _{missing[0]:04d} ({channels[missing[0]]})"
+        return replace(job, problem=problem, remedy=f"add the file {Path(name).name}_{missing[0]:04d}.nii.gz")
+    if surplus:
+        problem = f"has a channel _{surplus[0]:04d} where the model takes {len(channels)} ({', '.join(channels)})"
+        return replace(job, problem=problem, remedy="take the file away")
+    return job
+
+
+def _listed(source: Path, channels: Sequence[str]) -> list[Job]:
+    jobs = []
+    for case, images in read_image_list(source):
+        job = Job(_safe(case), images, ", ".join(map(str, images)))
+        if len(images) not in (1, len(channels)):
+            problem = f"has {len(images)} files where the model takes {len(channels)} ({', '.join(channels)})"
+            job = replace(job, problem=problem, remedy="give one file for each channel, in this order")
+        jobs.append(job)
+    return _told_apart(jobs)
+
+
+def _series(source: Path, rules: Sequence[Mapping[str, Any]], series: str | None, resample_tilt: bool) -> list[Job]:
+    from pipeline.inference.dicom import find_series
+
+    return [
+        Job(
+            case.id,
+            case.files,
+            f"DICOM, {len(case.files)} files" if case.files else "DICOM, no series chosen",
+            case.problem or "",
+            case.remedy,
+            case,
+        )
+        for case in find_series(source, rules, series=series, resample_tilt=resample_tilt)
+    ]
+
+
+def _safe(name: str) -> str:
+    """Return an id that is a function of the name alone; one that had to be changed carries a digest of the name."""
+    safe = case_ids((name,), Path(name))[0]
+    return safe if safe == name else f"{safe}-{_digest(name)}"
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Return the jobs with a digest of the input added to ids that differ in letter case alone or not at all."""
+    taken = Counter(job.id.casefold() for job in jobs)
+    return [replace(job, id=f"{job.id}-{_digest(job.input)}") if taken[job.id.casefold()] > 1 else job for job in jobs]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_DICOM_MAGIC_AT + len(_DICOM_MAGIC))[_DICOM_MAGIC_AT:] == _DICOM_MAGIC
+    except OSError:
+        return False

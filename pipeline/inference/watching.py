@@ -1,0 +1,91 @@
+"""A folder watched for new studies, each taken once nothing of it has changed for a while."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import DatasetError
+from pipeline.inference.journal import CaseRecord
+from pipeline.inference.sources import Job
+
+Signature = tuple[tuple[str, int, int], ...]
+
+
+@dataclass
+class Watch:
+    """What has been taken from a folder so far.
+
+    Parameters
+    ----------
+    folder
+        Where studies arrive.
+    find
+        Returns the cases that lie in the folder now.
+    quiet_s
+        How long no file of a study may have changed before it counts as complete.
+    clock
+        Seconds since the epoch, as the file system stamps files.
+    """
+
+    folder: Path
+    find: Callable[[], list[Job]]
+    quiet_s: float
+    clock: Callable[[], float] = time.time
+    _taken: dict[str, Signature] = field(default_factory=dict)
+    _seen_at: dict[Signature, float] = field(default_factory=dict)
+
+    def ready(self) -> list[Job]:
+        """Return the cases that are complete and were not taken as they are now; they count as taken then.
+
+        A study that has no chosen series yet, and so no files of its own, waits until the whole folder is quiet.
+        """
+        everything = _signature(sorted(path for path in self.folder.rglob("*") if path.is_file()))
+        try:
+            jobs = self.find()
+        except DatasetError:
+            jobs = []
+        ready = []
+        seen: dict[Signature, float] = {}
+        for job in jobs:
+            signature = _signature(job.images) if job.images else everything
+            seen[signature] = self._seen_at.get(signature, self.clock())
+            if self._taken.get(job.id) != signature and self._is_quiet(signature, seen[signature]):
+                self._taken[job.id] = signature
+                ready.append(job)
+        self._seen_at = seen
+        return ready
+
+    def _is_quiet(self, signature: Signature, since: float) -> bool:
+        """Judge by the time stamps, and by when this state was first seen, as copying tools keep old time stamps."""
+        newest = max((modified for _, _, modified in signature), default=0) / 1e9
+        now = self.clock()
+        return now - since >= self.quiet_s and not 0 <= now - newest < self.quiet_s
+
+
+def watch(
+    watched: Watch,
+    predict: Callable[[Sequence[Job]], list[CaseRecord]],
+    stop: Callable[[], bool],
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[CaseRecord]:
+    """Predict what arrives until `stop` says so; return all records, the last of each case."""
+    records: dict[str, CaseRecord] = {}
+    while not stop():
+        ready = watched.ready()
+        if ready:
+            records |= {record.case: record for record in predict(ready)}
+        else:
+            sleep(max(0.2, min(watched.quiet_s / 4, 10.0)))
+    return list(records.values())
+
+
+def _signature(paths: Sequence[Path]) -> Signature:
+    found = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), state.st_size, state.st_mtime_ns))
+    return tuple(found)
