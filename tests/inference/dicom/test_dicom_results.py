@@ -299,3 +299,18 @@ def test_dcmtk_reads_the_volumes_from_the_report(tmp_path: Path) -> None:
     text = subprocess.run(["dsrdump", str(sr_path)], capture_output=True, text=True, check=True).stdout
     assert 'NUM:(,,"Volume")="1.5" (mL,UCUM,"milliliter")' in text
     assert 'NUM:(,,"Volume")="0.25" (mL,UCUM,"milliliter")' in text
+
+
+def test_itk_reads_the_seg_itself_as_the_mask_on_the_source_grid(tmp_path: Path) -> None:
+    """One segment with all frames: ITK's reader of images takes a SEG for a volume, then resamples it on the source."""
+    turned = Rotation.random(random_state=1).as_matrix()
+    folder = write(
+        tmp_path / "s", slices(pixels((5, 24, 16)), orientation=[*turned[0], *turned[1]], spacing=(0.8, 1.7))
+    )
+    (case,) = find_series(folder)
+    mask = (some_mask((16, 24, 5)) == 1).astype(np.uint8)
+    model = SimpleNamespace(**vars(MODEL) | {"classes": {1: "hippocampus"}})
+    seg_path, _ = write_results(case, mask, model, {"hippocampus": 1.0}, tmp_path, omit_empty_frames=False)
+    source = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    seg = sitk.Resample(sitk.ReadImage(str(seg_path)), source, sitk.Transform(), sitk.sitkNearestNeighbor)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(seg).transpose() > 0, mask > 0)
