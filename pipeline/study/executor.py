@@ -19,8 +19,11 @@ def run_locally(
     jobs: int,
     on_step: Callable[[RunKey, str, int, int], None],
     on_done: Callable[[RunKey], None],
+    wanted: Callable[[RunKey], bool] = lambda key: True,
 ) -> None:
     """Carry out the runs in `jobs` processes, in order; progress is reported as (run, stage, parts done, parts in all).
+
+    A run that is not `wanted` when its turn comes is left out.
 
     Raises
     ------
@@ -36,7 +39,11 @@ def run_locally(
         while waiting or going:
             while waiting and len(going) < jobs:
                 settings, folder = waiting.pop(0)
+                if not wanted(folder.key):
+                    continue
                 going[pool.submit(_run, settings, folder)] = folder.key
+            if not going:
+                break
             finished, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
             _drain(messages, on_step)
             for future in finished:
@@ -55,6 +62,19 @@ def run_locally(
             if waiting or going:
                 process.terminate()
         pool.shutdown(wait=not (waiting or going), cancel_futures=True)
+
+
+def run_here(
+    runs: Sequence[tuple[RunSettings, RunFolder]],
+    on_step: Callable[[RunKey, str, int, int], None],
+    on_done: Callable[[RunKey], None],
+    wanted: Callable[[RunKey], bool] = lambda key: True,
+) -> None:
+    """Carry out the runs in this process, as `run_locally` does in others."""
+    for settings, folder in runs:
+        if wanted(folder.key):
+            run(settings, folder, lambda stage, done, of, key=folder.key: on_step(key, stage, done, of))  # type: ignore[misc]
+            on_done(folder.key)
 
 
 def _drain(

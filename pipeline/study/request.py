@@ -15,7 +15,8 @@ class StudyRequest:
 
     `seeds` is how many seeds each loss and fold is trained with; `controls` names losses that get a second arm with
     random streams of its own; `jobs` how many runs at once (None: measured); `precision` forces float32 or bfloat16;
-    `cache` is where prepared cases are kept (None: inside the study).
+    `cache` is where prepared cases are kept (None: inside the study); with `race`, losses that are clearly behind are
+    dropped between blocks of folds and seeds; `executor` is ``local`` or ``ray``, with the `address` of a cluster.
     """
 
     dataset: Path
@@ -31,6 +32,9 @@ class StudyRequest:
     learning_rates: tuple[float, ...] | None = None
     keep_predictions: bool = True
     skip_bad: bool = False
+    race: bool = False
+    executor: str = "local"
+    address: str | None = None
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -47,13 +51,18 @@ class StudyRequest:
                 f"--precision {self.precision}", "is unknown", "give float32 or bfloat16, or leave it out"
             )
 
+        if self.executor not in ("local", "ray"):
+            raise ConfigError(f"--executor {self.executor}", "is unknown", "give local or ray")
+        if self.address is not None and self.executor != "ray":
+            raise ConfigError(f"--address {self.address}", "is of a Ray cluster", "give --executor ray too")
+
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for a study to be continued.
 
         How it is carried out may differ, and there may be more losses, controls and seeds than before.
         """
         left_out = {"out", "jobs", "track", "cache", "command", "keep_predictions", "precision"}
-        left_out |= {"losses", "controls", "seeds"}
+        left_out |= {"losses", "controls", "seeds", "race", "executor", "address"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         values["dataset"] = str(self.dataset.resolve())
         values["learning_rates"] = list(self.learning_rates) if self.learning_rates else None

@@ -25,8 +25,9 @@ from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
 from pipeline.study.budget import Budget
-from pipeline.study.executor import run_locally
+from pipeline.study.executor import run_here, run_locally
 from pipeline.study.machine import Machine, measure_machine
+from pipeline.study.race import dropped_losses
 from pipeline.study.request import StudyRequest
 from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
@@ -78,6 +79,8 @@ def run_study(
     request: StudyRequest,
     watcher: Watcher | None = None,
     beside: Callable[[StudyFolder], AbstractContextManager[object]] | None = None,
+    adjust: Callable[[Plan], Plan] = lambda plan: plan,
+    here: bool = False,
 ) -> StudyFolder:
     """Carry out a study, or what is left of it, and write its table.
 
@@ -89,6 +92,10 @@ def run_study(
         Shows the progress.
     beside
         Gives what is entered while the runs go on, such as a mirror to MLflow.
+    adjust
+        Changes the plan, always in the same way, e.g. to a smaller network.
+    here
+        Do everything in this process, one run after the other: for studies so small that processes cost more.
 
     Raises
     ------
@@ -104,19 +111,19 @@ def run_study(
         if study.settings.exists():
             _check_same(study, request, losses)
         dataset, fingerprint = _scan(dataset, request.skip_bad, watcher)
-        plan = make_plan(dataset, fingerprint)
+        plan = adjust(make_plan(dataset, fingerprint))
         folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
         hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
         warnings = _preflight(losses, fingerprint, plan, watcher)
         advance = watcher.stage("preparing", len(dataset.cases))
         cache = request.cache or study.root / "prepared"
-        prepared = prepare_dataset(dataset, plan, hashes, cache, on_case=advance)
+        prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
         if study.settings.exists():
             _extend(study, request, folds, losses, warnings, watcher)
         else:
-            _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher)
+            _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here)
         with beside(study) if beside else nullcontext():
-            _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher)
+            _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, here)
         write_table(study.cases, gather_cases(study))
     return study
 
@@ -259,12 +266,15 @@ def _begin(
     budget: Budget,
     warnings: Sequence[str],
     watcher: Watcher,
+    here: bool,
 ) -> None:
     """Write folds, fingerprint and, last, the settings of a new study."""
     planned = _planned(_seeds(request), folds, losses)
     advance = watcher.stage("timing this machine", 1)
     precision = cast("Precision | None", request.precision)
-    machine = measure_machine(plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision)
+    machine = measure_machine(
+        plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision, here=here
+    )
     advance()
     steps = budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
     watcher.say(
@@ -325,6 +335,7 @@ def _train_all(
     losses: Sequence[LossSpec],
     prepared: Mapping[str, PreparedCase],
     watcher: Watcher,
+    here: bool,
 ) -> None:
     """Carry out the runs that have no record yet."""
     settings = study.read_settings()
@@ -353,13 +364,51 @@ def _train_all(
             )
             waiting.append((run_settings, folder))
     watcher.runs(len(everything), len(everything) - len(waiting))
+    race = _Race(study, watcher) if request.race else None
     if waiting:
         jobs = request.jobs or stored_machine.jobs
 
         def done(key: RunKey) -> None:
             watcher.run_done(key, json.loads(study.run(key).record.read_text(encoding="utf-8")))
+            if race:
+                race.look()
 
-        run_locally(waiting, jobs, watcher.run_step, done)
+        wanted = race.keeps if race else (lambda key: True)
+        if here:
+            run_here(waiting, watcher.run_step, done, wanted)
+        elif request.executor == "ray":
+            from pipeline.study.ray_executor import run_on_ray
+
+            run_on_ray(waiting, jobs, watcher.run_step, done, wanted, address=request.address)
+        else:
+            run_locally(waiting, jobs, watcher.run_step, done, wanted)
+
+
+class _Race:
+    """The losses that are out, kept in the study's settings for the report."""
+
+    def __init__(self, study: StudyFolder, watcher: Watcher) -> None:
+        self.study, self.watcher = study, watcher
+        self.dropped: dict[str, str] = study.read_settings().get("dropped", {})
+        self.look()
+
+    def keeps(self, key: RunKey) -> bool:
+        """Whether a run's loss is still in the race."""
+        return key.loss not in self.dropped
+
+    def look(self) -> None:
+        """Drop what is clearly behind by now."""
+        settings = self.study.read_settings()
+        table = gather_cases(self.study)
+        if table.empty:
+            return
+        blocks = list(dict.fromkeys((entry["fold"], entry["seed"]) for entry in settings["runs"]))
+        dropped = dropped_losses(table, [entry["label"] for entry in settings["losses"]], blocks)
+        for loss in dropped.keys() - self.dropped.keys():
+            self.watcher.say(f"{loss} is out: {dropped[loss]}")
+        if dropped != self.dropped:
+            self.dropped = dropped
+            write_json(self.study.settings, settings | {"dropped": dropped})
 
 
 def _settings_of(

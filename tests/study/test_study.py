@@ -1,0 +1,136 @@
+"""A whole small study, from a folder of NIfTI to its records."""
+
+import dataclasses
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_dataset import make_tiny_dataset
+
+from pipeline.errors import ConfigError, RecordError
+from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.records.table import read_table
+from pipeline.study.request import StudyRequest
+from pipeline.study.run import Quiet, run_study
+
+
+class Listening(Quiet):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    return StudyRequest(
+        dataset=make_tiny_dataset(root / "balls"),
+        out=root / "out",
+        losses="dice,ce",
+        controls="dice",
+        folds=2,
+        budget="12steps",
+        learning_rates=(0.01,),
+        jobs=1,
+        precision="float32",
+    )
+
+
+@pytest.fixture(scope="module")
+def study(request_):
+    return run_study(request_)
+
+
+def records(study):
+    return {run.key: json.loads(run.record.read_text()) for run in study.runs()}
+
+
+def test_every_case_is_predicted_once_by_each_loss_out_of_its_fold(study):
+    table = read_table(study.cases)
+    dice = table[table["metric"] == "dice"]
+    assert sorted(set(dice["loss"])) == ["ce", "dice", "dice-aa"]
+    assert not dice.duplicated(["loss", "case", "class"]).any()
+    assert dice.groupby("loss")["case"].nunique().to_dict() == {"ce": 8, "dice": 8, "dice-aa": 8}
+    folds = json.loads((study.root / "folds.json").read_text())["folds"]
+    fold_of = {case: fold["fold"] for fold in folds for case in fold["cases"]}
+    assert all(fold_of[case] == fold for case, fold in zip(dice["case"], dice["fold"], strict=True))
+
+
+def test_losses_share_weights_and_feed_and_a_control_does_not(study):
+    found = records(study)
+    for fold in range(2):
+        dice, ce, control = (found[RunKey(loss, fold, 0)] for loss in ("dice", "ce", "dice-aa"))
+        assert dice["initial_weights_hash"] == ce["initial_weights_hash"] != control["initial_weights_hash"]
+        assert dice["feed_hash"] == ce["feed_hash"] != control["feed_hash"]
+        assert dice["weights_hash"] != ce["weights_hash"]
+
+
+def test_masks_lie_on_the_grid_of_their_image(study, request_):
+    for run in study.runs():
+        masks = sorted(run.predictions.iterdir())
+        assert len(masks) == 4
+        for path in masks:
+            mask, image = nib.load(path), nib.load(request_.dataset / "imagesTr" / path.name)
+            assert mask.shape == image.shape
+            np.testing.assert_allclose(mask.affine, image.affine)
+
+
+def test_the_dice_of_two_classes_at_half_is_that_of_the_mask(study):
+    run = study.run(RunKey("dice", 0, 0))
+    table, thresholds = read_table(run.cases), pd.read_csv(run.thresholds)
+    dice = table[table["metric"] == "dice"].set_index("case")["value"]
+    half = thresholds[thresholds["threshold"] == 0.5].set_index("case")["dice"]
+    pd.testing.assert_series_equal(dice, half, check_names=False, atol=0.01)
+
+
+def test_the_same_command_again_leaves_everything_as_it_is(study, request_):
+    before = {path: path.stat().st_mtime_ns for path in study.root.rglob("*") if path.parent.parent.name == "dice"}
+    table = study.cases.read_bytes()
+    run_study(request_)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert study.cases.read_bytes() == table
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"losses": "dice"}, {"folds": 4}, {"budget": "13steps"}, {"controls": ""}],
+    ids=["a loss less", "other folds", "another budget", "a control less"],
+)
+def test_other_settings_are_refused_for_a_study_that_exists(study, request_, change):
+    with pytest.raises(RecordError, match="other settings"):
+        run_study(dataclasses.replace(request_, **change))
+
+
+def test_a_control_of_a_loss_that_is_not_there_is_refused(request_):
+    with pytest.raises(ConfigError, match="--control jaccard"):
+        run_study(dataclasses.replace(request_, controls="jaccard"))
+
+
+def test_a_further_seed_adds_runs_and_touches_no_other(study, request_, tmp_path):
+    shutil.copytree(study.root, tmp_path / "grown")
+    watcher = Listening()
+    grown = run_study(dataclasses.replace(request_, out=tmp_path / "grown", seeds=2), watcher)
+    assert "6 runs more than the 6 that were planned" in watcher.said
+    for run in study.runs():
+        assert grown.run(run.key).record.read_bytes() == run.record.read_bytes()
+    table = read_table(grown.cases)
+    assert table.groupby("seed")["case"].nunique().to_dict() == {0: 8, 1: 8}
+    first = read_table(study.cases)
+    pd.testing.assert_frame_equal(table[table["seed"] == 0].reset_index(drop=True), first)
+
+
+def test_ray_gives_the_same_bytes_as_this_process(study, request_, tmp_path):
+    pytest.importorskip("ray")
+    other = run_study(dataclasses.replace(request_, out=tmp_path / "by_ray", executor="ray", jobs=2))
+    assert other.cases.read_bytes() == study.cases.read_bytes()
+    for run in study.runs():
+        twin = other.run(run.key)
+        assert twin.checkpoint.read_bytes() == run.checkpoint.read_bytes()
+        for mask in run.predictions.iterdir():
+            assert (twin.predictions / mask.name).read_bytes() == mask.read_bytes()
+    assert StudyFolder(tmp_path / "by_ray").read_settings()["runs"] == study.read_settings()["runs"]
