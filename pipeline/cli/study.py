@@ -1,5 +1,6 @@
 """`segloss study`."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,9 @@ def study(
     race: Annotated[bool, typer.Option("--race", help="Drop losses that are clearly behind, between folds.")] = False,
     executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss[ray]').")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, e.g. auto; left out: this machine.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="I/N: every N-th run from the I-th on, beside others; 0/N only begins the study.")
+    ] = None,
     track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Where prepared cases are kept; left out: in the study.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
@@ -64,6 +68,7 @@ def study(
         race=race,
         executor=executor,
         address=address,
+        part=_part(part),
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),
@@ -79,11 +84,15 @@ def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
     from pipeline.study.run import run_study
     from pipeline.study.tracking import Mirror
 
+    mirrored = request.track and request.part is None
     with Watched() as watcher:
-        study = run_study(request, watcher, Mirror if request.track else None)
+        study = run_study(request, watcher, Mirror if mirrored else None)
+        if request.part is not None:
+            watcher.say("done; the same command without --part gathers all parts, compares and reports")
+            return study
         watcher.say("comparing")
         verdict = build_report(study)
-    if request.track:
+    if mirrored:
         Mirror(study).finish(watcher.say)
     if as_json:
         print_json(verdict)
@@ -95,6 +104,16 @@ def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
     if verdict.get("collapsed"):
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
     return study
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    index, of = (int(match[1]), int(match[2])) if match else (1, 0)
+    if index > of:
+        raise ConfigError(f"--part {text}", "is no part", "give I/N with I from 0 to N, e.g. 3/15")
+    return index, of
 
 
 def _rates(text: str | None) -> tuple[float, ...] | None:

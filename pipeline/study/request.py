@@ -17,6 +17,8 @@ class StudyRequest:
     random streams of its own; `jobs` how many runs at once (None: measured); `precision` forces float32 or bfloat16;
     `cache` is where prepared cases are kept (None: inside the study); with `race`, losses that are clearly behind are
     dropped between blocks of folds and seeds; `executor` is ``local`` or ``ray``, with the `address` of a cluster.
+    `part` (i, n) carries out every n-th run from the i-th on of a study that exists, beside other parts; `part` (0, n)
+    begins a study and trains nothing.
     """
 
     dataset: Path
@@ -35,6 +37,7 @@ class StudyRequest:
     race: bool = False
     executor: str = "local"
     address: str | None = None
+    part: tuple[int, int] | None = None
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -62,7 +65,7 @@ class StudyRequest:
         How it is carried out may differ, and there may be more losses, controls and seeds than before.
         """
         left_out = {"out", "jobs", "track", "cache", "command", "keep_predictions", "precision"}
-        left_out |= {"losses", "controls", "seeds", "race", "executor", "address"}
+        left_out |= {"losses", "controls", "seeds", "race", "executor", "address", "part"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         values["dataset"] = str(self.dataset.resolve())
         values["learning_rates"] = list(self.learning_rates) if self.learning_rates else None

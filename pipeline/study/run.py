@@ -107,7 +107,10 @@ def run_study(
     budget = Budget.parse(request.budget)
     dataset = read_dataset(request.dataset)
     study = StudyFolder(request.out)
-    with exclusive(study.root):
+    among_others = request.part is not None and request.part[0] > 0
+    if among_others and not study.settings.exists():
+        raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{request.part[1]}")
+    with exclusive(study.root / f".part{request.part[0]}" if among_others else study.root):
         if study.settings.exists():
             _check_same(study, request, losses)
         dataset, fingerprint = _scan(dataset, request.skip_bad, watcher)
@@ -118,13 +121,15 @@ def run_study(
         advance = watcher.stage("preparing", len(dataset.cases))
         cache = request.cache or study.root / "prepared"
         prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
-        if study.settings.exists():
-            _extend(study, request, folds, losses, warnings, watcher)
-        else:
+        if not study.settings.exists():
             _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here)
-        with beside(study) if beside else nullcontext():
-            _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, here)
-        write_table(study.cases, gather_cases(study))
+        elif not among_others:
+            _extend(study, request, folds, losses, warnings, watcher)
+        if request.part is None or among_others:
+            with beside(study) if beside else nullcontext():
+                _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, here)
+        if request.part is None:
+            write_table(study.cases, gather_cases(study))
     return study
 
 
@@ -347,6 +352,8 @@ def _train_all(
     by_index = {fold.index: fold for fold in folds}
     waiting: list[tuple[RunSettings, RunFolder]] = []
     everything = list(study.runs())
+    if request.part:
+        everything = everything[request.part[0] - 1 :: request.part[1]]
     for folder in everything:
         if not folder.record.exists():
             fold = by_index[folder.key.fold]

@@ -134,3 +134,16 @@ def test_ray_gives_the_same_bytes_as_this_process(study, request_, tmp_path):
         for mask in run.predictions.iterdir():
             assert (twin.predictions / mask.name).read_bytes() == mask.read_bytes()
     assert StudyFolder(tmp_path / "by_ray").read_settings()["runs"] == study.read_settings()["runs"]
+
+
+def test_parts_together_give_the_same_bytes_as_the_whole(study, request_, tmp_path):
+    out = tmp_path / "in_parts"
+    with pytest.raises(RecordError, match="begin it with --part 0/2"):
+        run_study(dataclasses.replace(request_, out=out, part=(1, 2)))
+    for part in range(3):
+        run_study(dataclasses.replace(request_, out=out, part=(part, 2)))
+        finished = sum(run.record.exists() for run in StudyFolder(out).runs())
+        assert finished == 3 * part
+    assert not StudyFolder(out).cases.exists()
+    whole = run_study(dataclasses.replace(request_, out=out))
+    assert whole.cases.read_bytes() == study.cases.read_bytes()
