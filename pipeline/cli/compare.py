@@ -8,9 +8,10 @@ import typer
 
 from pipeline.cli.console import out as console
 from pipeline.cli.console import print_json
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RecordError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
@@ -32,6 +33,10 @@ def compare(
     ] = 0.005,
     margin_mm: Annotated[float, typer.Option(help="Difference in mm that does not matter.")] = 0.5,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(help="CSV with columns loss, fold, seed, case, class, threshold, dice: loss or threshold?"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Say which loss is best, which are as good, or what it takes to tell; from any tool's table of results."""
@@ -47,7 +52,8 @@ def compare(
     if names == []:
         raise ConfigError(f"--metrics {metrics!r}", "names no metric", "give e.g. dice,hausdorff95_mm")
     table = read_table(cases)
-    verdict = compare_losses(table, metrics=names, margins=margins, confidence=confidence).to_json()
+    levels = None if thresholds is None else _read_thresholds(thresholds)
+    verdict = compare_losses(table, metrics=names, margins=margins, confidence=confidence, thresholds=levels).to_json()
     if out is not None:
         import json as plain
 
@@ -60,6 +66,15 @@ def compare(
             console.print(f"\nVerdict: {out}", highlight=False, markup=False)
 
 
+def _read_thresholds(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, dtype={"loss": str, "case": str, "class": str})
+    except (OSError, ValueError) as error:
+        raise RecordError(path, f"cannot be read as CSV ({error})", "give the columns of thresholds.csv") from error
+
+
 def print_verdict(verdict: Mapping[str, Any], console: "Console") -> None:
     """Print the verdict (`Verdict.to_json`): what to do first, then means, then every pair."""
     words = verdict["words"]
@@ -67,6 +82,8 @@ def print_verdict(verdict: Mapping[str, Any], console: "Console") -> None:
         console.print(words[0], style="bold", highlight=False, markup=False)
     for sentence in words[1:]:
         console.print(f"  {sentence}", highlight=False, markup=False)
+    for sentence in verdict.get("operating_points", {}).get("words", [])[1:]:
+        console.print(f"    {sentence}", highlight=False, markup=False)
     for sentence in verdict["caveats"]:
         console.print(f"  ! {sentence}", highlight=False, markup=False)
     if verdict["losses"] and verdict["ranking"]:
@@ -112,6 +129,8 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
 def _pairs_table(verdict: Mapping[str, Any]) -> "Table":
     from rich.markup import escape
 
+    from pipeline.comparison.limits import possible
+
     table = _table("Pairs, on the same cases; noise: how far two studies of one loss differ (SD)")
     table.add_column("metric")
     table.add_column("a - b", overflow="fold")
@@ -120,11 +139,12 @@ def _pairs_table(verdict: Mapping[str, Any]) -> "Table":
     for entry in verdict["pairs"][:MOST_PAIRS]:
         metric = entry["metric"]
         noise = entry["noise_floor"]
+        low, high = possible(metric, entry["ci_low"], entry["ci_high"])
         table.add_row(
             escape(SHORT.get(metric, metric)),
             escape(f"{entry['a']} - {entry['b']}"),
             _signed(metric, entry["difference"]),
-            f"{_signed(metric, entry['ci_low'])} to {_signed(metric, entry['ci_high'])}",
+            f"{_signed(metric, low)} to {_signed(metric, high)}",
             f"{entry['p_holm']:.2g}",
             "?" if noise is None else _amount(metric, noise),
             "yes" if entry["equivalent"] else "",

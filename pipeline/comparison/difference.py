@@ -133,7 +133,7 @@ def _parts(each: Floats, by_seed: Floats, units: Units) -> tuple[list[tuple[floa
     """Return the parts of the mean's variance with their degrees of freedom, and the errors by patients and by runs."""
     folds = units.fold_count
     share = np.bincount(units.folds, minlength=folds) / each.size
-    patients, patients_df = _patient_variance(each, units)
+    patients, patients_df = patient_variance(each, units)
     runs, runs_df = _run_variance(by_seed, units, share)
     if folds >= FEW_FOLDS or (folds > 1 and runs is None):
         means = np.bincount(units.folds, each) / np.bincount(units.folds)
@@ -156,7 +156,7 @@ def _split(total: float, folds_df: int, patients: float, patients_df: int) -> tu
     return total, 0.0
 
 
-def _patient_variance(each: Floats, units: Units) -> tuple[float, int]:
+def patient_variance(each: Floats, units: Units) -> tuple[float, int]:
     """Return the variance of the mean by the choice of patients within folds, and its degrees of freedom."""
     variance, degrees = 0.0, 0
     for fold in range(units.fold_count):

@@ -1,6 +1,6 @@
 """Every pair of losses by one metric, and what follows from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.comparison.difference import Difference, difference
+from pipeline.comparison.limits import beyond
 from pipeline.comparison.noise import noise_floor
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.power import Rule, all_needed, needed, noise_of_gap, rule_of
@@ -58,9 +59,13 @@ class Comparison:
         return float(low), float(high)
 
     def smallest_detectable(self) -> float | None:
-        """Return the difference that is found in 8 of 10 studies like this one: the median over pairs."""
+        """Return the difference that is found in 8 of 10 studies like this one: the median over pairs.
+
+        None where there are no pairs, or where it is larger than the metric allows: nothing possible would be found.
+        """
         each = [rule.detectable() for rule in self.rules.values()]
-        return float(np.median(each)) if each else None
+        found = float(np.median(each)) if each else None
+        return None if found is None or beyond(self.paired, found) else found
 
 
 def compare_pairs(
@@ -112,17 +117,17 @@ def compare_pairs(
     return Comparison(paired, units, drawn, found, rules, entries, noise, confidence)
 
 
-def decide(comparison: Comparison) -> tuple[Kind, tuple[str, ...]]:
+def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind, tuple[str, ...]]:
     """Return the kind of verdict and the losses that it leaves standing, the best mean first.
 
     A loss is out where the best one is clearly better by more than what matters: a difference that is real but lies
-    within the margin leaves two equivalents.
+    within the margin leaves two equivalents. Controls (`pipeline.comparison.controls`) are no candidates.
     """
     paired = comparison.paired
     order = np.argsort(-paired.means if paired.higher_is_better else paired.means, kind="stable")
-    best = paired.losses[int(order[0])]
+    ranked = [name for i in order if (name := paired.losses[int(i)]) not in controls]
+    best, rest = ranked[0], ranked[1:]
     against = {_other(entry, best): entry for entry in comparison.entries if best in (entry["a"], entry["b"])}
-    rest = [paired.losses[int(i)] for i in order[1:]]
     standing = [
         name for name in rest if name not in against or against[name]["better"] != best or against[name]["equivalent"]
     ]

@@ -1,6 +1,6 @@
 """Ranks of losses, and how stable they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,14 @@ def kendall_tau(reference: Floats, ranks: Floats) -> float | None:
     return float(np.mean((theirs @ ours)[known] / scale[known])) if known.any() else None
 
 
-def pareto(paired: Mapping[str, Paired]) -> list[str]:
-    """Return the losses that no other beats in one of Dice and 95 % Hausdorff without losing in the other."""
+def pareto(paired: Mapping[str, Paired], controls: Collection[str] = ()) -> list[str]:
+    """Return the losses that no other beats in one of Dice and 95 % Hausdorff without losing in the other.
+
+    Controls stand aside: they are losses that have their place already.
+    """
     axes = [paired[name] for name in ("dice", "hausdorff95_mm") if name in paired]
     names = [name for name in axes[0].losses if all(name in item.losses for item in axes)] if axes else []
+    names = [name for name in names if name not in controls]
     score = {
         name: [item.means[item.losses.index(name)] * (1 if item.higher_is_better else -1) for item in axes]
         for name in names

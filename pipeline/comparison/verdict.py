@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.comparison.controls import controls_of, gaps_of_controls
+from pipeline.comparison.operating_points import operating_points
 from pipeline.comparison.pairing import complete_losses, pair, usable_rows
 from pipeline.comparison.pairs import Comparison, Kind, compare_pairs, decide, more_needed
 from pipeline.comparison.ranking import pareto, ranking, ranking_over_metrics
@@ -55,6 +57,10 @@ class Verdict:
     within_parts: list[dict[str, Any]] = field(default_factory=list)
     set_aside: dict[str, str] = field(default_factory=dict)
     confidence: float = 0.95
+    controls: dict[str, str] = field(default_factory=dict)
+    aa: list[dict[str, Any]] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+    operating_points: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; what is not finite is null."""
@@ -72,6 +78,8 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    thresholds: pd.DataFrame | None = None,
+    dropped: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Compare losses from the long table alone.
 
@@ -87,6 +95,11 @@ def compare(
         Of the intervals.
     seed, resamples
         Of the bootstrap.
+    thresholds
+        Dice of each loss at a grid of thresholds (`pipeline.comparison.operating_points`): is it the loss or the
+        threshold?
+    dropped
+        Losses that a race has dropped (`pipeline.comparison.racing`), with the reason: they are out.
 
     Raises
     ------
@@ -100,7 +113,15 @@ def compare(
     if any(not (0 < margin < math.inf) for margin in (margins or {}).values()):
         raise ConfigError(f"margins {dict(margins or {})}", "hold one that is not above 0", "give e.g. 0.005 and 0.5")
     rows, collapsed = usable_rows(table)
-    names, aside = complete_losses(rows, collapsed)
+    out = dict(dropped or {})
+    names, aside = complete_losses(rows[~rows["loss"].isin(list(out))], collapsed)
+    every = {*rows["loss"], *collapsed}
+    aside = {name: why for name, why in aside.items() if name not in out}
+    aside |= {name: f"dropped by the race, {why}" for name, why in out.items() if name in every}
+    controls = controls_of(names, every)
+    lone = {name: f"its own loss {loss} takes none" for name, loss in controls.items() if loss not in names}
+    aside, names = aside | lone, [name for name in names if name not in lone]
+    controls = {name: loss for name, loss in controls.items() if name not in lone}
     if not names:
         return _nothing(aside, collapsed, confidence)
     present = [str(name) for name in dict.fromkeys(rows["metric"])]
@@ -108,7 +129,11 @@ def compare(
     if unknown:
         raise ConfigError(f"metric {', '.join(unknown)}", "is not in the table", f"it has {', '.join(present)}")
     wanted = list(metrics or [name for name in HEADLINE if name in present] or present)
-    paired = {name: found for name in wanted if (found := pair(rows, name, names)) is not None}
+    paired = {
+        name: found
+        for name in wanted
+        if (found := pair(rows, name, names)) is not None and set(found.losses) - set(controls)
+    }
     if not paired:
         raise RecordError(
             "the table", "has no metric with values on common cases", "give results of all losses on the same cases"
@@ -116,7 +141,9 @@ def compare(
     primary = next((name for name in (*(metrics or ()), *PRIMARY) if name in paired), next(iter(paired)))
     compared = {name: compare_pairs(item, margins, confidence, resamples, seed) for name, item in paired.items()}
     main = compared[primary]
-    kind, candidates = decide(main)
+    kind, candidates = decide(main, controls)
+    if kind == "inconclusive" and out and set(names) - set(controls) == set(candidates) and len(candidates) == 1:
+        kind = "winner"  # of the race: all others were dropped as clearly behind
     recommended = simplest(candidates, main.entries)
     rankings = {name: ranking(item.paired, item.drawn, item.units, item.entries) for name, item in compared.items()}
     parts = parts_of(rows[rows["loss"].isin(names)])
@@ -129,12 +156,22 @@ def compare(
     ]
     turned: list[tuple[str, Reversal]] = []
     for name, item in paired.items():
-        opposed = reversals([entry for entry in inside if entry["metric"] == name], best)
-        leads = item.means.max() if item.higher_is_better else item.means.min()
+        counted = [entry for entry in inside if entry["metric"] == name and entry["b"] not in controls]
+        means = [m for loss, m in zip(item.losses, item.means, strict=True) if loss not in controls]
+        leads = max(means) if item.higher_is_better else min(means)
         ahead = best in item.losses and item.means[item.losses.index(best)] == leads
-        turned += [(name, one) for one in opposed if ahead]
-        turned += [(name, one) for one in reversals_of_plain_means(rows, item)]
+        turned += [(name, one) for one in reversals(counted, best) if ahead]
+        turned += [
+            (name, one) for one in reversals_of_plain_means(rows, item) if not {one.better, one.worse} & set(controls)
+        ]
     pairs = [entry for item in compared.values() for entry in item.entries]
+    points: dict[str, Any] = {}
+    if thresholds is not None and len(thresholds):
+        patients = dict(zip(rows["case"], rows["patient"], strict=True))
+        points = operating_points(
+            _without_collapsed(thresholds, table), recommended, losses=names, controls=list(controls),
+            patients=patients, margins=margins, confidence=confidence, resamples=resamples, seed=seed,
+        )  # fmt: skip
     verdict = Verdict(
         verdict=kind,
         recommended=recommended,
@@ -147,9 +184,9 @@ def compare(
         more_needed=more_needed(kind, main, candidates),
         ranking=rankings,
         by_class=means_of(rows, list(paired), "class"),
-        pareto=pareto(paired),
+        pareto=pareto(paired, controls),
         collapsed=collapsed,
-        caveats=caveats_of(main, pairs, recommended, collapsed, aside),
+        caveats=caveats_of(main, pairs, recommended, collapsed, aside, controls),
         cases=len(main.paired.cases),
         ranking_over_metrics=ranking_over_metrics(rankings),
         by_size=[
@@ -161,7 +198,12 @@ def compare(
         within_parts=inside,
         set_aside=aside,
         confidence=confidence,
+        controls=controls,
+        aa=gaps_of_controls(pairs, controls),
+        dropped={name: why for name, why in out.items() if name in every},
+        operating_points=points,
     )
+    verdict.caveats.extend(points.get("caveats", []))
     verdict.caveats.extend(one.sentence(name) for name, one in turned)
     verdict.words.extend(sentences(verdict))
     return verdict
@@ -177,6 +219,15 @@ def simplest(candidates: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> s
         if name != entry["better"]
     }
     return min((name for name in candidates if name not in beaten), key=lambda name: simplicity(name)[0])
+
+
+def _without_collapsed(thresholds: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the thresholds of runs that did not collapse."""
+    run = [name for name in ("loss", "fold", "seed") if name in table and name in thresholds]
+    if "state" not in table or "loss" not in run:
+        return thresholds
+    fallen = pd.MultiIndex.from_frame(table.loc[table["state"] == "collapsed", run])
+    return thresholds[~pd.MultiIndex.from_frame(thresholds[run]).isin(fallen)]
 
 
 def _nothing(aside: dict[str, str], collapsed: dict[str, int], confidence: float) -> Verdict:

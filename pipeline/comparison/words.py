@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.comparison.limits import possible, says_nothing
+
 if TYPE_CHECKING:
     from pipeline.comparison.pairs import Comparison
     from pipeline.comparison.verdict import Verdict
@@ -42,13 +44,38 @@ def sentences(verdict: "Verdict") -> list[str]:
     if detectable is not None:
         least = amount(metric, detectable)
         said.append(f"The smallest difference that this study would have found in 8 of 10 tries is {least}.")
+    elif verdict.pairs:
+        said.append(
+            f"No difference in {name} that is possible would have been found by this study in 8 of 10 tries: "
+            "it has too few trainings or cases."
+        )
     if verdict.more_needed:
         said.append(_needed_sentence(verdict.more_needed, cases))
     noise = verdict.noise_floor.get(metric, {}).get("sd_between_seeds")
     if noise is not None:
         moves = amount(metric, noise)
         said.append(f"Between two seeds of one and the same loss the {name} moves by {moves} (standard deviation).")
+    said += [control_sentence(entry, verdict.confidence) for entry in verdict.aa if entry["metric"] == metric]
+    said += verdict.operating_points.get("words", [])[:1]
     return said
+
+
+def control_sentence(entry: Mapping[str, Any], confidence: float) -> str:
+    """Return the gap between a loss and its control."""
+    metric = entry["metric"]
+    gap = amount(metric, entry["difference"])
+    span = _span(metric, entry["ci_low"], entry["ci_high"])
+    return (
+        f"Two arms of the very same loss ({entry['loss']}, {entry['control']}) differ by {gap} of "
+        f"{NAMES.get(metric, metric)} here ({100 * confidence:g} % interval {span})."
+    )
+
+
+def _span(metric: str, low: float, high: float) -> str:
+    """Return the part of an interval that the metric allows."""
+    low, high = possible(metric, low, high)
+    factor = 1.0 if metric.endswith("_mm") else 100.0
+    return f"{factor * low:+.2f} to {factor * high:+.2f}"
 
 
 def _needed_sentence(needed: Mapping[str, Any], cases: int) -> str:
@@ -72,6 +99,7 @@ def caveats_of(
     recommended: str,
     collapsed: Mapping[str, int],
     aside: Mapping[str, str],
+    controls: Mapping[str, str],
 ) -> list[str]:
     """Return what a reader has to know before trusting the verdict."""
     paired, metric = main.paired, main.paired.metric
@@ -95,18 +123,28 @@ def caveats_of(
     ahead: dict[str, list[str]] = {}
     for entry in pairs:
         against = entry["metric"] != metric and recommended in (entry["a"], entry["b"]) and not entry["equivalent"]
-        if against and entry["better"] not in (None, recommended):
+        if against and entry["better"] not in (None, recommended, *controls):
             ahead.setdefault(entry["metric"], []).append(entry["better"])
     said += [
         f"{recommended} is worse than {', '.join(names)} in {name}: weigh what matters to you."
         for name, names in ahead.items()
+    ]
+    said += [
+        f"{entry['a']} and {entry['b']} are the very same loss and yet differ clearly in {entry['metric']}: chance "
+        "does that in 1 of 20 comparisons; trust no gap of that size here."
+        for entry in pairs
+        if entry["better"] and (controls.get(entry["a"]) == entry["b"] or controls.get(entry["b"]) == entry["a"])
     ]
     return said
 
 
 def _headline(verdict: "Verdict", name: str) -> str:
     recommended, cases = verdict.recommended, verdict.cases
-    if len(verdict.losses) - len(verdict.set_aside) < 2:
+    alone = len(verdict.losses) - len(verdict.set_aside) - len(verdict.controls) < 2
+    if alone and verdict.dropped:
+        gone = ", ".join(verdict.dropped)
+        return f"Use {recommended}: it is what the race has left; dropped as clearly behind: {gone}."
+    if alone:
         return f"Only one loss, {recommended}, has results that can be compared: there is nothing to compare it with."
     if verdict.verdict == "winner":
         return f"Use {recommended}: on {cases} cases its {name} is better than that of every other loss."
@@ -129,7 +167,12 @@ def _pair_sentence(entry: Mapping[str, Any], recommended: str, name: str, confid
     if entry["a"] != recommended:
         other, low, high, mean = entry["a"], -high, -low, -mean
     unit, factor = ("mm", 1.0) if entry["metric"].endswith("_mm") else ("points", 100.0)
-    span = f"{factor * low:+.2f} to {factor * high:+.2f}"
+    if says_nothing(entry["metric"], low, high):
+        return (
+            f"{recommended} minus {other}: {factor * mean:+.2f} {unit} of {name} here, but this study has too few "
+            "trainings or cases to say anything of the true difference: its interval holds every possible one."
+        )
+    span = _span(entry["metric"], low, high)
     return (
         f"{recommended} minus {other}: {factor * mean:+.2f} {unit} of {name} "
         f"({100 * confidence:g} % interval {span}; corrected p = {entry['p_holm']:.2g})."

@@ -1,7 +1,8 @@
-"""The long table of a study, put together from its finished runs."""
+"""The tables of a study, put together from its finished runs."""
 
 import pandas as pd
 
+from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
 from pipeline.records.table import COLUMNS, read_table
 
@@ -19,3 +20,19 @@ def gather_cases(study: StudyFolder) -> pd.DataFrame:
     if not frames:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+
+
+def gather_thresholds(study: StudyFolder) -> pd.DataFrame:
+    """Return the Dice at each threshold of every run that has its record and left them; else an empty table.
+
+    Columns: ``loss, fold, seed, case, class, threshold, dice``.
+    """
+    text = {"loss": str, "case": str, "class": str}
+    paths = [run.thresholds for run in study.runs() if run.record.exists() and run.thresholds.exists()]
+    frames = []
+    for path in paths:
+        try:
+            frames.append(pd.read_csv(path, dtype=text))
+        except (OSError, ValueError) as error:
+            raise RecordError(path, f"cannot be read as CSV ({error})", "remove it: the report does without") from error
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*text, "threshold", "dice"])

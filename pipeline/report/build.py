@@ -28,6 +28,7 @@ from pipeline.report.figures import (
     seen_from,
 )
 from pipeline.report.overlays import make_overlays
+from pipeline.report.points import points_of_losses, points_of_pairs
 from pipeline.report.tables import (
     Deciders,
     class_tables,
@@ -116,6 +117,9 @@ def render(evidence: Evidence) -> str:
         further_table=losses_table(evidence, [name for name in evidence.paired if name not in evidence.headline]),
         ranks_table=ranks_table(evidence.verdict),
         size_table=size_table(evidence),
+        points=(points := evidence.verdict.get("operating_points") or {}),
+        points_of_losses=points_of_losses(points),
+        points_of_pairs=points_of_pairs(points),
         noise_known=_noise(evidence) is not None,
         pairs_table=pairs_table(evidence.verdict),
         class_tables=class_tables(evidence),

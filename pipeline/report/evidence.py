@@ -14,7 +14,7 @@ from pipeline.comparison.resampling import resampled_means, units_of
 from pipeline.errors import RecordError
 from pipeline.records.events import read_events
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
-from pipeline.records.gather import gather_cases
+from pipeline.records.gather import gather_cases, gather_thresholds
 from pipeline.records.table import read_table
 
 HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
@@ -109,7 +109,10 @@ def read_evidence(study: StudyFolder) -> Evidence:
     paired = {name: found for name in metrics if (found := pair(rows, name, names)) is not None}
     planned = [str(entry["label"]) for entry in settings.get("losses", [])]
     losses = tuple(dict.fromkeys([*planned, *table["loss"]]))
-    verdict = compare(with_patients).to_json() if paired or not names else _nothing_in_common(collapsed)
+    if paired or not names:
+        verdict = compare(with_patients, thresholds=gather_thresholds(study)).to_json()
+    else:
+        verdict = _nothing_in_common(collapsed)
     return Evidence(study, settings, table, rows, runs, losses, paired, verdict)
 
 

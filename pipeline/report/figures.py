@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pipeline.comparison.limits import possible
 from pipeline.comparison.pairing import Paired
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
 from pipeline.report.wording import MINUS, LossStyle, factor, metric_name, number, shortened, signed, unit
 
 Styles = Mapping[str, LossStyle]
 
+EDGES = ("ci_low", "ci_high")
 MANY_POINTS = 2400
 MANY_PAIRS = 8
 MOST_LETTERS = 29
@@ -46,6 +48,9 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
     `pairs` are as `seen_from` gives them.
     """
     scaled = factor(metric)
+    pairs = [
+        dict(entry) | dict(zip(EDGES, possible(metric, *(entry[n] for n in EDGES)), strict=True)) for entry in pairs
+    ]
     margin = max((entry.get("margin") or 0.0 for entry in pairs), default=0.0) * scaled
     noise = max((entry.get("noise_floor") or 0.0 for entry in pairs), default=0.0)
     floor = noise * scaled if noise else None
