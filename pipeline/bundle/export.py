@@ -97,11 +97,18 @@ def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
     """Return what the bundle says of itself."""
     plan, dataset = source.plan, source.dataset
     modality = "CT" if "ct" in plan.normalisation else "MR"
+    # Planes of a series lie along any two axes, so its size is held to the range over all of them.
+    edges = [edge for axis in source.fingerprint.shape for edge in axis]
+    size = [min(edges), max(edges)]
     rules = [
+        {
+            "name": f"{modality} series of the size it was trained on",
+            "conditions": {"Modality": modality, "Rows": size, "Columns": size, "NumberOfSlices": size},
+        },
         {
             "name": f"{modality} series",
             "conditions": {"Modality": modality, "ImageType": ["PRIMARY"], "NumberOfSlices": [4, ">="]},
-        }
+        },
     ]
     return BundleSpec(
         name=name[:100],

@@ -168,7 +168,8 @@ def _spoken(keyword: str, value: Any) -> str:
     tag = tag_for_keyword(keyword)
     if tag is None or tag >> 16 == _PATIENT_GROUP or dictionary_VR(keyword) not in _SPEAKABLE:
         return ""
-    return f" {'/'.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+    parts = value if isinstance(value, list | tuple) else [value]
+    return " " + "/".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
 
 
 def _wrong(name: str, problem: str, remedy: str) -> ConfigError:

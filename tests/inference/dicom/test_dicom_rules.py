@@ -71,7 +71,7 @@ def test_reasons_repeat_numbers_and_codes_but_no_free_text() -> None:
         (rule,) = parse_rules([{"conditions": conditions}])
         return mismatch(rule, VALUES | {"PatientSex": "F"})
 
-    assert reason(SliceThickness=1) == "SliceThickness 3.0 does not match 1"
+    assert reason(SliceThickness=1) == "SliceThickness 3 does not match 1"
     assert reason(ImageType=["DERIVED"]) == "ImageType ORIGINAL/PRIMARY/AXIAL does not match ['DERIVED']"
     assert reason(SeriesDescription="FLAIR") == "SeriesDescription does not match 'FLAIR'"
     assert reason(PatientSex="M") == "PatientSex does not match 'M'"
