@@ -27,16 +27,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def measure_machine(plan: Plan, classes: int, runs: int, *, jobs: int | None, precision: Precision | None) -> Machine:
+def measure_machine(
+    plan: Plan, classes: int, runs: int, *, jobs: int | None, precision: Precision | None, here: bool = False
+) -> Machine:
     """Time training steps in as many processes at once as runs will use, and choose the precision.
 
     On a CPU runs share the cores, one thread each where there are runs enough: small 3D networks gain little from a
-    second thread (`benchmarks/` measures it). On a GPU one run at a time.
+    second thread (`benchmarks/` measures it). On a GPU one run at a time. `here` times one run in this process.
     """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cores = available_cores()
+    if here:
+        return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
     jobs = jobs or (1 if device == "cuda" else max(1, min(cores, runs)))
     threads = max(1, cores // jobs)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -96,7 +96,7 @@ def prepare_dataset(
     """Prepare every case that the cache lacks and return all by id.
 
     `content_hashes` gives the SHA-256 of each case's files; the key of a case is made of it, the plan's preprocessing
-    settings and the class values.
+    settings and the class values. `workers` are processes; 0 prepares in this one.
     """
     settings = {
         "format": FORMAT,
@@ -114,7 +114,12 @@ def prepare_dataset(
     }
     missing = [case for case in dataset.cases if not (folders[case.id] / "prepared.json").exists()]
     values = tuple(sorted(dataset.classes))
-    if missing:
+    if missing and workers == 0:
+        cache.mkdir(parents=True, exist_ok=True)
+        for case in missing:
+            _prepare_case(case, plan, values, folders[case.id])
+            on_case()
+    elif missing:
         cache.mkdir(parents=True, exist_ok=True)
         workers = min(workers or os.cpu_count() or 1, len(missing))
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
