@@ -28,7 +28,7 @@ def demo(
         Path("segloss-demo")
     ),
     seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
-    steps: Annotated[int, typer.Option(help="Of each of the nine trainings.", min=10)] = 70,
+    steps: Annotated[int, typer.Option(help="Of each of the nine trainings.", min=10)] = 80,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Make phantoms and carry out a whole small study on them: verdict, report, MLflow; offline, in minutes."""

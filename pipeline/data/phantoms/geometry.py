@@ -1,6 +1,7 @@
 """The grids of phantoms: spacing, orientation and obliqueness that real scanners deliver."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +35,24 @@ class Grid:
     shape: Shape
     affine: NDArray[np.float64]
 
-    def points_mm(self, first: int, last: int, parts: Shape = (1, 1, 1)) -> NDArray[np.float64]:
-        """Return where slices `first` to `last` (exclusive) along i are in the world.
+    def points_mm(self) -> NDArray[np.float64]:
+        """Return the middles of all voxels: (I, J, K, 3), in millimetres."""
+        return self._to_mm(np.moveaxis(np.indices(self.shape), 0, -1))
 
-        Each voxel is cut into `parts` equal parts along each axis; the middles of the parts are returned as
-        (slices * parts[0], J * parts[1], K * parts[2], 3), in millimetres.
+    def parts_mm(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the middles of the parts that voxels (N, 3) are cut into: (N, parts of a voxel, 3), in millimetres.
+
+        A voxel is cut in two along each axis, in three along its long ones.
         """
-        ends = ((first, last), (0, self.shape[1]), (0, self.shape[2]))
-        axes = [(np.arange(start * n, stop * n) + 0.5) / n - 0.5 for (start, stop), n in zip(ends, parts, strict=True)]
-        index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        return index @ self.affine[:3, :3].T + self.affine[:3, 3]
-
-    def parts(self) -> Shape:
-        """Return into how many parts a voxel is cut along each axis so that partial volumes come out well."""
         spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
-        i, j, k = (3 if edge > 1.5 * spacing.min() else 2 for edge in spacing)
-        return (i, j, k)
+        cuts = [3 if edge > 1.5 * spacing.min() else 2 for edge in spacing]
+        offsets = [(np.arange(n) + 0.5) / n - 0.5 for n in cuts]
+        inside = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1).reshape(-1, 3)
+        return self._to_mm(voxels[:, None, :] + inside)
+
+    def _to_mm(self, index: NDArray[Any]) -> NDArray[np.float64]:
+        points: NDArray[np.float64] = index @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return points
 
 
 def draw_grid(index: int, shape: Shape, seed: int) -> Grid:

@@ -1,14 +1,17 @@
 """What a scanner makes of a phantom: contrast, partial volume, a field of sensitivity, noise."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
-from pipeline.data.phantoms.anatomy import Tissue
+from pipeline.data.phantoms.anatomy import Head, Tissue
+from pipeline.data.phantoms.geometry import Grid
 
 BRIGHTNESS = {
     Tissue.AIR: 0.0,
-    Tissue.SKIN: 0.80,
+    Tissue.SKIN: 0.63,
     Tissue.SKULL: 0.10,
     Tissue.FLUID: 0.17,
     Tissue.GREY: 0.55,
@@ -17,10 +20,13 @@ BRIGHTNESS = {
     Tissue.NUCLEUS: 0.88,
     Tissue.LESION: 1.0,
 }
-"""As on a FLAIR image: fluid dark, white matter darker than grey, lesions bright; skin is bright too."""
+"""As on a FLAIR image: fluid dark, white matter darker than grey, lesions bright."""
 
 NOISE = 0.035
 """Standard deviation of the noise in each of the two channels of the receiver, in units of a lesion's brightness."""
+
+AT_ONCE = 50_000
+"""Voxels that are cut into parts at once, which bounds the memory."""
 
 
 def brightness_of_tissues(draws: np.random.Generator) -> NDArray[np.float64]:
@@ -29,12 +35,17 @@ def brightness_of_tissues(draws: np.random.Generator) -> NDArray[np.float64]:
     return typical * draws.normal(1, 0.03, len(typical))
 
 
-def mean_over_parts(values: NDArray[np.float64], parts: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Return the mean of the parts of each voxel: (I * a, J * b, K * c) to (I, J, K), the partial volume effect."""
-    a, b, c = parts
-    i, j, k = values.shape
-    mean: NDArray[np.float64] = values.reshape(i // a, a, j // b, b, k // c, c).mean(axis=(1, 3, 5))
-    return mean
+def partial_volumes(
+    head: Head, grid: Grid, half_mm: NDArray[np.float64], tissue: NDArray[np.uint8], levels: dict[int, float]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
+    """Yield the voxels (N, 3) that may hold several tissues, and the tissues of their parts (N, parts of a voxel).
+
+    They are those with a neighbour of another tissue; `tissue` is that of the middles of voxels, (I, J, K).
+    """
+    mixed = np.argwhere(maximum_filter(tissue, 3) != minimum_filter(tissue, 3))
+    for first in range(0, len(mixed), AT_ONCE):
+        voxels = mixed[first : first + AT_ONCE]
+        yield voxels, head.fields(grid.parts_mm(voxels) / half_mm).tissue(levels)
 
 
 def sensitivity(points: NDArray[np.float64], draws: np.random.Generator) -> NDArray[np.float64]:

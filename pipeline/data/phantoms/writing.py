@@ -7,19 +7,18 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.phantoms.anatomy import STRUCTURES, Head
+from pipeline.data.phantoms.anatomy import STRUCTURES, Fields, Head
 from pipeline.data.phantoms.geometry import VOXEL_MM, Grid, Shape, draw_grid
-from pipeline.data.phantoms.intensities import brightness_of_tissues, mean_over_parts, receive, sensitivity
+from pipeline.data.phantoms.intensities import brightness_of_tissues, partial_volumes, receive, sensitivity
 from pipeline.errors import ConfigError
 from pipeline.files import atomic_path, write_json
 from pipeline.randomness import derived_seed, stream
 
-SHARES = {2: 0.12, 3: 0.03}
+SHARES = {2: 0.12, 3: 0.06}
 """Of the foreground, for the nucleus and the lesions; the pair of large bodies has the rest."""
 
-VOXELS_OF_A_LESION = 8
+VOXELS_OF_A_LESION = 12
 MOST_FOREGROUND = 0.1
-SLAB = 16
 
 
 def make_phantoms(
@@ -118,25 +117,21 @@ def _make_case(
     half_mm = np.asarray(shape) * VOXEL_MM / 2
     lesions = int(np.clip(counts[3] // VOXELS_OF_A_LESION, 1, 12))
     head = Head.draw(stream(seed, "head"), lesions)
-    label, levels = _label(head, grid, half_mm, counts)
+    fields = head.fields(grid.points_mm() / half_mm)
+    label, levels = _label(fields, counts, seed)
+    tissue = fields.tissue(levels)
     values = brightness_of_tissues(stream(seed, "tissues"))
-    parts = grid.parts()
-    brightness = np.empty(grid.shape)
-    for first in range(0, grid.shape[0], SLAB):
-        last = min(first + SLAB, grid.shape[0])
-        tissue = head.fields(grid.points_mm(first, last, parts) / half_mm).tissue(levels)
-        brightness[first:last] = mean_over_parts(values[tissue], parts)
-    bias = sensitivity(grid.points_mm(0, grid.shape[0]) / half_mm, stream(seed, "bias"))
+    brightness = values[tissue]
+    for voxels, parts in partial_volumes(head, grid, half_mm, tissue, levels):
+        brightness[tuple(voxels.T)] = values[parts].mean(axis=1)
+    bias = sensitivity(grid.points_mm() / half_mm, stream(seed, "bias"))
     return receive(brightness * bias, stream(seed, "noise")), label
 
 
-def _label(
-    head: Head, grid: Grid, half_mm: NDArray[np.float64], counts: dict[int, int]
-) -> tuple[NDArray[np.uint8], dict[int, float]]:
+def _label(fields: Fields, counts: dict[int, int], seed: int) -> tuple[NDArray[np.uint8], dict[int, float]]:
     """Return the label (I, J, K) with exactly `counts` voxels of each structure, and the level of each border."""
-    fields = head.fields(grid.points_mm(0, grid.shape[0]) / half_mm)
     background = fields.background()
-    label = np.zeros(grid.shape, np.uint8)
+    label = np.zeros(background.shape, np.uint8)
     levels: dict[int, float] = {}
     for value in (3, 2, 1):
         field = np.where(fields.may_hold(value, background) & (label == 0), fields.structure(value), np.inf)
