@@ -1,8 +1,8 @@
 """What the configuration of a bundle may say: known targets with known arguments, and a fixed list of expressions.
 
 MONAI's parser imports what ``_target_`` names, evaluates what begins with ``$``, reads other files for ``%``, and some
-targets import by their arguments (``reader`` of ``LoadImaged``). So the configuration is held against this list as plain
-JSON, and only then parsed. Every string must be one that is listed here.
+targets import by their arguments (``reader`` of ``LoadImaged``). So the configuration is held against this list as
+plain JSON, and only then parsed. Every string must be one that is listed here.
 """
 
 import json

@@ -29,8 +29,8 @@ def model_card(
         "## Verdict of the study",
         _verdict(source),
         "## Out-of-fold results of this loss",
-        "Each case was predicted by networks that never saw it. Mean over cases with its 95 % interval; distances in mm; a "
-        "structure that was missed counts as overlap 0 and as the diagonal of the image.",
+        "Each case was predicted by networks that never saw it. Mean over cases with its 95 % interval; distances in "
+        "mm; a structure that was missed counts as overlap 0 and as the diagonal of the image.",
         _results(source),
         ""
         if spec.members > 1
@@ -44,8 +44,8 @@ def model_card(
         f"- {LIMITS}\n"
         "- For images like the training data: same modality, sequence, region and kind of patient. Spacing, size and "
         "intensities outside the ranges above are a reason to doubt the result; `segloss predict` warns of them.\n"
-        "- It knows the classes above only; anything else is background. It does not say how sure it is: probabilities of "
-        "networks trained with overlap losses are over-confident.\n"
+        "- It knows the classes above only; anything else is background. It does not say how sure it is: probabilities "
+        "of networks trained with overlap losses are over-confident.\n"
         "- Not examined: differences between scanners, sites, age, sex or disease beyond what the study's cases hold.",
         "## Use",
         "```bash\n"
@@ -60,8 +60,8 @@ def model_card(
         "python -m monai.bundle run --config_file configs/evaluate.json --bundle_root . --dataset_dir DATA\n"
         "```",
         _training_note(source),
-        "`manifest.json` holds the SHA-256 of every file; its own names the bundle. `test_vector/` holds a made input (no "
-        "patient's) and the mask that belongs to it.",
+        "`manifest.json` holds the SHA-256 of every file; its own names the bundle. `test_vector/` holds a made input "
+        "(no patient's) and the mask that belongs to it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -77,8 +77,8 @@ def _origin(source: StudySource, spec: BundleSpec, weights: Mapping[str, Any]) -
     )
     if spec.members > 1 or "steps" not in weights:
         return (
-            text
-            + f"Weights: the networks of all {spec.members} runs of this loss; the bundle takes the mean of their logits."
+            text + f"Weights: the networks of all {spec.members} runs of this loss; the bundle takes the mean of their "
+            "logits."
         )
     return text + (
         f"Weights: a final training on all cases with the same budget and preprocessing, learning rate "
@@ -122,11 +122,11 @@ def _cleaning(cleaning: Sequence[Cleaning]) -> str:
     if not cleaning:
         return "None: the study kept no masks to judge it on."
     lines = ["Keeping only the largest component of a class, judged on the out-of-fold masks (change in Dice):"]
-    for item in cleaning:
-        lines.append(
-            f"- {_plain(item.class_name)}: {item.gain:+.4f} (95 % interval {item.ci_low:+.4f} to {item.ci_high:+.4f}, "
-            f"{item.cases} cases): {'applied' if item.helps else 'not applied'}"
-        )
+    lines.extend(
+        f"- {_plain(item.class_name)}: {item.gain:+.4f} (95 % interval {item.ci_low:+.4f} to {item.ci_high:+.4f}, "
+        f"{item.cases} cases): {'applied' if item.helps else 'not applied'}"
+        for item in cleaning
+    )
     return "\n".join(lines)
 
 
@@ -153,8 +153,8 @@ def _input(source: StudySource, spec: BundleSpec) -> str:
 
 def _training_note(source: StudySource) -> str:
     note = (
-        "`train.json` is MONAI's machinery with the same network, preprocessing and loss; the study's own training (paired "
-        "randomness, averaged weights) is not part of the bundle."
+        "`train.json` is MONAI's machinery with the same network, preprocessing and loss; the study's own training "
+        "(paired randomness, averaged weights) is not part of the bundle."
     )
     if source.loss.name not in LOSSES:
         note += f" MONAI has no `{source.loss.name}`, so `train.json` trains with dice_ce instead."
@@ -167,4 +167,4 @@ def _listed(names: Any) -> str:
 
 def _plain(text: str) -> str:
     """Return user-given text without what Markdown or HTML would act upon."""
-    return re.sub(r"[<>|`*_\[\]\\\n\r]+", " ", text).strip()
+    return re.sub(r"[<>|`*\[\]\\\n\r]+", " ", text).strip()

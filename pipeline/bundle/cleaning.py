@@ -1,6 +1,8 @@
 """Whether to keep the largest component of a class only, decided on out-of-fold masks."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -31,7 +33,7 @@ class Cleaning:
 
 def judge_cleaning(source: StudySource) -> list[Cleaning]:
     """Return the effect for each class, from the stored out-of-fold masks of the loss; empty where there are none."""
-    from monai.transforms import KeepLargestConnectedComponent
+    from monai.transforms.post.array import KeepLargestConnectedComponent
     from scipy import stats
 
     originals = {case.id: case for case in source.dataset.cases}
@@ -41,8 +43,8 @@ def judge_cleaning(source: StudySource) -> list[Cleaning]:
             case = originals.get(path.name.removesuffix(".nii.gz"))
             if case is None or case.label is None:
                 continue
-            mask = np.asarray(nib.load(path).dataobj)
-            reference = np.rint(np.asanyarray(nib.load(case.label).dataobj)).reshape(mask.shape).astype(np.int16)
+            mask = _voxels(path)
+            reference = np.rint(_voxels(case.label)).reshape(mask.shape).astype(np.int16)
             keep = KeepLargestConnectedComponent(applied_labels=list(source.dataset.foreground))
             cleaned = np.asarray(keep(torch.from_numpy(mask.astype(np.int16))[None]))[0]
             before = _dice(case.id, reference, mask, source)
@@ -59,6 +61,11 @@ def judge_cleaning(source: StudySource) -> list[Cleaning]:
         mean = float(changes.mean())
         found.append(Cleaning(name, int(changes.size), mean, mean - half, mean + half))
     return found
+
+
+def _voxels(path: Path) -> np.ndarray:
+    image: Any = nib.load(path)
+    return np.asanyarray(image.dataobj)
 
 
 def _dice(case: str, reference: np.ndarray, mask: np.ndarray, source: StudySource) -> dict[str, float | None]:

@@ -178,7 +178,7 @@ def _write(
 
 
 def _evaluation(source: StudySource) -> dict[str, Any]:
-    found = next((e for e in source.verdict["losses"] if e["name"] == source.loss.label), {})
+    found: dict[str, Any] = next((e for e in source.verdict["losses"] if e["name"] == source.loss.label), {})
     return {
         f"mean_{metric}_out_of_fold": round(values["mean"], 4)
         for metric, values in (found.get("metrics") or {}).items()

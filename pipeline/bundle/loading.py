@@ -116,7 +116,7 @@ def _check_agreement(contents: Contents, config: dict[str, Any], spec: BundleSpe
 
 def _build(contents: Contents, config: dict[str, Any], trusted: bool) -> dict[str, Any]:
     """Return network (without memory for its weights), transforms and inferer, built by MONAI's parser."""
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
 
     if trusted:
         sys.path.insert(1, str(contents.root))

@@ -9,7 +9,7 @@ from pipeline.bundle.spec import BundleSpec
 from pipeline.data.plan import Plan
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-PACKAGES = {"nibabel": "nibabel", "pytorch-ignite": "pytorch-ignite"}
+PACKAGES = {"nibabel": "nibabel", "pytorch-ignite": "pytorch-ignite", "scipy": "scipy"}
 LIMITS = "Research use only: not a medical device. Results are to be checked by an expert."
 
 

@@ -82,7 +82,8 @@ class Model:
     def infer(self, prepared: Prepared) -> torch.Tensor:
         """Return logits (C, X, Y, Z) float32 on the prepared grid, background first, by MONAI's sliding windows."""
         image = torch.as_tensor(np.asarray(prepared.image))[None].to(self.device)
-        return self.inferer(image, self.network)[0].float()
+        scores: torch.Tensor = self.inferer(image, self.network)[0]
+        return scores.float()
 
     @torch.inference_mode()
     def finish(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 
-class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     """Rows of ``image`` (a NIfTI file, several separated by ``;``) and ``mask`` (where to write) to written masks."""
 
     def load_context(self, context: Any) -> None:
@@ -27,7 +27,8 @@ class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             paths = [Path(part) for part in image.split(";")]
             prepared = self.model.prepare(paths)
             found, _ = self.model.finish(prepared, self.model.infer(prepared))
-            write_mask(Path(mask), found, np.asarray(nib.load(paths[0]).affine))
+            source: Any = nib.load(paths[0])
+            write_mask(Path(mask), found, np.asarray(source.affine))
             written.append(mask)
         return pd.DataFrame({"mask": written})
 

@@ -1,7 +1,7 @@
 """The ready bundle of the repository, ``bundles/segmentation_3d``: the same configurations with numbers on top.
 
-``python -m pipeline.bundle.ready bundles/segmentation_3d`` writes its ``configs`` again; a test holds the stored files to
-what this module gives.
+``python -m pipeline.bundle.ready bundles/segmentation_3d`` writes its ``configs`` again; a test holds the stored files
+to what this module gives.
 """
 
 import sys

@@ -36,7 +36,7 @@ def write_input(root: Path, spec: BundleSpec) -> list[Path]:
     paths = []
     for volume, name in zip(volumes, names, strict=True):
         path = root / FOLDER / name
-        image = nib.Nifti1Image(volume, affine)
+        image: Any = nib.Nifti1Image(volume, affine)  # type: ignore[no-untyped-call]
         image.header.set_xyzt_units("mm")
         with atomic_path(path) as temporary:
             nib.save(image, temporary)
@@ -49,7 +49,7 @@ def write_expected(root: Path, model: Model, inputs: list[Path]) -> dict[str, An
     from pipeline.training.inference import write_mask
 
     mask, _ = predict(model, inputs)
-    write_mask(root / FOLDER / "expected.nii.gz", mask, np.asarray(nib.load(inputs[0]).affine))
+    write_mask(root / FOLDER / "expected.nii.gz", mask, _affine(inputs[0]))
     told = {
         "inputs": [path.name for path in inputs],
         "expected": "expected.nii.gz",
@@ -68,5 +68,10 @@ def predict(model: Model, inputs: list[Path]) -> tuple[np.ndarray, np.ndarray | 
 
 
 def mask_hash(mask: np.ndarray) -> str:
-    """Return the SHA-256 over the voxels (X, Y, Z) as 16-bit whole numbers in C order, whatever the file they stand in."""
+    """Return the SHA-256 over the voxels (X, Y, Z) as 16-bit whole numbers in C order, whatever the file."""
     return hashlib.sha256(np.ascontiguousarray(mask, dtype="<u2").tobytes()).hexdigest()
+
+
+def _affine(path: Path) -> np.ndarray:
+    image: Any = nib.load(path)
+    return np.asarray(image.affine)

@@ -339,7 +339,7 @@ def evaluation(plan: Plan, spec: BundleSpec) -> Config:
 
 
 def multi_gpu() -> Config:
-    """Return ``configs/multi_gpu_train.json``, merged over ``train.json`` under torchrun; gloo where there is no GPU."""
+    """Return ``configs/multi_gpu_train.json``, merged over ``train.json`` under torchrun; gloo without GPUs."""
 
     def sampler(part: str, train: bool) -> Config:
         return {
