@@ -24,7 +24,9 @@ HALF = 0.5
 GROUPS_OF_CASES = 5
 """Parts into which the patients are split to choose thresholds where the table has one fold only."""
 
-Says = Literal["stays", "disappears", "turns", "no longer clear", "appears", "not clear at either"]
+Says = Literal["stays", "disappears", "shrinks", "turns", "no longer clear", "appears", "not clear at either"]
+LITTLE = 0.25
+"""Share of a difference that may be left where it is said to have disappeared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +192,18 @@ def operating_points(
 def says(half: Mapping[str, Any], best: Mapping[str, Any], change: Difference) -> Says:
     """Return what becomes of a difference.
 
-    It *disappears* only where that is shown: it is clear at 0.5 and not at the best points, and there either lies
-    within the margin or is clearly smaller than at 0.5. Merely not clear any more is no evidence of no difference.
+    It *disappears* only where that is shown: it is clear at 0.5 and not at the best points, and there either is shown
+    to lie within the margin, or is clearly smaller than at 0.5 and at most a quarter of it. It *shrinks* where it is
+    clearly smaller and more is left. Merely not clear any more is no evidence of no difference.
     """
     if half["better"] is None:
         return "not clear at either" if best["better"] is None else "appears"
     if best["better"] is not None:
         return "stays" if best["better"] == half["better"] else "turns"
     smaller = change.ci_high < 0 if half["difference"] > 0 else change.ci_low > 0
-    return "disappears" if smaller or best["equivalent"] else "no longer clear"
+    if best["equivalent"] or (smaller and abs(best["difference"]) <= LITTLE * abs(half["difference"])):
+        return "disappears"
+    return "shrinks" if smaller else "no longer clear"
 
 
 def _checked(thresholds: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ MOST_NAMES = 8
 GROUPS = {
     "stays": "its difference from {names} stays",
     "disappears": "its difference from {names} disappears: that was one of thresholds",
+    "shrinks": "its difference from {names} shrinks and is no longer clear",
     "turns": "its difference from {names} turns around",
     "appears": "a difference from {names} appears that 0.5 did not show",
     "no longer clear": "its difference from {names} is no longer clear, nor shown to be gone",

@@ -36,6 +36,7 @@ def sentences(verdict: "Verdict") -> list[str]:
     name = NAMES.get(metric, metric)
     said = [_headline(verdict, name)]
     mine = [e for e in verdict.pairs if e["metric"] == metric and recommended in (e["a"], e["b"])]
+    mine = [entry for entry in mine if not {entry["a"], entry["b"]} & set(verdict.controls)]  # said at the end
     mine.sort(key=lambda entry: (not {entry["a"], entry["b"]} <= set(verdict.candidates), abs(entry["difference"])))
     said += [_pair_sentence(entry, recommended, name, verdict.confidence) for entry in mine[:MOST_PAIRS]]
     if len(verdict.losses) > 1 and not verdict.pairs:

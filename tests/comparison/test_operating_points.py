@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import compare
-from pipeline.comparison.operating_points import choose, operating_points
+from pipeline.comparison.difference import difference
+from pipeline.comparison.operating_points import choose, operating_points, says
+from pipeline.comparison.resampling import Units
 from pipeline.errors import RecordError
 
 GRID = np.round(np.arange(0.05, 0.96, 0.05), 2)
@@ -77,6 +79,16 @@ def test_losses_that_are_not_told_apart_at_either_are_said_to_be_so():
     found = operating_points(dice_at({"dice": 0.5, "ce": 0.5}, {"dice": 0.8, "ce": 0.8}), "dice")
     assert pair_of(found, "ce")["says"] == "not clear at either"
     assert "Neither at 0.5 nor" in found["words"][0]
+
+
+def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone():
+    half, best = ({"better": "dice", "difference": 0.05}, {"better": None, "difference": 0.02, "equivalent": False})
+    change = difference(
+        np.full(20, -0.03), np.full((1, 20), -0.03), np.full(9, -0.03), Units(np.arange(20) % 5, np.arange(20)), 0.95
+    )
+    assert change is not None
+    assert says(half, best, change) == "shrinks"
+    assert says(half, {**best, "difference": 0.01}, change) == "disappears"
 
 
 def test_a_difference_that_is_merely_no_longer_clear_is_not_said_to_be_gone():
