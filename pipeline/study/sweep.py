@@ -28,7 +28,7 @@ DEFAULT_FRACTIONS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 FEATURES = (8, 16, 32)
 """Of the sweep's network: phantoms are easy, and it is losses that are to differ."""
 
-MEGAVOXELS_OF_A_BATCH = 0.07
+MEGAVOXELS_OF_A_BATCH = 0.03
 ISOTROPIC_OF_FIVE = 3
 """Of five phantoms in a row as many have equal edges; the others would lose tiny structures in the resampling."""
 
@@ -105,6 +105,16 @@ class SweepFolder:
     def table(self) -> Path:
         """The long table of all levels."""
         return self.root / "sweep.csv"
+
+    @property
+    def page(self) -> Path:
+        """The self-contained HTML page."""
+        return self.root / "sweep.html"
+
+    @property
+    def figure(self) -> Path:
+        """The figure alone."""
+        return self.root / "sweep.svg"
 
     def phantoms(self, fraction: float) -> Path:
         """Return the dataset of a level."""

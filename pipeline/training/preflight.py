@@ -303,7 +303,7 @@ def _weights(arm: _Arm, class_voxels: Sequence[int]) -> Iterator[PreflightWarnin
                 arm.spec.label,
                 "extreme_weights",
                 f"its class weights differ by {high / low:.0f}:1, with which cross entropy is known to collapse",
-                "cap them, e.g. cap=50, or take policy=square_root",
+                "cap them, e.g. cap=50, or leave the policy to the default",
             )
         elif high / low < 1 + SAME:
             yield PreflightWarning(

@@ -1,0 +1,110 @@
+"""`segloss sweep`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.console import out as console
+from pipeline.cli.console import print_json
+from pipeline.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.report.sweep import SweepPoint
+    from pipeline.study.sweep import SweepFolder
+
+LOSSES = "ce,weighted_ce,dice,dice_squared,dice_ce"
+FRACTIONS = "0.1,0.03,0.01,0.003,0.001,0.0003,0.0001"
+
+
+def sweep(
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command again continues it.")] = Path(
+        "sweep"
+    ),
+    losses: Annotated[str, typer.Option(help="Names, import paths with arguments, or a YAML file.")] = LOSSES,
+    fractions: Annotated[str, typer.Option(help="Of labelled voxels, from 0.1 down to 0.0001.")] = FRACTIONS,
+    seeds: Annotated[int, typer.Option(help="Trainings of each loss and fold at each level.")] = 3,
+    folds: Annotated[int, typer.Option(help="Folds at each level.")] = 2,
+    cases: Annotated[int, typer.Option(help="Phantoms at each level.")] = 16,
+    budget: Annotated[str, typer.Option(help="Of each training: 120s, 5min or 200steps.")] = "200steps",
+    edge: Annotated[int, typer.Option(help="Voxels along each axis of a phantom.")] = 32,
+    learning_rates: Annotated[
+        str | None, typer.Option(help="Candidates for each run's search, e.g. 0.001,0.004; one means no search.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once; 1 does all in this process; left out: by this machine.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the points as JSON.")] = False,
+) -> None:
+    """Train each loss on phantoms from 10 % to 0.01 % foreground: Dice and Hausdorff against the fraction."""
+    from pipeline.cli.study import Watched
+    from pipeline.study.sweep import SweepRequest, run_sweep
+
+    request = SweepRequest(
+        out=out,
+        losses=losses,
+        fractions=_numbers("--fractions", fractions),
+        seeds=seeds,
+        folds=folds,
+        cases=cases,
+        budget=budget,
+        shape=(edge, edge, edge),
+        learning_rates=_numbers("--learning-rates", learning_rates) if learning_rates else None,
+        jobs=jobs,
+        command="segloss " + " ".join(sys.argv[1:]),
+    )
+    with Watched() as watcher:
+        folder = run_sweep(request, watcher, draw)
+    points = draw(folder)
+    if json:
+        from pipeline.report.sweep import points_json
+
+        files = {"table": str(folder.table), "page": str(folder.page), "figure": str(folder.figure)}
+        print_json({"sweep": str(folder.root), **files, "points": points_json(points)})
+    else:
+        _print(points)
+        console.print(f"\nTable:  {folder.table}\nPage:   {folder.page}", highlight=False, markup=False)
+    if any(point.collapsed for point in points):
+        raise typer.Exit(ExitCode.SOME_CASES_FAILED)
+
+
+def draw(folder: "SweepFolder") -> "Sequence[SweepPoint]":
+    """Write page and figure of what is in so far and return its points."""
+    from pipeline.files import write_text
+    from pipeline.report.sweep import read_sweep, sweep_points, sweep_verdicts
+    from pipeline.report.sweep_page import sweep_figure, sweep_page
+
+    table = read_sweep(folder.table)
+    points = sweep_points(table)
+    write_text(folder.page, sweep_page(points, sweep_verdicts(table), folder.read_settings()))
+    write_text(folder.figure, sweep_figure(points))
+    return points
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) <= 0:
+        raise ConfigError(f"{option} {text}", "is not a list of positive numbers", "give e.g. 0.1,0.01,0.001")
+    return numbers
+
+
+def _print(points: "Sequence[SweepPoint]") -> None:
+    """Print a table for each metric: fractions down, losses across."""
+    from rich.table import Table
+
+    from pipeline.report.sweep import METRICS
+    from pipeline.report.sweep_page import rows_of
+    from pipeline.report.wording import metric_name
+
+    for metric in METRICS:
+        table = Table("foreground", title=metric_name(metric), title_justify="left", box=None, pad_edge=False)
+        for name in dict.fromkeys(point.loss for point in points):
+            table.add_column(name)
+        for label, row in rows_of(points, metric):
+            table.add_row(label, *(f"{shown}\n[dim]{small}[/]" for shown, small in row))
+        console.print(table)
