@@ -157,11 +157,13 @@ def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, 
     advance = watcher.stage("checking", len(dataset.cases))
     result = scan_dataset(dataset, on_case=advance)
     errors = result.errors
-    for problem in errors:
+    refused = bool(errors) and not (skip_bad and result.dataset.cases)
+    # A single problem stands in the refusal itself: one line.
+    for problem in errors if len(errors) > 1 or not refused else ():
         watcher.say(problem.line())
-    if errors and not (skip_bad and result.dataset.cases):
+    if refused:
         bad = len({problem.case for problem in errors})
-        remedy = "mend or remove them (listed above)" + (
+        remedy = ("mend or remove them (listed above)" if len(errors) > 1 else "mend or remove it") + (
             ", or give --skip-bad to go on without" if result.dataset.cases else ""
         )
         raise DatasetError(
