@@ -333,3 +333,15 @@ ODD_BUT_RIGHT: dict[str, Writer] = {
     "affine off by rounding": _label(label_array(), AFFINE + np.full((4, 4), 1e-5) * np.array([[1], [1], [1], [0]])),
     "slope NaN, which means none": lambda folder: patched(image(folder), (112, "<2f", (np.nan, np.nan))),
 }
+
+THE_34 = (
+    "gzip stream cut short", "gzip stream without its trailer", "wrong CRC", "flipped bits",
+    "garbage after the gzip stream", "fewer voxels than claimed", "more voxels than claimed", "zip bomb",
+    "not gzip though named .gz", "no NIfTI at all", "0 bytes", "missing label", "wrong magic",
+    "30 GB claimed by a small file", "negative dimension", "2D image", "RGB", "complex", "bits against data type",
+    "infinite slope", "NaN in the affine", "singular affine", "voxel size against sform", "NaN voxels",
+    "infinite voxels", "constant image", "label of another shape", "label of another spacing",
+    "label of another origin", "label mirrored", "label with fractions", "label below 0", "label of an unknown class",
+    "label 4D",
+)  # fmt: skip
+"""The pairs that `benchmarks/integrity.py` gives to MONAI's usual chain too."""
