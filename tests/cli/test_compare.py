@@ -71,6 +71,20 @@ def test_a_wrong_request_is_said_in_one_line(cases, arguments, said):
     assert said in str(error)
 
 
+def test_thresholds_of_another_file_tell_if_it_is_the_loss_or_the_threshold(cases, tmp_path):
+    half = pd.read_csv(cases).query("metric == 'dice'").assign(fold=0, seed=0)
+    half["class"] = "x"
+    levels = [half.assign(threshold=level, dice=half["value"] - abs(level - 0.5)) for level in (0.25, 0.5, 0.75)]
+    path = tmp_path / "thresholds.csv"
+    pd.concat(levels)[["loss", "fold", "seed", "case", "class", "threshold", "dice"]].to_csv(path, index=False)
+    result = run(cases, "--thresholds", path)
+    assert result.exit_code == 0, result.output
+    assert "Loss or threshold?" in result.output
+    assert "Best thresholds, chosen on the cases of the other patients" in " ".join(result.output.split())
+    found = json.loads(run(cases, "--thresholds", path, "--json").stdout)["operating_points"]
+    assert found["pairs"][0]["says"] == "stays"
+
+
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     path = tmp_path / "notes.csv"
     path.write_text("loss,case\na,c0\n", encoding="utf-8")

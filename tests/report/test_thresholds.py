@@ -1,0 +1,46 @@
+import numpy as np
+import pandas as pd
+from fake_study import write_fake_study
+
+from pipeline.records.gather import gather_cases, gather_thresholds
+from pipeline.report.build import build_report
+
+GRID = (0.25, 0.5, 0.75)
+
+
+def leave_thresholds(study, peaks):
+    """Dice at three thresholds for each run, best at the loss's own."""
+    cases = gather_cases(study)
+    half = cases[(cases["metric"] == "dice") & cases["value"].notna()]
+    for run in study.runs():
+        mine = half[(half["loss"] == run.key.loss) & (half["fold"] == run.key.fold) & (half["seed"] == run.key.seed)]
+        levels = [mine.assign(threshold=level, dice=mine["value"] - abs(level - peaks[run.key.loss])) for level in GRID]
+        columns = ["loss", "fold", "seed", "case", "class", "threshold", "dice"]
+        pd.concat(levels)[columns].to_csv(run.thresholds, index=False)
+
+
+def test_the_report_says_if_it_is_the_loss_or_the_threshold(tmp_path):
+    study = write_fake_study(tmp_path, losses=("dice", "ce"), noise=(0.9, 0.9), folds=3, seeds=1, cases=9)
+    leave_thresholds(study, {"dice": 0.5, "ce": 0.25})
+    verdict = build_report(study)
+    page = study.report.read_text(encoding="utf-8")
+    losses = {entry["name"]: entry for entry in verdict["operating_points"]["losses"]}
+    assert losses["ce"]["thresholds"]["Anterior"]["median"] == 0.25
+    assert np.isclose(losses["ce"]["gain"], 0.25)
+    assert "Loss or threshold?" in page
+    assert "at best thresholds" in page
+    assert verdict["operating_points"]["words"][0].replace("'", "&#39;") in page
+
+
+def test_a_study_without_thresholds_has_no_such_section(tmp_path):
+    study = write_fake_study(tmp_path, losses=("dice", "ce"), noise=(0.9, 0.9), folds=2, seeds=1, cases=6)
+    assert gather_thresholds(study).empty
+    assert build_report(study)["operating_points"] == {}
+    assert "Loss or threshold?" not in study.report.read_text(encoding="utf-8")
+
+
+def test_a_control_arm_is_in_the_report_and_never_recommended(tmp_path):
+    study = write_fake_study(tmp_path, losses=("dice", "dice-aa"), noise=(1.5, 0.5), folds=3, seeds=1, cases=9)
+    verdict = build_report(study)
+    assert verdict["recommended"] == "dice"
+    assert "Two arms of the very same loss (dice, dice-aa) differ by" in study.report.read_text(encoding="utf-8")
