@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -136,8 +137,11 @@ def _stopping() -> Iterator[Any]:
     """Yield a function that tells whether a first Ctrl-C or SIGTERM came; a second one stops at once."""
     asked: list[int] = []
 
-    def ask(number: int, _: object) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         if asked:
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
             raise KeyboardInterrupt
         asked.append(number)
         err.print("stopping after the case at hand", highlight=False)

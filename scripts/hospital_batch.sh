@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Segment everything in a folder that is not done yet: to be run every night by systemd or cron (docs/hospital.md).
+#
+#     hospital_batch.sh BUNDLE INPUT OUTPUT [further options of segloss predict]
+#
+# Exit codes: 0 all well; 1 some cases failed, see OUTPUT/manifest.csv; 2 wrong request, or OUTPUT is in use by another
+# program; 75 the run before is still going on. Each run has a log of its own in OUTPUT/logs.
+#
+# Environment: SEGLOSS (the command, "segloss"), KEEP_LOGS (number of logs to keep, 30), NICE (10).
+set -euo pipefail
+
+if [ "$#" -lt 3 ]; then
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+bundle=$1 input=$2 output=$3
+shift 3
+segloss=${SEGLOSS:-segloss} keep_logs=${KEEP_LOGS:-30}
+case $keep_logs in
+'' | *[!0-9]* | 0*) echo "error: KEEP_LOGS=$keep_logs: is no number of logs; give 1 or more" >&2 && exit 2 ;;
+esac
+
+umask 077 # results tell of patients
+logs=$output/logs
+mkdir -p "$logs"
+
+exec 9>"$logs/.lock"
+if ! flock --nonblock 9; then
+    echo "the run before is still going on; nothing was started" >&2
+    exit 75
+fi
+
+log=$logs/$(date +%Y-%m-%dT%H-%M-%S).log
+echo "started $(date --iso-8601=seconds)" >"$log"
+code=0
+nice -n "${NICE:-10}" "$segloss" predict "$bundle" "$input" --out "$output" "$@" >>"$log" 2>&1 9>&- || code=$?
+echo "finished $(date --iso-8601=seconds) with exit code $code" >>"$log"
+
+# The newest logs stay. Their names hold no blanks, since this script gives them.
+find "$logs" -maxdepth 1 -name '????-??-??T*.log' | sort -r | tail -n "+$((keep_logs + 1))" | xargs -r rm --
+
+tail -n 4 "$log"
+exit "$code"

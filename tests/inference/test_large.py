@@ -1,0 +1,42 @@
+import nibabel as nib
+import numpy as np
+import pytest
+from small_model import head, small_model
+
+from pipeline.inference import batch as engine
+from pipeline.inference.batch import Batch, Options
+from pipeline.inference.scoring import is_large
+from pipeline.inference.sources import find_jobs
+
+OBLIQUE = np.array([[-0.8, 0.0, 0.0, 9.0], [0.0, 0.78, -0.4, 3.0], [0.0, 0.31, 1.0, 4.0], [0.0, 0.0, 0.0, 1.0]])
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.parametrize("affine", [np.diag([-1.0, 1.0, 1.0, 1.0]), np.diag([0.8, -0.8, 1.3, 1.0]), OBLIQUE])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_slab_by_slab_gives_the_mask_of_the_bundle_within_a_thousandth(tmp_path, monkeypatch, affine, scaled):
+    image = nib.Nifti1Image(head(shape=(40, 44, 36)), affine)
+    if scaled:
+        image.header.set_slope_inter(0.5, 3.0)
+    nib.save(image, tmp_path / "a.nii.gz")
+    model = small_model(keep_largest=[2], classes={3: "shell", 7: "core"})
+    jobs = find_jobs(tmp_path / "a.nii.gz", model.channels)
+    Batch(model, tmp_path / "whole").run(jobs)
+    monkeypatch.setattr(engine, "is_large", lambda *_: True)
+    (record,) = Batch(model, tmp_path / "slabs", Options(probabilities=True)).run(jobs)
+    assert record.status == "done", record.reason
+    assert any("slab by slab" in note for note in record.notes)
+    whole, slabs = (np.asarray(nib.load(tmp_path / name / "masks/a.nii.gz").dataobj) for name in ("whole", "slabs"))
+    assert set(np.unique(whole)) == {0, 3, 7}
+    for value in (3, 7):
+        assert dice(whole == value, slabs == value) > 0.999
+
+
+def test_large_volumes_are_known_by_what_they_would_take():
+    assert not is_large(182 * 218 * 182, 4, 2)
+    assert is_large(512 * 512 * 600, 1, 3)
+    assert is_large(512 * 512 * 100, 1, 30)

@@ -1,0 +1,113 @@
+import json
+
+import pytest
+
+from pipeline.errors import ConfigError, DatasetError
+from pipeline.inference.sources import find_jobs, refuse_output_within
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return folder
+
+
+def ids(source, channels=("MR",)):
+    return [job.id for job in find_jobs(source, channels)]
+
+
+def test_equal_names_in_different_folders_are_different_cases(tmp_path):
+    touch(tmp_path, "a/scan.nii.gz", "b/scan.nii.gz", "scan.nii.gz", "a_scan.nii.gz")
+    found = ids(tmp_path)
+    assert len(set(found)) == 4
+    assert {"scan", "a_scan"} <= set(found)
+
+
+def test_an_id_does_not_depend_on_what_lies_beside_it(tmp_path):
+    touch(tmp_path, "a/scan.nii.gz", "x.nii.gz")
+    before = set(ids(tmp_path))
+    touch(tmp_path, "b/scan.nii.gz", "a_scan.nii.gz", "a/y.nii")
+    assert before <= set(ids(tmp_path))
+
+
+def test_two_formats_of_one_name_are_two_cases(tmp_path):
+    assert len(set(ids(touch(tmp_path, "a.nii", "a.nii.gz")))) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../../etc/passwd", "/etc/passwd", "a b;rm -rf", "-x", "<b>", "ä", "a\nb", "." * 300]
+)
+def test_no_name_leaves_the_output_folder(tmp_path, name):
+    touch(tmp_path, "a.nii")
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps([{"case": name, "image": "a.nii"}]))
+    (job,) = find_jobs(listed, ("MR",))
+    assert set(job.id) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+    assert job.id[0] not in ".-"
+    assert len(job.id) < 200
+
+
+def test_numbered_channels_are_one_case_and_a_missing_one_is_named(tmp_path):
+    touch(
+        tmp_path,
+        "p1_0000.nii.gz",
+        "p1_0001.nii.gz",
+        "p2_0001.nii.gz",
+        "p3_0000.nii.gz",
+        "p3_0001.nii.gz",
+        "p3_0002.nii.gz",
+    )
+    jobs = {job.id: job for job in find_jobs(tmp_path, ("FLAIR", "T1"))}
+    assert [path.name for path in jobs["p1"].images] == ["p1_0000.nii.gz", "p1_0001.nii.gz"]
+    assert "lacks channel _0000 (FLAIR)" in jobs["p2"].problem
+    assert "_0002" in jobs["p3"].problem
+
+
+def test_numbers_of_single_channel_files_stay_part_of_the_name(tmp_path):
+    assert ids(touch(tmp_path, "scan_0000.nii.gz", "scan_0001.nii.gz")) == ["scan_0000", "scan_0001"]
+
+
+def test_folders_with_files_named_by_channel_are_cases(tmp_path):
+    touch(tmp_path, "p1/T1.nii.gz", "p1/flair.nii.gz", "p1/lesions.nii.gz", "p2/FLAIR.nii.gz", "p2/T1.nii.gz")
+    jobs = find_jobs(tmp_path, ("FLAIR", "T1"))
+    assert [[path.name for path in job.images] for job in jobs] == [
+        ["flair.nii.gz", "T1.nii.gz"],
+        ["FLAIR.nii.gz", "T1.nii.gz"],
+    ]
+
+
+def test_lists_name_their_cases_and_channels(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii")
+    (tmp_path / "l.csv").write_text("id;label;image_1;image_0\nx;none;b.nii;a.nii\n")
+    (job,) = find_jobs(tmp_path / "l.csv", ("A", "B"))
+    assert (job.id, [path.name for path in job.images]) == ("x", ["a.nii", "b.nii"])
+    (tmp_path / "l.txt").write_text("a.nii\nb.nii\n")
+    assert ids(tmp_path / "l.txt") == ["a", "b"]
+    (tmp_path / "l.json").write_text('{"cases": ["a.nii", {"case": "second", "image": ["b.nii"]}]}')
+    assert ids(tmp_path / "l.json") == ["a", "second"]
+
+
+@pytest.mark.parametrize("text", ["", "name,label\na,b\n", "image,case\na.nii,x\na.nii,x\n", "image,case\na.nii\n"])
+def test_a_list_that_is_none_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        find_jobs(tmp_path / "l.csv", ("MR",))
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_predict_is_a_wrong_request(tmp_path):
+    for source in (tmp_path, tmp_path / "absent", touch(tmp_path / "t", "notes.txt")):
+        with pytest.raises(DatasetError):
+            find_jobs(source, ("MR",))
+
+
+def test_results_never_land_among_the_images(tmp_path):
+    with pytest.raises(ConfigError, match="within the input"):
+        refuse_output_within(tmp_path, tmp_path / "out")
+    refuse_output_within(tmp_path / "in", tmp_path / "out")
+
+
+def test_hidden_files_of_copying_tools_are_no_cases(tmp_path):
+    assert ids(touch(tmp_path, "a.nii.gz", "._a.nii.gz", ".Trash/b.nii.gz")) == ["a"]
