@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from pipeline.errors import DatasetError
 from pipeline.inference.dicom.geometry import ORIENTATION_TOLERANCE, plane_of
 from pipeline.inference.dicom.rules import PLANE, SLICES
+
+_DAMAGED = (
+    InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+    RuntimeError, struct.error,
+)  # fmt: skip
+"""What pydicom raises for damaged files, by fuzzing; among RuntimeErrors an unknown value representation."""
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _TAGS = [
@@ -34,6 +40,7 @@ _TAGS = [
     "Rows",
     "Columns",
     "SamplesPerPixel",
+    "PhotometricInterpretation",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -75,6 +82,7 @@ class Group:
     modality: str
     image_type: tuple[str, ...]
     matrix: tuple[int, int]
+    photometric: str
     samples: int
     orientation: tuple[float, ...] | None
     is_multiframe: bool
@@ -151,7 +159,7 @@ def scan(folder: Path, keywords: Collection[str] = ()) -> Scan:
                 without_pixels, damaged = without_pixels + is_whole, damaged + (not is_whole)
                 continue
             _sort_in(header, path, keywords, groups, by_series)
-        except (InvalidDicomError, EOFError, OSError, ValueError, TypeError, AttributeError, KeyError, struct.error):
+        except _DAMAGED:
             damaged += 1
     for group in groups:
         group.close()
@@ -169,8 +177,10 @@ def _files(folder: Path) -> Iterator[Path]:
     try:
         directory = pydicom.dcmread(folder)
         records = directory.get("DirectoryRecordSequence", [])
-    except (InvalidDicomError, EOFError, OSError, ValueError, struct.error) as error:
-        raise DatasetError(folder, f"cannot be read ({error})", "name the folder that holds the files") from error
+    except _DAMAGED as error:
+        raise DatasetError(
+            folder, f"cannot be read ({type(error).__name__})", "name the folder that holds the files"
+        ) from error
     if directory.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
         yield folder
         return
@@ -218,6 +228,7 @@ def _sort_in(
         modality=str(header.get("Modality") or ""),
         image_type=tuple(str(part).upper() for part in _texts(header.get("ImageType"))),
         matrix=matrix,
+        photometric=str(header.get("PhotometricInterpretation") or ""),
         samples=int(header.get("SamplesPerPixel") or 1),
         orientation=orientation,
         is_multiframe=is_multiframe,
@@ -235,8 +246,12 @@ def _planes(header: Dataset, path: Path) -> Iterator[Plane]:
     sop_uid = str(header.SOPInstanceUID)
     if "PerFrameFunctionalGroupsSequence" not in header:
         keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-        for _ in range(int(header.get("NumberOfFrames") or 1)):
-            yield Plane(path, sop_uid, *(_numbers(header.get(keyword)) for keyword in keywords))
+        frames = int(header.get("NumberOfFrames") or 1)
+        if frames > path.stat().st_size:
+            raise ValueError(f"{frames} frames in fewer bytes")
+        places = [_numbers(header.get(keyword)) for keyword in keywords] if frames == 1 else [None] * 3
+        for _ in range(frames):
+            yield Plane(path, sop_uid, *places)
         return
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     for frame in header.PerFrameFunctionalGroupsSequence:

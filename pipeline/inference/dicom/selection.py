@@ -138,6 +138,10 @@ def _unusable(group: Group) -> str | None:
         return f"is of modality {group.modality}, not an image of a patient"
     if group.samples != 1:
         return f"is in colour ({group.samples} samples per pixel)"
+    if group.photometric and not group.photometric.startswith("MONOCHROME"):
+        return "is in colour (by a palette)" if "PALETTE" in group.photometric else "is in colour"
+    if all(plane.position_mm is None or plane.orientation is None for plane in group.planes):
+        return "has no position in the patient"
     if "LOCALIZER" in group.image_type:
         return "is a localizer"
     if len(group.planes) == 1:

@@ -325,3 +325,42 @@ def test_pixels_that_cannot_be_decoded_are_told_by_their_slice(tmp_path: Path, k
 def test_a_malformed_rule_is_refused_before_any_file_is_read(tmp_path: Path, rules: list) -> None:
     with pytest.raises(ConfigError, match="series rules"):
         find_series(tmp_path / "nowhere", rules)
+
+
+def test_screenshots_of_the_same_modality_do_not_win_over_a_volume(tmp_path: Path) -> None:
+    """Secondary captures often bear the modality of their source, and are many."""
+    write(tmp_path / "volume", slices(pixels((5, 7, 6))))
+    shots = slices(pixels((20, 7, 6)), series="shots", tags={"SeriesNumber": 99})
+    for dataset in shots:
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+    write(tmp_path / "shots", shots)
+    case = the_case(tmp_path, {"name": "MR", "conditions": {"Modality": "MR"}})
+    assert case.series_uid == uid("series")
+    assert "not taken: series 99 (MR, 20 slices of 6 × 7): has no position in the patient" in case.said
+    assert "has no position in the patient" in (the_case(tmp_path, series="99").problem or "")
+
+
+def test_frames_without_places_and_palettes_are_refused(tmp_path: Path) -> None:
+    (cine,) = slices(pixels((1, 7, 6)))
+    cine.NumberOfFrames = 5
+    cine.PixelData = cine.PixelData * 5
+    write(tmp_path / "cine", [cine])
+    assert "has no position in the patient" in (the_case(tmp_path / "cine", series="4").problem or "")
+    write(tmp_path / "palette", slices(pixels(), tags={"PhotometricInterpretation": "PALETTE COLOR"}))
+    assert "in colour (by a palette)" in (the_case(tmp_path / "palette", series="4").problem or "")
+
+
+def test_a_whole_series_that_is_there_twice_is_one(tmp_path: Path) -> None:
+    write(tmp_path / "a", slices(pixels()))
+    write(tmp_path / "b", slices(pixels()))
+    case = the_case(tmp_path)
+    assert case.problem is None
+    assert len(case.files) == 5
+    assert "5 slices are copies of another and left out" in case.said
+
+
+def test_a_case_is_named_alike_whatever_its_files_are_called_and_wherever_they_lie(tmp_path: Path) -> None:
+    write(tmp_path / "a", slices(pixels()), names="x{}")
+    write(tmp_path / "b" / "c", slices(pixels()), names="Doe_Jane_{}.ima")
+    assert the_case(tmp_path / "a").id == the_case(tmp_path / "b").id
+    assert the_case(tmp_path / "a").id.startswith("dcm-")
