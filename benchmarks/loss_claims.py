@@ -92,7 +92,7 @@ def _shares_figure(found: dict[str, np.ndarray], names: list[str]) -> str:
         across = Scale.around([100 * f for f in FRACTIONS], 54, WIDTH - 16, logarithmic=True)
         up = Scale.around([100 * float(v) for v in shares.ravel()], 232, 10, logarithmic=True)
         parts = [x_axis(across, 10, 232, "foreground, % of all voxels"), y_axis(up, 46, WIDTH - 12)]
-        parts.append(text(46, -8, f"% of the gradient on foreground, {stage} in a training", class_="title"))
+        parts.append(text(46, -8, f"% of the gradient on foreground, {stage}", class_="title"))
         for index in range(len(names)):
             path = [(100 * f, 100 * float(v)) for f, v in zip(FRACTIONS, shares[:, index], strict=True)]
             parts.append(_line(path, across, up, LossStyle(index), "thick"))

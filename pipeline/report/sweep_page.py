@@ -1,5 +1,6 @@
 """The figure of a sweep, alone as SVG and in a self-contained page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -56,7 +57,7 @@ def _panel(points: Sequence[SweepPoint], metric: str, styles: Styles) -> Markup:
         parts.append(_band(own, across, up, styles[loss].colour))
         parts.append(_line(own, across, up, styles[loss]))
         parts += [_mark(point, across, up, styles[loss].colour) for point in own if point.mean is not None]
-        parts += [_cross(point, across, index, styles[loss].colour) for point in own if point.collapsed]
+        parts += [_cross(point, across, index, len(styles), styles[loss].colour) for point in own if point.collapsed]
     return joined(parts)
 
 
@@ -94,8 +95,8 @@ def _mark(point: SweepPoint, across: Scale, up: Scale, colour: str) -> Markup:
     )
 
 
-def _cross(point: SweepPoint, across: Scale, index: int, colour: str) -> Markup:
-    x, y, r = across(100 * point.fraction) + 9 * (index % 5 - 2), BOTTOM - 7.0 - 10 * (index // 5), 3.5
+def _cross(point: SweepPoint, across: Scale, index: int, losses: int, colour: str) -> Markup:
+    x, y, r = across(100 * point.fraction) + 9 * (index - (losses - 1) / 2), BOTTOM - 7.0, 3.5
     path = f"M{x - r:.1f} {y - r:.1f}L{x + r:.1f} {y + r:.1f}M{x - r:.1f} {y + r:.1f}L{x + r:.1f} {y - r:.1f}"
     return tag("path", tag("title", said(point)), d=path, stroke=colour, stroke_width=2.0, fill="none")
 
@@ -160,10 +161,11 @@ def sweep_page(points: Sequence[SweepPoint], verdicts: Sequence[Mapping[str, Any
     """Return the page; every name in it is escaped."""
     styles = styles_of(points)
     asked = settings["request"]
+    budget = re.sub(r"(?<=\d)(?=[a-z])", " ", asked["budget"])
     voxels = "×".join(map(str, asked["shape"]))
     sentence = (
         f"The same losses on phantoms with ever less foreground: {asked['cases']} of {voxels} voxels at each level, "
-        f"{asked['folds']} folds, {asked['budget']} for each training; every case is predicted by networks that never "
+        f"{asked['folds']} folds, {budget} for each training; every case is predicted by networks that never "
         "saw it. One class; the patch is the whole volume, so that its share of foreground is that of the axis."
     )
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, undefined=StrictUndefined)
