@@ -20,8 +20,8 @@ from pipeline.inference.dicom.geometry import ORIENTATION_TOLERANCE, plane_of
 from pipeline.inference.dicom.rules import PLANE, SLICES
 
 _DAMAGED = (
-    InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
-    RuntimeError, struct.error,
+    InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError,
+    ArithmeticError, RuntimeError, struct.error,
 )  # fmt: skip
 """What pydicom raises for damaged files, by fuzzing; among RuntimeErrors an unknown value representation."""
 
