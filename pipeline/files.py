@@ -3,11 +3,16 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+WRITING = ".writing-"
+"""How the names begin that files have until they are whole."""
 
 
 @contextmanager
@@ -19,16 +24,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+    with _named(path):
+        handle, name = tempfile.mkstemp(prefix=WRITING, suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        _fsync_folder(path.parent)
+        with _named(path):
+            yield temporary
+            fsync_file(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,16 +53,48 @@ def write_json(path: Path, value: Any) -> None:
 def append_line(path: Path, line: str) -> None:
     """Append one line and fsync it. Readers drop a last line without its newline (a write cut short)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as stream:
+    with _named(path), path.open("ab") as stream:
         stream.write(line.encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
+    """Remove what writes that were killed left in a folder that no other process writes to.
+
+    Where others may be writing, give `older_than_s`: only what has not changed for so long is removed.
+    """
+    for path in folder.glob(f"{WRITING}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime < older_than_s:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def sha256_of_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the final path in errors that name none, such as that of a full disk, or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and (error.filename is None or WRITING in str(error.filename)):
+            error.filename = str(path)
+        raise
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ import typer
 import pipeline.cli
 from pipeline import __version__
 from pipeline.cli.console import err
+from pipeline.cli.failures import Stopped, explained, stop_cleanly
 from pipeline.errors import ExitCode, SeglossError
 
 COMMANDS = (
@@ -49,18 +50,29 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run the command line: one line for what a user did wrong, a traceback for what we did."""
+    """Run the command line: one line for what a user did wrong or a machine refused, a traceback for what we did."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     warnings.simplefilter("ignore")
+    stop_cleanly()
     try:
         build_app()(standalone_mode=True)
     except SeglossError as error:
-        err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+        _print_error(error)
         sys.exit(ExitCode.WRONG_REQUEST)
-    except KeyboardInterrupt:
-        err.print("stopped; the same command continues")
-        sys.exit(130)
+    except Stopped as stopped:
+        err.print(f"stopped by {stopped}; the same command continues", highlight=False)
+        sys.exit(128 + stopped.number)
+    except (OSError, MemoryError, RuntimeError) as error:
+        known = explained(error)
+        if known is None:
+            raise
+        _print_error(known)
+        sys.exit(ExitCode.WRONG_REQUEST)
+
+
+def _print_error(error: SeglossError) -> None:
+    err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
 
 
 def _escape(text: str) -> str:

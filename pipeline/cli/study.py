@@ -44,6 +44,7 @@ def study(
     part: Annotated[
         str | None, typer.Option(help="I/N: every N-th run from the I-th on, beside others; 0/N only begins the study.")
     ] = None,
+    memory: Annotated[float, typer.Option(help="GiB that one run may take; less makes the patch smaller.")] = 8.0,
     track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Where prepared cases are kept; left out: in the study.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
@@ -69,6 +70,7 @@ def study(
         executor=executor,
         address=address,
         part=_part(part),
+        memory_gib=memory,
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),

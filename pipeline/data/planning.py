@@ -132,6 +132,11 @@ def _scaled(shape: Triple, limit: int) -> Triple:
     return x, y, z
 
 
+def smaller_memory_gib(plan: Plan) -> float:
+    """Return the memory of a run that gives a plan of half the patch."""
+    return math.prod(plan.patch) / 2 * MINIMUM_BATCH * BYTES_PER_VOXEL / 2**30
+
+
 def _patch(shape: Triple, strides: Sequence[Triple], limit: int, reasons: dict[str, str]) -> Triple:
     """Return the whole median volume where it is small enough, else its shape cut down to `limit` voxels.
 

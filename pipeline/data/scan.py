@@ -3,11 +3,9 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 
 from pipeline.data.dataset import Dataset, Problem
 from pipeline.data.fingerprint import CaseScan, ClassScan, Fingerprint
@@ -15,6 +13,7 @@ from pipeline.data.integrity import CaseResult, check_case
 from pipeline.data.labels import MAX_CLASSES
 from pipeline.data.nifti import claimed_bytes
 from pipeline.errors import DatasetError
+from pipeline.processes import worker_pool
 
 _WORTH_A_POOL_BYTES = 128 << 20
 """Below this, starting processes takes longer than they save (about 0.5 s for each 64 MiB)."""
@@ -112,7 +111,7 @@ def _results(dataset: Dataset, workers: int, budget: int) -> Iterator[CaseResult
         return
     chunk = max(1, min(8, len(dataset.cases) // (4 * workers)))
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             yield from pool.map(check, dataset.cases, chunksize=chunk)
     except BrokenProcessPool:
         raise DatasetError(

@@ -2,15 +2,21 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import append_line
+from pipeline.files import append_line, write_text
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:
     """Append one event as a JSON line; non-finite numbers become null, so that every line stays standard JSON."""
     append_line(path, json.dumps(_finite(event), allow_nan=False, ensure_ascii=False))
+
+
+def write_events(path: Path, events: Sequence[dict[str, Any]]) -> None:
+    """Write all events anew, whole or not at all."""
+    write_text(path, "".join(json.dumps(_finite(event), allow_nan=False, ensure_ascii=False) + "\n" for event in events))
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

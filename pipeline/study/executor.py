@@ -3,11 +3,14 @@
 import multiprocessing
 import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
+from pipeline.data.nifti_header import by
+from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError
+from pipeline.processes import worker_pool
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.training.run import RunSettings, run
 
@@ -20,22 +23,57 @@ def run_locally(
     on_step: Callable[[RunKey, str, int, int], None],
     on_done: Callable[[RunKey], None],
     wanted: Callable[[RunKey], bool] = lambda key: True,
+    say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Carry out the runs in `jobs` processes, in order; progress is reported as (run, stage, parts done, parts in all).
 
-    A run that is not `wanted` when its turn comes is left out.
+    A run that is not `wanted` when its turn comes is left out. Where a worker process dies or has no memory left, a
+    line is said and the runs go on from their last states, fewer at once.
 
     Raises
     ------
     TrainingError
-        Where a worker process died, e.g. killed for want of memory. The same command continues.
+        Where a run loses its process a second time with no other beside it. The same command continues.
     """
-    context = get_context("spawn")
-    messages = context.Queue()
-    waiting = list(runs)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(messages,))
+    alone: set[RunKey] = set()
+    while True:
+        try:
+            return _run_in_pool(runs, jobs, on_step, on_done, wanted)
+        except _Lost as lost:
+            names = ", ".join(key.short_name for key in lost.keys) or "a run"
+            if jobs == 1 and alone.intersection(lost.keys):
+                plan = runs[0][0].plan
+                raise TrainingError(
+                    names,
+                    f"{lost.why} twice",
+                    f"free memory and call again, it continues; or begin another --out with "
+                    f"--memory {smaller_memory_gib(plan):.2g}, which halves the patch of {by(plan.patch)} voxels",
+                ) from lost
+            if jobs == 1:
+                alone.update(lost.keys)
+            jobs = max(1, jobs // 2)
+            say(f"{names}: {lost.why}; going on from the last state with {jobs} at once")
+
+
+class _Lost(Exception):
+    """Runs that were going when a worker process died or had no memory left."""
+
+    def __init__(self, keys: Sequence[RunKey], why: str) -> None:
+        self.keys, self.why = keys, why
+        super().__init__(why)
+
+
+def _run_in_pool(
+    runs: Sequence[tuple[RunSettings, RunFolder]],
+    jobs: int,
+    on_step: Callable[[RunKey, str, int, int], None],
+    on_done: Callable[[RunKey], None],
+    wanted: Callable[[RunKey], bool],
+) -> None:
+    messages = get_context("spawn").Queue()
+    waiting = [(settings, folder) for settings, folder in runs if not folder.record.exists()]
     going: dict[Future[None], RunKey] = {}
-    try:
+    with worker_pool(jobs, _begin, messages) as pool:
         while waiting or going:
             while waiting and len(going) < jobs:
                 settings, folder = waiting.pop(0)
@@ -47,21 +85,16 @@ def run_locally(
             finished, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
             _drain(messages, on_step)
             for future in finished:
-                key = going.pop(future)
-                future.result()
-                on_done(key)
-    except BrokenProcessPool as error:
-        names = ", ".join(key.short_name for key in going.values()) or "a run"
-        raise TrainingError(
-            names,
-            "a worker process died, most likely for want of memory",
-            "give --jobs 1 or a smaller --patch; it continues",
-        ) from error
-    finally:
-        for process in list((pool._processes or {}).values()):
-            if waiting or going:
-                process.terminate()
-        pool.shutdown(wait=not (waiting or going), cancel_futures=True)
+                try:
+                    future.result()
+                except BrokenProcessPool as error:
+                    why = "a worker process died, most likely for want of memory"
+                    raise _Lost(list(going.values()), why) from error
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise _Lost([going[future]], "had no memory left") from error
+                on_done(going.pop(future))
 
 
 def run_here(
@@ -85,6 +118,14 @@ def _drain(
             on_step(*messages.get_nowait())
         except queue.Empty:
             return
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was not to be had; torch tells it by its words alone."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        part in words for part in ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")
+    )
 
 
 def _begin(messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]") -> None:

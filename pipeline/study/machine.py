@@ -2,11 +2,10 @@
 
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from pipeline.data.plan import Plan
+from pipeline.processes import worker_pool
 from pipeline.training.precision import Precision
 
 
@@ -43,7 +42,7 @@ def measure_machine(
         return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
     jobs = jobs or (1 if device == "cuda" else max(1, min(cores, runs)))
     threads = max(1, cores // jobs)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         trials = [pool.submit(_trial, plan, classes, threads, device, precision) for _ in range(jobs)]
         results = [trial.result() for trial in trials]
     chosen, reason, _ = results[0]

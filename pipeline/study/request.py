@@ -18,7 +18,7 @@ class StudyRequest:
     `cache` is where prepared cases are kept (None: inside the study); with `race`, losses that are clearly behind are
     dropped between blocks of folds and seeds; `executor` is ``local`` or ``ray``, with the `address` of a cluster.
     `part` (i, n) carries out every n-th run from the i-th on of a study that exists, beside other parts; `part` (0, n)
-    begins a study and trains nothing.
+    begins a study and trains nothing. `memory_gib` is what one run may take; it bounds the patch.
     """
 
     dataset: Path
@@ -38,6 +38,7 @@ class StudyRequest:
     executor: str = "local"
     address: str | None = None
     part: tuple[int, int] | None = None
+    memory_gib: float = 8.0
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -49,6 +50,8 @@ class StudyRequest:
                 raise ConfigError(f"--{name} {value}", f"is less than {least}", f"give {least} or more")
         if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"--jobs {self.jobs}", "is less than 1", "give 1 or more, or leave it out")
+        if not self.memory_gib > 0:
+            raise ConfigError(f"--memory {self.memory_gib}", "is no memory", "give GiB, e.g. 4")
         if self.precision not in (None, "float32", "bfloat16"):
             raise ConfigError(
                 f"--precision {self.precision}", "is unknown", "give float32 or bfloat16, or leave it out"
@@ -65,7 +68,7 @@ class StudyRequest:
         How it is carried out may differ, and there may be more losses, controls and seeds than before.
         """
         left_out = {"out", "jobs", "track", "cache", "command", "keep_predictions", "precision"}
-        left_out |= {"losses", "controls", "seeds", "race", "executor", "address", "part"}
+        left_out |= {"losses", "controls", "seeds", "race", "executor", "address", "part", "memory_gib"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         values["dataset"] = str(self.dataset.resolve())
         values["learning_rates"] = list(self.learning_rates) if self.learning_rates else None

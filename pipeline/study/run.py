@@ -19,7 +19,7 @@ from pipeline.data.plan import Plan
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import ConfigError, DatasetError, RecordError
-from pipeline.files import write_json
+from pipeline.files import remove_leftovers, write_json
 from pipeline.lock import exclusive
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
@@ -33,7 +33,10 @@ from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.run import RunSettings
+from pipeline.training.run import RunSettings, forget_progress
+
+PREPARED = "prepared"
+"""Where prepared cases are kept inside a study that is given no other place."""
 
 
 class Watcher(Protocol):
@@ -111,15 +114,19 @@ def run_study(
     if among_others and not study.settings.exists():
         raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{request.part[1]}")
     with exclusive(study.root / f".part{request.part[0]}" if among_others else study.root):
+        if request.part is None:
+            for folder in (study.root, study.root / PREPARED):
+                remove_leftovers(folder)
         if study.settings.exists():
             _check_same(study, request, losses)
         dataset, fingerprint = _scan(dataset, request.skip_bad, watcher)
-        plan = adjust(make_plan(dataset, fingerprint))
+        plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))
+        _check_unchanged(study, fingerprint)
         folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
         hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
         warnings = _preflight(losses, fingerprint, plan, watcher)
         advance = watcher.stage("preparing", len(dataset.cases))
-        cache = request.cache or study.root / "prepared"
+        cache = request.cache or study.root / PREPARED
         prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
         if not study.settings.exists():
             _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here)
@@ -201,6 +208,25 @@ def _check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[Loss
             study.root,
             f"holds a study of other settings ({'; '.join(different)})",
             "give another --out, or the same settings",
+        )
+
+
+def _check_unchanged(study: StudyFolder, fingerprint: Fingerprint) -> None:
+    """Refuse to continue a study whose files are others than when it began: half of its runs saw the old ones."""
+    if not study.settings.exists():
+        return
+    stored = {
+        entry["case"]: entry["content_hash"]
+        for entry in json.loads((study.root / "fingerprint.json").read_text(encoding="utf-8"))
+    }
+    found = {scan.case: scan.content_hash for scan in fingerprint.scans}
+    changed = sorted(case for case in stored.keys() | found.keys() if stored.get(case) != found.get(case))
+    if changed:
+        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
+        raise RecordError(
+            study.root,
+            f"began with other files of {len(changed)} case(s): {shown}",
+            "bring them back, or give another --out",
         )
 
 
@@ -357,7 +383,9 @@ def _train_all(
     if request.part:
         everything = everything[request.part[0] - 1 :: request.part[1]]
     for folder in everything:
-        if not folder.record.exists():
+        if folder.record.exists():
+            forget_progress(folder)
+        else:
             fold = by_index[folder.key.fold]
             run_settings = _settings_of(
                 folder.key,
@@ -390,7 +418,7 @@ def _train_all(
 
             run_on_ray(waiting, jobs, watcher.run_step, done, wanted, address=request.address)
         else:
-            run_locally(waiting, jobs, watcher.run_step, done, wanted)
+            run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say)
 
 
 class _Race:

@@ -2,20 +2,22 @@
 
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, fsync_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values to `path`, whole or not at all; equal content gives equal bytes."""
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        torch.save(state, stream)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    # torch's own writer hides a full disk behind a RuntimeError; writing its bytes says "No space left on device".
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -32,8 +34,8 @@ class ResumePoint:
     torch does not check the CRC of what it reads from an archive, so each file ends with the SHA-256 of the rest.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.last, self.before = folder / "resume.pt", folder / "resume.previous.pt"
+    def __init__(self, folder: Path, name: str = "resume") -> None:
+        self.last, self.before = folder / f"{name}.pt", folder / f"{name}.previous.pt"
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a state; the one before it is kept until the next."""
@@ -43,8 +45,7 @@ class ResumePoint:
         with atomic_path(self.last) as temporary:
             temporary.write_bytes(content + hashlib.sha256(content).digest())
             if self.last.exists():
-                with temporary.open("rb") as stream:
-                    os.fsync(stream.fileno())
+                fsync_file(temporary)
                 self.last.replace(self.before)
 
     def load(self) -> dict[str, Any] | None:

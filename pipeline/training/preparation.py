@@ -5,15 +5,14 @@ spacing with axes R, A, S, to be memory-mapped. Its folder is keyed by the conte
 appears by one rename, so that runs in parallel and studies one after another share it without locks.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ import numpy as np
 
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.plan import Plan
-from pipeline.files import write_json
+from pipeline.files import WRITING, fsync_file, remove_leftovers, write_json
+from pipeline.processes import worker_pool
 
 FORMAT = 1
+A_DAY_S = 86_400.0
 FOREGROUND_SAMPLES = 20_000
 
 
@@ -112,6 +113,7 @@ def prepare_dataset(
         case.id: cache / hashlib.sha256(f"{text}\n{content_hashes[case.id]}".encode()).hexdigest()[:32]
         for case in dataset.cases
     }
+    remove_leftovers(cache, older_than_s=A_DAY_S)
     missing = [case for case in dataset.cases if not (folders[case.id] / "prepared.json").exists()]
     values = tuple(sorted(dataset.classes))
     if missing and workers == 0:
@@ -122,7 +124,7 @@ def prepare_dataset(
     elif missing:
         cache.mkdir(parents=True, exist_ok=True)
         workers = min(workers or os.cpu_count() or 1, len(missing))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             jobs = [pool.submit(_prepare_case, case, plan, values, folders[case.id]) for case in missing]
             for job in jobs:
                 job.result()
@@ -158,17 +160,24 @@ def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -
     image, label_values, affine = load_case(case, plan, with_label=True)
     assert label_values is not None
     label = np.searchsorted(np.asarray(values), np.rint(label_values)).astype(np.uint8)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=folder.parent))
     try:
         np.save(temporary / "image.npy", image)
         np.save(temporary / "label.npy", label)
         np.savez(temporary / "foreground.npz", **_foreground_indices(label, len(values)))
+        for path in temporary.iterdir():
+            fsync_file(path)
         write_json(temporary / "prepared.json", {"shape": label.shape, "affine": affine.tolist(), "case": case.id})
         try:
             temporary.rename(folder)
         except OSError:
             if not (folder / "prepared.json").exists():
                 raise
+    except OSError as error:
+        if error.errno is None:  # numpy says only how many of the bytes it wrote
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        error.filename = str(folder)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

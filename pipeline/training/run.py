@@ -15,9 +15,9 @@ from torch import nn
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.files import write_json, write_text
+from pipeline.files import remove_leftovers, write_json, write_text
 from pipeline.randomness import derived_seed
-from pipeline.records.events import append_event, read_events
+from pipeline.records.events import append_event, read_events, write_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.table import Score, scores_frame, write_table
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
@@ -89,15 +89,19 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
     torch.set_num_threads(settings.threads)
     started = time.perf_counter()
     folder.root.mkdir(parents=True, exist_ok=True)
-    notes: list[str] = []
+    remove_leftovers(folder.root)
+    remove_leftovers(folder.predictions)
+    notes = [event["why"] for event in read_events(folder.events) if event["kind"] == "restart"]
+    if notes:
+        settings = replace(settings, precision="float32")
     try:
         training = _train(settings, folder, on_step)
     except NonFiniteLoss as error:
         if settings.precision == "float32":
-            return _write_collapsed(settings, folder, f"{error} in float32", started)
+            return _write_collapsed(settings, folder, f"{error} in float32{' too' if notes else ''}", started)
         notes.append(f"{error} in bfloat16; trained anew in float32")
         append_event(folder.events, {"kind": "restart", "step": error.step, "why": notes[-1]})
-        _forget_progress(folder)
+        forget_progress(folder)
         settings = replace(settings, precision="float32")
         try:
             training = _train(settings, folder, on_step)
@@ -138,7 +142,7 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
         "mean_dice": mean_dice(scores),
     }
     write_json(folder.record, record)
-    _forget_progress(folder)
+    forget_progress(folder)
 
 
 def _thresholds_csv(settings: RunSettings, scores: list[ThresholdScore]) -> str:
@@ -185,8 +189,7 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
         training.restore(saved["training"])
         _forget_events_after(folder, training.step)
     else:
-        if folder.events.exists() and settings.precision == "bfloat16":
-            folder.events.unlink()
+        _forget_events_after(folder, None)
         rate = _search(settings, folder, on_step)
         training = _training(settings, settings.training, rate, settings.steps)
 
@@ -236,7 +239,7 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
     steps = search_steps(settings.steps)
     total = steps * len(settings.learning_rates)
     done = 0
-    path = _search_path(folder)
+    path, resume = _search_path(folder), _search_point(folder)
     known: dict[str, float | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def score_of(rate: float) -> float | None:
@@ -250,8 +253,20 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
 
     def measured(rate: float) -> float | None:
         training = _training(settings, fitting, rate, steps)
+        saved = resume.load()
+        if saved is not None and saved["candidate"] == f"{settings.precision} {rate!r}":
+            training.restore(saved["training"])
+
+        def pause(training: Training) -> None:
+            resume.save({"candidate": f"{settings.precision} {rate!r}", "training": training.state()})
+
         try:
-            train(training, interval=steps, on_step=lambda step: on_step("search", done + step, total))
+            train(
+                training,
+                interval=settings.checkpoint_interval,
+                on_step=lambda step: on_step("search", done + step, total),
+                on_interval=pause,
+            )
             point = validate(
                 training.averaged_network,
                 scoring,
@@ -295,17 +310,33 @@ def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_s
     append_event(folder.events, event)
 
 
-def _forget_events_after(folder: RunFolder, step: int) -> None:
-    """Drop events of steps that a resumed run takes again."""
-    kept = [event for event in read_events(folder.events) if event.get("step", 0) <= step or event["kind"] == "restart"]
-    write_text(folder.events, "")
-    for event in kept:
-        append_event(folder.events, event)
+def _forget_events_after(folder: RunFolder, step: int | None) -> None:
+    """Drop events of what a resumed training does again: after `step`, or (None) all of it.
+
+    A training before the last restart in float32 is over, and its events stay. A line cut short by a kill goes too.
+    """
+    if not folder.events.exists():
+        return
+    events = read_events(folder.events)
+    begin = max((index for index, event in enumerate(events, start=1) if event["kind"] == "restart"), default=0)
+    kept = [
+        event
+        for event in events[begin:]
+        if step is not None and event.get("step", 0) <= step and event["kind"] != "state"
+    ]
+    write_events(folder.events, [*events[:begin], *kept])
 
 
-def _forget_progress(folder: RunFolder) -> None:
+def forget_progress(folder: RunFolder) -> None:
+    """Remove the states of an unfinished training."""
     ResumePoint(folder.root).clear()
+    _search_point(folder).clear()
     _search_path(folder).unlink(missing_ok=True)
+
+
+def _search_point(folder: RunFolder) -> ResumePoint:
+    """Where the search of a learning rate continues that was stopped in the middle of a candidate."""
+    return ResumePoint(folder.root, "search")
 
 
 def _search_path(folder: RunFolder) -> Path:

@@ -39,6 +39,15 @@ class NonFiniteLoss(Exception):
 
 
 @dataclass
+class SinceRecord:
+    """What the next record of a training is the mean of, and the gradients of the step before where it needs them."""
+
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    before: list[torch.Tensor] = field(default_factory=list)
+
+
+@dataclass
 class Training:
     """Everything that changes while a network is trained, and so everything that a checkpoint holds."""
 
@@ -53,6 +62,7 @@ class Training:
     step: int = 0
     hash: FeedHash = field(default_factory=FeedHash)
     seconds: float = 0.0
+    since_record: "SinceRecord" = field(default_factory=lambda: SinceRecord())
 
     def __post_init__(self) -> None:
         self.network.to(self.device)
@@ -71,6 +81,7 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "feed_hash": self.hash.state,
             "seconds": self.seconds,
+            "since_record": {name: list(getattr(self.since_record, name)) for name in ("losses", "norms", "before")},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -80,6 +91,8 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.hash.state, self.seconds = state["step"], state["feed_hash"], state["seconds"]
+        since = state["since_record"]
+        self.since_record = SinceRecord(since["losses"], since["norms"], [g.to(self.device) for g in since["before"]])
 
     @property
     def averaged_network(self) -> nn.Module:
@@ -187,9 +200,6 @@ class GradientRecorder:
 
     def __init__(self, training: Training, on_record: Callable[[dict[str, Any]], None]) -> None:
         self.training, self.on_record = training, on_record
-        self.losses: list[float] = []
-        self.norms: list[float] = []
-        self.before: list[torch.Tensor] = []
         self.agreement: float | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -212,18 +222,20 @@ class GradientRecorder:
 
     def clip(self, engine: Engine) -> None:
         """Clip the gradients of the weights, remembering their norm and, in steps recorded, their agreement."""
+        since = self.training.since_record
         gradients = [p.grad for p in self.training.network.parameters() if p.grad is not None]
         if self._due:
-            self.agreement = _cosine(self.before, gradients) if self.before else None
-        self.before = [g.clone() for g in gradients] if self._records(self.training.step + 2) else []
+            self.agreement = _cosine(since.before, gradients) if since.before else None
+        since.before = [g.clone() for g in gradients] if self._records(self.training.step + 2) else []
         norm = nn.utils.clip_grad_norm_(self.training.network.parameters(), MAXIMUM_GRADIENT_NORM)
-        self.norms.append(float(norm))
-        self.losses.append(float(engine.state.output[CommonKeys.LOSS].detach()))
+        since.norms.append(float(norm))
+        since.losses.append(float(engine.state.output[CommonKeys.LOSS].detach()))
 
     def __call__(self, engine: Engine) -> None:
         """Record the means since the last record."""
         if not self._due:
             return
+        since = self.training.since_record
         gradient = engine.state.output[CommonKeys.PRED].grad
         share = None
         if gradient is not None:
@@ -234,17 +246,17 @@ class GradientRecorder:
             {
                 "kind": "train",
                 "step": self.training.step + 1,
-                "loss": sum(self.losses) / len(self.losses),
+                "loss": sum(since.losses) / len(since.losses),
                 "learning_rate": self.training.schedule.get_last_lr()[0],
-                "gradient_norm": sum(self.norms) / len(self.norms),
-                "gradient_norm_max": max(self.norms),
+                "gradient_norm": sum(since.norms) / len(since.norms),
+                "gradient_norm_max": max(since.norms),
                 "gradient_agreement": self.agreement,
                 "logit_gradient_norm": None if gradient is None else float(gradient.norm()),
                 "logit_gradient_foreground": share,
                 "seconds": self.training.seconds,
             }
         )
-        self.losses, self.norms = [], []
+        since.losses, since.norms = [], []
 
 
 def _cosine(first: list[torch.Tensor], second: list[torch.Tensor]) -> float | None:
