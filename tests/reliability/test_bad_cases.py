@@ -1,0 +1,64 @@
+"""Bad cases in front of a study: all of them said at once; `--skip-bad` goes on with the rest."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+
+from test_killed_studies import request
+
+from pipeline.errors import DatasetError
+from pipeline.study import run
+from pipeline.study.run import Quiet, run_study
+
+
+class Listening(Quiet):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+class ScanPassed(Exception):
+    pass
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """A study of four cases, two of them bad, that ends when its plan would be made."""
+    asked = request(tmp_path)
+    image = asked.dataset / "imagesTr" / "ball_0.nii.gz"
+    image.write_bytes(image.read_bytes()[:-20])
+    label = asked.dataset / "labelsTr" / "ball_2.nii.gz"
+    volume = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(volume.dataobj) * np.float32(0.5), volume.affine), label)
+
+    def stop(dataset, *_):
+        raise ScanPassed([case.id for case in dataset.cases])
+
+    monkeypatch.setattr(run, "make_plan", stop)
+    return asked
+
+
+def test_all_bad_cases_are_said_before_the_study_is_refused(asked):
+    watcher = Listening()
+    with pytest.raises(DatasetError, match=r"2 of 4 cases cannot be used: .* or give --skip-bad to go on without"):
+        run_study(asked, watcher)
+    assert len(watcher.said) == 2
+    assert "ball_0.nii.gz" in watcher.said[0]
+    assert "ball_2.nii.gz" in watcher.said[1]
+    assert not [line for line in watcher.said if "\n" in line]
+
+
+def test_with_skip_bad_the_rest_goes_on(asked):
+    watcher = Listening()
+    with pytest.raises(ScanPassed) as passed:
+        run_study(replace(asked, skip_bad=True), watcher)
+    assert passed.value.args[0] == ["ball_1", "ball_3"]
+    assert len(watcher.said) == 2

@@ -1,0 +1,125 @@
+"""Worker processes that die or have no memory left: a line, and the runs go on, fewer at once."""
+
+import os
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.cli.failures import explained
+from pipeline.errors import TrainingError
+from pipeline.records.folder import RunFolder, RunKey
+from pipeline.study import executor
+
+TORCH_SAYS = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+
+
+def folders(root: Path, count: int = 4):
+    settings = SimpleNamespace(plan=SimpleNamespace(patch=(64, 64, 64)))
+    found = []
+    for fold in range(count):
+        folder = RunFolder(root / str(fold), RunKey("dice", fold, 0))
+        folder.root.mkdir()
+        found.append((settings, folder))
+    return found
+
+
+@pytest.fixture
+def carry_out(monkeypatch):
+    """Run with a pool whose jobs do what `does` says, and return how many were at once each time, and what was said."""
+
+    def carried(runs, jobs, does):
+        at_once, said = [], []
+
+        @contextmanager
+        def pool(workers, *begin):
+            at_once.append(workers)
+
+            class Pool:
+                def submit(self, _, settings, folder):
+                    future = Future()
+                    try:
+                        does(folder, len(at_once))
+                        folder.record.write_text("{}")
+                        future.set_result(None)
+                    except Exception as error:
+                        future.set_exception(error)
+                    return future
+
+            yield Pool()
+
+        monkeypatch.setattr(executor, "worker_pool", pool)
+        done = []
+        try:
+            executor.run_locally(runs, jobs, lambda *step: None, done.append, say=said.append)
+        except TrainingError as error:
+            return at_once, said, done, error
+        return at_once, said, done, None
+
+    return carried
+
+
+def test_a_worker_that_dies_once_is_one_line_and_the_study_goes_on(tmp_path, carry_out):
+    def dies_once(folder, pools):
+        if pools == 1 and folder.key.fold == 1:
+            raise BrokenProcessPool
+
+    at_once, said, done, error = carry_out(folders(tmp_path), 4, dies_once)
+    assert error is None
+    assert at_once == [4, 2]
+    assert len(said) == 1
+    assert "a worker process died" in said[0]
+    assert "going on from the last state with 2 at once" in said[0]
+    assert sorted(key.fold for key in done) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(TORCH_SAYS)])
+def test_memory_that_is_never_enough_ends_with_the_next_smaller_setting(tmp_path, carry_out, error):
+    def never(folder, pools):
+        raise error
+
+    at_once, said, done, ended = carry_out(folders(tmp_path), 4, never)
+    assert at_once == [4, 2, 1, 1]
+    assert len(said) == 3
+    assert done == []
+    assert "had no memory left twice" in str(ended)
+    assert "--memory 0.73, which halves the patch of 64×64×64 voxels" in str(ended)
+    assert "\n" not in str(ended)
+
+
+def test_the_setting_named_gives_at_most_half_the_patch(tmp_path):
+    from pipeline.data.planning import BYTES_PER_VOXEL, MINIMUM_BATCH, smaller_memory_gib
+
+    gib = float(f"{smaller_memory_gib(SimpleNamespace(patch=(64, 64, 64))):.2g}")
+    assert gib * 2**30 / (MINIMUM_BATCH * BYTES_PER_VOXEL) <= 64**3 / 2
+
+
+def test_other_errors_of_a_worker_are_bugs(tmp_path, carry_out):
+    def fails(folder, pools):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        carry_out(folders(tmp_path), 2, fails)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, os.strerror(28), "/out/x"), "/out/x: cannot be written or read (No space left on device)"),
+        (OSError(30, os.strerror(30), "/out/x"), "give a folder that can be written"),
+        (PermissionError(13, os.strerror(13), "/out/x"), "correct its rights"),
+        (MemoryError(), "give --jobs 1"),
+        (RuntimeError(TORCH_SAYS), "can't allocate memory"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(error, words):
+    assert words in str(explained(error))
+    assert "\n" not in str(explained(error))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), RuntimeError("x"), ValueError("x")])
+def test_bugs_stay_bugs(error):
+    assert explained(error) is None
