@@ -147,6 +147,10 @@ def _weights(contents: Contents) -> dict[str, torch.Tensor]:
         found["pickled"] = _unpickled(root / PICKLED, contents.read(PICKLED))
     if not found:
         raise BundleError(root / SAFETENSORS, "is missing", _AGAIN)
+    for state in found.values():
+        for name, tensor in state.items():
+            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+                raise BundleError(root / "models", f"{name}: is not finite", _AGAIN)
     states = list(found.values())
     if len(states) == 2 and not _equal(*states):
         raise BundleError(root / PICKLED, f"holds other weights than {SAFETENSORS}", _AGAIN)
@@ -179,7 +183,4 @@ def _with_weights(network: nn.Module, weights: dict[str, torch.Tensor], root: Pa
     except (RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(root / INFERENCE, f"network_def: does not fit the weights ({reason})", _AGAIN) from None
-    for name, tensor in weights.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise BundleError(root / SAFETENSORS, f"{name}: is not finite", _AGAIN)
     return network

@@ -58,8 +58,8 @@ def test_test_vector_is_reproduced(bundle, ensemble):
 def test_ensemble_is_the_mean_of_its_members_logits():
     plan = Plan(
         spacing_mm=(1.0, 1.0, 1.0), patch=(8, 8, 8), batch=1, normalisation=("zscore",) * 2,
-        intensity_range=((0.0, 1.0),) * 2, intensity_mean=(0.0,) * 2, intensity_std=(1.0,) * 2, channels=(4, 8),
-        strides=((2, 2, 2),), tolerance_mm=1.0, metrics=("dice",), reasons={},
+        intensity_range=((0.0, 1.0),) * 2, intensity_mean=(0.0,) * 2, intensity_std=(1.0,) * 2, channels=(4, 8, 8),
+        strides=((2, 2, 2),) * 2, tolerance_mm=1.0, metrics=("dice",), reasons={},
     )  # fmt: skip
     members = [build_network(plan, 2, 3, seed, 0).eval() for seed in range(3)]
     from monai.bundle import ConfigParser

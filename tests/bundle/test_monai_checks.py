@@ -103,7 +103,7 @@ def test_every_property_of_training_is_readable(kind, request, tiny_dataset, tmp
     assert training.check_properties() == []
     for name in TrainProperties | MetaProperties:
         assert getattr(training, name) is not None, name
-    settings = {"max_epochs": 3, "val_interval": 2, "bundle_root": str(tmp_path), "dataset_dir": str(tmp_path)}
+    settings = {"max_epochs": 3, "val_interval": 2, "bundle_root": str(tmp_path), "dataset_dir": f"{tiny_dataset}/."}
     for name, value in settings.items():
         setattr(training, name, value)
     training.initialize()

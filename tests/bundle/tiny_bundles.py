@@ -10,22 +10,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.bundle.export import export_bundle
-from pipeline.bundle.source import read_source
-from pipeline.report.build import build_report
-from pipeline.study.request import StudyRequest
-from pipeline.study.run import run_study
-
 CASES = 4
 
 
 def write_case(root: Path, name: str, seed: int, spacing=(1.0, 1.2, 1.5), flip=False) -> None:
     random = np.random.default_rng(seed)
-    shape = (22, 20, 16)
+    shape = (16, 14, 12)
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
     label = np.zeros(shape, np.uint8)
-    label[np.linalg.norm(grid - (8, 10, 8), axis=-1) < 5] = 1
-    label[np.linalg.norm(grid - (16, 10, 8), axis=-1) < 3] = 3
+    label[np.linalg.norm(grid - (6, 7, 6), axis=-1) < 4] = 1
+    label[np.linalg.norm(grid - (12, 7, 6), axis=-1) < 2.5] = 3
     image = (100 + 80.0 * (label == 1) + 160.0 * (label == 3) + 10 * random.standard_normal(shape)).astype(np.float32)
     affine = np.diag([-spacing[0] if flip else spacing[0], *spacing[1:], 1.0])
     affine[:3, 3] = (4, -7, 3)
@@ -56,9 +50,13 @@ def tiny_dataset(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_study(tiny_dataset, tmp_path_factory):
+    from pipeline.report.build import build_report
+    from pipeline.study.request import StudyRequest
+    from pipeline.study.run import run_study
+
     out = tmp_path_factory.mktemp("study") / "study"
     request = StudyRequest(
-        dataset=tiny_dataset, out=out, losses="dice_ce,ce", folds=2, budget="12steps", jobs=1, precision="float32",
+        dataset=tiny_dataset, out=out, losses="dice_ce,ce", folds=2, budget="10steps", jobs=1, precision="float32",
         learning_rates=(0.004,), track=False,
     )  # fmt: skip
     study = run_study(request)
@@ -69,6 +67,9 @@ def tiny_study(tiny_dataset, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bundle(tiny_study, tmp_path_factory):
     """The recommended loss after a final training."""
+    from pipeline.bundle.export import export_bundle
+    from pipeline.bundle.source import read_source
+
     out = tmp_path_factory.mktemp("bundle") / "final"
     export_bundle(read_source(tiny_study, "auto"), out, name="balls")
     return out
@@ -77,6 +78,9 @@ def bundle(tiny_study, tmp_path_factory):
 @pytest.fixture(scope="session")
 def ensemble(tiny_study, tmp_path_factory):
     """Both folds of dice_ce as one network."""
+    from pipeline.bundle.export import export_bundle
+    from pipeline.bundle.source import read_source
+
     out = tmp_path_factory.mktemp("bundle") / "folds"
     export_bundle(read_source(tiny_study, "dice_ce"), out, origin="folds")
     return out

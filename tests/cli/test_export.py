@@ -1,6 +1,4 @@
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,13 +8,10 @@ from pipeline.bundle.model import load_model
 from pipeline.cli.app import build_app
 from pipeline.errors import BundleError, RecordError
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bundle"))
-from tiny_bundles import tiny_dataset, tiny_study  # noqa: F401
-
 runner = CliRunner()
 
 
-def test_json_names_the_bundle_by_its_hash(tiny_study, tmp_path):  # noqa: F811
+def test_json_names_the_bundle_by_its_hash(tiny_study, tmp_path):
     out = tmp_path / "bundle"
     result = runner.invoke(
         build_app(), ["export", str(tiny_study.root), "--out", str(out), "--from", "folds", "--loss", "ce", "--json"]
@@ -30,14 +25,14 @@ def test_json_names_the_bundle_by_its_hash(tiny_study, tmp_path):  # noqa: F811
     assert "one training on all cases, about" in result.stderr
 
 
-def test_costs_are_said_without_making_anything(tiny_study, tmp_path):  # noqa: F811
+def test_costs_are_said_without_making_anything(tiny_study, tmp_path):
     out = tmp_path / "bundle"
     result = runner.invoke(build_app(), ["export", str(tiny_study.root), "--out", str(out), "--costs", "--json"])
     assert json.loads(result.stdout)["folds"] == {"training_seconds": 0.0, "networks": 2}
     assert not out.exists()
 
 
-def test_wrong_requests_are_one_line(tiny_study, tmp_path):  # noqa: F811
+def test_wrong_requests_are_one_line(tiny_study, tmp_path):
     def error_of(*arguments):
         result = runner.invoke(build_app(), ["export", *map(str, arguments)])
         return result.exception
