@@ -39,6 +39,9 @@ def predict(
     resample_tilt: Annotated[
         bool, typer.Option("--resample-tilt", help="Accept a tilted gantry and resample its slices.")
     ] = False,
+    empty_frames: Annotated[
+        bool, typer.Option("--empty-frames", help="DICOM SEG with all slices, for viewers that count frames.")
+    ] = False,
     quarantine: Annotated[Path | None, typer.Option(help="Copy the files of failed cases to this folder.")] = None,
     watch: Annotated[
         float | None, typer.Option(help="Keep going: take studies once they have not changed for so many seconds.")
@@ -65,12 +68,17 @@ def predict(
 
     request = _Request(bundle, source, out, device, allow_code, series, resample_tilt)
     if dry_run:
-        _dry_run(request, precision, probabilities, json)
+        _dry_run(request, precision, probabilities, empty_frames, json)
         return
     from pipeline.inference.batch import Options
     from pipeline.lock import exclusive
 
-    options = Options(probabilities=probabilities, precision=precision, quarantine=quarantine)  # type: ignore[arg-type]
+    options = Options(
+        probabilities=probabilities,
+        precision=precision,  # type: ignore[arg-type]
+        quarantine=quarantine,
+        empty_frames=empty_frames,
+    )
     with exclusive(out):
         content, records = _run(request, options, watch)
     if json:
@@ -190,14 +198,14 @@ def _line(record: "CaseRecord") -> str:
     return f"{record.case}: {volumes}, {record.seconds:.1f} s{warned}"
 
 
-def _dry_run(request: _Request, precision: str, probabilities: bool, as_json: bool) -> None:
+def _dry_run(request: _Request, precision: str, probabilities: bool, empty_frames: bool, as_json: bool) -> None:
     from pipeline.errors import SeglossError
     from pipeline.inference.batch import Options, settings_of
     from pipeline.inference.images import sha256_of_files
     from pipeline.inference.journal import Journal
 
     model = request.model()
-    options = Options(probabilities=probabilities, precision=precision)  # type: ignore[arg-type]
+    options = Options(probabilities=probabilities, precision=precision, empty_frames=empty_frames)  # type: ignore[arg-type]
     journal = Journal(request.out, mend=False)
     cases: list[dict[str, Any]] = []
     for job in request.jobs(model):

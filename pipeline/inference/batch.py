@@ -44,6 +44,8 @@ class Options:
     probabilities: bool = False
     precision: Precision = "float32"
     quarantine: Path | None = None
+    empty_frames: bool = False
+    """DICOM SEG with all slices, for viewers that count frames instead of reading positions."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,11 @@ class Batch:
             for case, record in sorted(self.journal.records.items())
             if case in self.seen or record.status != "failed"
         ]
-        options = {"precision": self.options.precision, "probabilities": self.options.probabilities}
+        options = {
+            "precision": self.options.precision,
+            "probabilities": self.options.probabilities,
+            "empty_frames": self.options.empty_frames,
+        }
         self.content = write_manifest(self.out, records, self.facts, options, self.started, finished)
         write_page(self.out, records, self.facts, finished)
         self._written_at = time.monotonic()
@@ -247,7 +253,9 @@ class Batch:
         if job.dicom is not None:
             from pipeline.inference.dicom import write_results
 
-            dicom = write_results(job.dicom, mask, model, volumes_ml, self.out / "dicom")
+            dicom = write_results(
+                job.dicom, mask, model, volumes_ml, self.out / "dicom", omit_empty_frames=not self.options.empty_frames
+            )
             written += dicom
             output = dicom[0]
         files = {path.relative_to(self.out).as_posix(): sha256_of_file(path) for path in written}
@@ -357,6 +365,7 @@ def settings_of(model: "Model", options: Options) -> str:
         "model": model.sha256,
         "precision": options.precision,
         "probabilities": options.probabilities,
+        "empty_frames": options.empty_frames,
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
