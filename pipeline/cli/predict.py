@@ -154,7 +154,7 @@ def _stopping() -> Iterator[Any]:
         asked.append(number)
         err.print("stopping after the case at hand", highlight=False)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {int(number): signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(asked)
     finally:

@@ -1,7 +1,7 @@
 """Volumes too large to hold all scores: prepared, predicted and decided slab by slab.
 
-The steps are those of the bundle. What differs is rounding: values are resampled in float32, and where the grid has to
-be resampled back, probabilities are kept in float16.
+The steps are those of the bundle. What differs is rounding: where the grid has to be resampled back, probabilities are
+kept in 16 bits.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data.utils import compute_shape_offset, zoom_affine
+from scipy.ndimage import affine_transform
 
 from pipeline.errors import BundleError
 from pipeline.inference.scoring import Precision, predictor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _orientations: Any = nib.orientations
 _SLAB = 16
+_FULL = 65535
+"""A probability of 1, as kept in 16 bits."""
 
 
 def predict_large(model: "Model", images: Sequence[Path], precision: Precision) -> np.ndarray:
@@ -40,8 +43,8 @@ def predict_large(model: "Model", images: Sequence[Path], precision: Precision) 
     channels = [_orientations.apply_orientation(channel, turn) for channel in raw]
     shape = channels[0].shape
     ras_affine = affine @ _orientations.inv_ornt_aff(turn, raw[0].shape)
-    scale, offset, target = _planned_grid(ras_affine, shape, model.spacing_mm)
-    same_grid = target == shape and np.allclose(scale, 1) and np.allclose(offset, 0)
+    step, target = _planned_grid(ras_affine, shape, model.spacing_mm)
+    same_grid = target == shape and np.allclose(step, np.eye(4), atol=1e-6)
     image = np.empty((len(channels), *target), np.float32)
     for index, channel in enumerate(channels):
         if same_grid:
@@ -49,14 +52,14 @@ def predict_large(model: "Model", images: Sequence[Path], precision: Precision) 
         else:
             for start in range(0, target[0], _SLAB):
                 stop = min(start + _SLAB, target[0])
-                image[index, start:stop] = resample_slab(channel, scale, offset, (start, stop), target)
+                image[index, start:stop] = resample_slab(channel, step, (start, stop), target)
     del raw, channels
     prepared: Any = torch.from_numpy(image)
     for transform in normalising:
         prepared = transform({"image": prepared})["image"]
     prepared = torch.as_tensor(prepared).as_subclass(torch.Tensor)
     del image
-    classes = _classes(model, prepared, precision, None if same_grid else (shape, scale, offset))
+    classes = _classes(model, prepared, precision, None if same_grid else (shape, np.linalg.inv(step)))
     back = _orientations.ornt_transform(_orientations.axcodes2ornt("RAS"), turn)
     mask = torch.from_numpy(np.ascontiguousarray(_orientations.apply_orientation(classes, back)))[None]
     for transform in finishing:
@@ -65,25 +68,22 @@ def predict_large(model: "Model", images: Sequence[Path], precision: Precision) 
     return values
 
 
-def resample_slab(
-    volume: np.ndarray, scale: np.ndarray, offset: np.ndarray, rows: tuple[int, int], shape: Sequence[int]
-) -> np.ndarray:
+def resample_slab(volume: np.ndarray, step: np.ndarray, rows: tuple[int, int], shape: Sequence[int]) -> np.ndarray:
     """Return rows ``rows[0]:rows[1]`` of `volume` (X, Y, Z) resampled to `shape`, linearly, borders repeated.
 
-    Voxel i of the result lies at voxel ``i * scale + offset`` of the volume, axis by axis. Float32.
+    `step` (4, 4) leads from voxel indices of the result to those of the volume. Float32.
     """
-    ranges = [rows, (0, shape[1]), (0, shape[2])]
-    result = volume
-    for axis, (start, stop) in enumerate(ranges):
-        last = volume.shape[axis] - 1
-        at = np.clip(np.arange(start, stop) * scale[axis] + offset[axis], 0, last)
-        low = np.floor(at).astype(np.intp)
-        high = np.minimum(low + 1, last)
-        weight = (at - low).astype(np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
-        below = np.take(result, low, axis).astype(np.float32)
-        above = np.take(result, high, axis).astype(np.float32)
-        result = below + (above - below) * weight
-    return result
+    start, stop = rows
+    resampled: np.ndarray = affine_transform(
+        volume,
+        step[:3, :3],
+        step[:3, 3] + start * step[:3, 0],
+        output_shape=(stop - start, *shape[1:]),
+        output=np.float32,
+        order=1,
+        mode="nearest",
+    )
+    return resampled
 
 
 def _around_the_grid(model: "Model") -> tuple[list[Any], list[Any]]:
@@ -109,28 +109,27 @@ def _read(images: Sequence[Path]) -> tuple[list[np.ndarray], np.ndarray]:
         file: Any = nib.load(path)
         affine = affine if channels else np.asarray(file.affine, dtype=np.float64)
         scaled = (file.dataobj.slope, file.dataobj.inter) != (1, 0)
-        values = file.dataobj.get_scaled(np.float32) if scaled else np.asanyarray(file.dataobj)
+        values = np.asarray(file.dataobj, dtype=np.float32) if scaled else np.asanyarray(file.dataobj)
         channels += list(np.moveaxis(values, 3, 0)) if values.ndim == 4 else [values]
     return channels, affine
 
 
 def _planned_grid(
     affine: np.ndarray, shape: Sequence[int], spacing_mm: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int]]:
-    """Return scale, offset (3,) and shape of the grid that MONAI's `Spacing` resamples to."""
+) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Return the grid that MONAI's `Spacing` resamples to: (4, 4) from its indices to the input's, and its shape."""
     zoomed = zoom_affine(affine, spacing_mm, diagonal=False)
     target, origin = compute_shape_offset(shape, affine, zoomed)
     zoomed[:3, 3] = origin[:3]
-    step = np.linalg.inv(affine) @ zoomed
     x, y, z = (int(edge) for edge in target)
-    return np.diag(step)[:3], step[:3, 3], (x, y, z)
+    return np.linalg.inv(affine) @ zoomed, (x, y, z)
 
 
 def _classes(
     model: "Model",
     image: torch.Tensor,
     precision: Precision,
-    resampling: tuple[Sequence[int], np.ndarray, np.ndarray] | None,
+    resampling: tuple[Sequence[int], np.ndarray] | None,
 ) -> np.ndarray:
     """Return class indices (X, Y, Z) on the input's grid in R, A, S order."""
     count = len(model.classes) + 1
@@ -142,17 +141,17 @@ def _classes(
         for start, scores in slabs:
             classes[start : start + scores.shape[1]] = _finite(scores).argmax(0).numpy()
         return classes
-    shape, scale, offset = resampling
-    kept = np.empty((count, *planned), np.float16)
+    shape, step = resampling
+    kept = np.empty((count, *planned), np.uint16)
     for start, scores in slabs:
-        kept[:, start : start + scores.shape[1]] = _finite(scores).softmax(0).numpy()
+        kept[:, start : start + scores.shape[1]] = (_finite(scores).softmax(0) * _FULL).round().numpy()
     classes = np.empty(shape, dtype)
     for start in range(0, shape[0], _SLAB):
         rows = (start, min(start + _SLAB, shape[0]))
-        likeliest = resample_slab(kept[0], 1 / scale, -offset / scale, rows, shape)
+        likeliest = resample_slab(kept[0], step, rows, shape)
         decided = np.zeros(likeliest.shape, dtype)
         for index in range(1, count):
-            probability = resample_slab(kept[index], 1 / scale, -offset / scale, rows, shape)
+            probability = resample_slab(kept[index], step, rows, shape)
             decided[probability > likeliest] = index
             likeliest = np.maximum(likeliest, probability)
         classes[rows[0] : rows[1]] = decided

@@ -63,7 +63,7 @@ def write_picture(
         axis.set_title(f"{name} {at + 1} of {mask.shape[across]}", color=_INK, fontsize=10)
         side, foot = "R" if right == 0 else "P", "P" if up == 1 else "F"
         for text, x, y in ((side, 0.02, 0.5), (foot, 0.5, 0.03)):
-            axis.text(x, y, text, transform=axis.transAxes, color=_INK, fontsize=9, va="center", ha="center")
+            axis.text(x, y, text, transform=axis.transAxes, color="#ffe119", fontsize=9, va="center", ha="center")
         axis.axis("off")
     figure.suptitle(case, color=_INK, fontsize=12, x=0.02, ha="left", parse_math=False)
     x = 0.02

@@ -12,7 +12,15 @@ PATCH = (16, 24, 16)
 def network():
     torch.manual_seed(0)
     return DynUNet(
-        3, 2, 3, [3, 3], [1, 2], [2], filters=[4, 8], norm_name=("INSTANCE", {"affine": True}), act_name="leakyrelu"
+        3,
+        2,
+        3,
+        [3, 3, 3],
+        [1, 2, 2],
+        [2, 2],
+        filters=[4, 8, 8],
+        norm_name=("INSTANCE", {"affine": True}),
+        act_name="leakyrelu",
     ).eval()
 
 
