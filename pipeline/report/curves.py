@@ -106,6 +106,8 @@ class Diagnostics:
         Norm of the gradient over the weights, and its largest value over its median.
     foreground_share
         Share of the gradient with respect to the logits that lies on foreground.
+    agreement
+        Cosine between the gradients of two successive batches.
     roughness
         Mean change of the recorded training loss from one record to the next, in the second half of the training, in
         percent of the fall of the loss over the whole training.
@@ -118,13 +120,16 @@ class Diagnostics:
     gradient_norm: float | None
     spike: float | None
     foreground_share: float | None
+    agreement: float | None
     roughness: float | None
     correlation: float | None
 
 
 def diagnose(runs: Sequence[RunEvidence]) -> Diagnostics:
     """Return the diagnostics of the runs of one loss."""
-    each: dict[str, list[float]] = {name: [] for name in ("norm", "spike", "share", "roughness", "correlation")}
+    each: dict[str, list[float]] = {
+        name: [] for name in ("norm", "spike", "share", "agreement", "roughness", "correlation")
+    }
     rates: dict[float, int] = {}
     for run in runs:
         train = run.of_kind("train")
@@ -136,6 +141,9 @@ def diagnose(runs: Sequence[RunEvidence]) -> Diagnostics:
         shares = _values(train, "logit_gradient_foreground")
         if shares:
             each["share"].append(float(np.median(shares)))
+        agreements = _values(train, "gradient_agreement")
+        if agreements:
+            each["agreement"].append(float(np.median(agreements)))
         losses = _values(train, "loss")
         if len(losses) > 7 and losses[0] > losses[-1]:
             half = np.diff(losses[len(losses) // 2 :])
@@ -152,6 +160,7 @@ def diagnose(runs: Sequence[RunEvidence]) -> Diagnostics:
         medians["norm"],
         medians["spike"],
         medians["share"],
+        medians["agreement"],
         medians["roughness"],
         medians["correlation"],
     )

@@ -104,13 +104,14 @@ def read_evidence(study: StudyFolder) -> Evidence:
     patients = {case: entry.get("patient", case) for case, entry in settings.get("cases", {}).items()}
     with_patients = table.assign(patient=table["case"].map(patients).fillna(table["case"]))
     rows, collapsed = usable_rows(with_patients)
-    names, _ = complete_losses(rows, collapsed)
+    dropped = settings.get("dropped", {})
+    names, _ = complete_losses(rows[~rows["loss"].isin(list(dropped))], collapsed)
     metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
     paired = {name: found for name in metrics if (found := pair(rows, name, names)) is not None}
     planned = [str(entry["label"]) for entry in settings.get("losses", [])]
     losses = tuple(dict.fromkeys([*planned, *table["loss"]]))
     if paired or not names:
-        verdict = compare(with_patients, thresholds=gather_thresholds(study)).to_json()
+        verdict = compare(with_patients, thresholds=gather_thresholds(study), dropped=dropped).to_json()
     else:
         verdict = _nothing_in_common(collapsed)
     return Evidence(study, settings, table, rows, runs, losses, paired, verdict)

@@ -284,6 +284,7 @@ def diagnostics_table(evidence: Evidence) -> Table:
         "gradient norm",
         "largest spike",
         "gradient on foreground",
+        "agreement of batches",
         "roughness of training loss",
         "training loss ~ validation Dice",
     )
@@ -298,6 +299,7 @@ def diagnostics_table(evidence: Evidence) -> Table:
                 value_cell(found.gradient_norm),
                 value_cell(found.spike, "–" if found.spike is None else f"{found.spike:.1f} × median"),
                 value_cell(found.foreground_share, _percent(found.foreground_share, 0)),
+                value_cell(found.agreement, signed(found.agreement)),
                 value_cell(found.roughness, "–" if found.roughness is None else f"{found.roughness:.1f} % of its fall"),
                 value_cell(found.correlation, signed(found.correlation)),
             ]

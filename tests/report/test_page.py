@@ -11,6 +11,7 @@ from fake_study import write_fake_study
 
 from pipeline.errors import RecordError
 from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.records.table import read_table
 from pipeline.report.build import build_report
 
 
@@ -226,3 +227,19 @@ def test_a_report_needs_no_torch(built):
     )
     found = subprocess.run([sys.executable, "-c", code, str(built[0].root)], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_dropped_loss_and_what_was_known_before_are_said_and_take_no_cases_from_the_rest(tmp_path):
+    study = small_study(tmp_path, losses=("dice", "ce", "focal"))
+    settings = json.loads(study.settings.read_text())
+    settings |= {"dropped": {"focal": "behind dice by 20 points"}, "preflight": ["note: dice: <no> gradient"]}
+    study.settings.write_text(json.dumps(settings))
+    for run in list(study.runs()):
+        if run.key.loss == "focal" and run.key.fold > 0:
+            run.record.unlink()
+    verdict = build_report(study)
+    page = study.report.read_text()
+    assert verdict["set_aside"]["focal"].startswith("dropped by the race")
+    assert verdict["cases"] == len(set(read_table(study.cases)["case"]))
+    assert "behind dice by 20 points" in page
+    assert "note: dice: &lt;no&gt; gradient" in page
