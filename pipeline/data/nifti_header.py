@@ -24,6 +24,7 @@ _REFUSED = {
     2048: "complex256",
     2304: "RGBA colour",
 }
+_EOL_CHECKS = (bytes(4), b"\r\n\x1a\n")
 _SPATIAL_UNITS = {1: "metres", 3: "micrometres"}
 _RESAVE = "write the file again from its source"
 
@@ -107,6 +108,8 @@ def _typed_header(head: bytes, subject: object) -> nib.Nifti1Header:
                     raise _error(subject, "is one half of a .hdr/.img pair", "convert it to a single .nii.gz file")
                 if magic != kind.single_magic:
                     raise _error(subject, f"has the magic bytes {magic!r}, not those of NIfTI", _RESAVE)
+                if size == 540 and bytes(header["eol_check"]) not in _EOL_CHECKS:
+                    raise _error(subject, "was damaged by a conversion of line ends (NIfTI-2's eol_check)", _RESAVE)
                 return header
     raise _error(subject, f"does not start as a NIfTI file (first bytes {head[:4].hex(' ')})", "convert it to NIfTI")
 

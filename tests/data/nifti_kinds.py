@@ -160,6 +160,11 @@ def _bad_extension(folder: Path) -> None:
     image(folder).write_bytes(gzip.compress(bytes(data)))
 
 
+def _line_ends_converted(folder: Path) -> None:
+    nib.save(nib.Nifti2Image(image_array(), AFFINE), image(folder))
+    patched(image(folder), (8, "4s", b"\n\n\x1a\n"))
+
+
 def _pair_magic(folder: Path) -> None:
     patched(image(folder), (344, "4s", b"ni1\0"))
 
@@ -190,6 +195,7 @@ MALFORMED: dict[str, tuple[Writer, str, str]] = {
     ),
     "half a .hdr/.img pair": (_pair_magic, "a.nii.gz", "half of a .hdr/.img pair"),
     "wrong magic": (_patch_image((344, "4s", b"abc\0")), "a.nii.gz", "magic"),
+    "line ends converted in NIfTI-2": (_line_ends_converted, "a.nii.gz", "line ends"),
     "30 GB claimed by a small file": (_patch_image((42, "<3h", (2000, 2000, 2000))), "a.nii.gz", "29.8 GiB, over the"),
     "negative dimension": (_patch_image((42, "<h", -7)), "a.nii.gz", "shape of -7×6×5"),
     "zero dimension": (_patch_image((44, "<h", 0)), "a.nii.gz", "shape of 7×0×5"),

@@ -115,8 +115,13 @@ class Outcome:
     cpu_s: float
 
 
-def attempt(request: StudyRequest, *, write_moment: int | None = None, cpu_s: float | None = None) -> Outcome:
-    """Run the study in a child until it ends or is killed."""
+def studying(request: StudyRequest) -> Callable[[int], object]:
+    """Return what carries out a study and writes its steps to a pipe."""
+    return lambda pipe: carry_out(request, Watcher(pipe))
+
+
+def attempt(work: Callable[[int], object], *, write_moment: int | None = None, cpu_s: float | None = None) -> Outcome:
+    """Do the work in a child, which is given a pipe, until it ends or is killed."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     child = os.fork()
@@ -126,7 +131,7 @@ def attempt(request: StudyRequest, *, write_moment: int | None = None, cpu_s: fl
         try:
             if write_moment is not None:
                 InsideWrite(write_moment, writing).arm()
-            carry_out(request, Watcher(writing))
+            work(writing)
             code = 0
         except BaseException:
             os.write(writing, b"?" + traceback.format_exc().replace("\n", "|").encode()[-2000:] + b"\n")
@@ -274,7 +279,7 @@ def kill_until(
     # Here, not in a child: its children then find every module imported, and a kill costs what it interrupts.
     carry_out(replace(request, out=folder / "never stopped"), Quiet())
     expected = results_of(StudyFolder(folder / "never stopped"))
-    whole = attempt(replace(request, out=folder / "again"))
+    whole = attempt(studying(replace(request, out=folder / "again")))
     assert whole.finished, whole.failed
     assert differences(results_of(StudyFolder(folder / "again")), expected) == []
     tally = Tally()
@@ -285,7 +290,7 @@ def kill_until(
             enough = sum(tally.kills.values()) >= kills
             inside = bool((sum(tally.kills.values()) + tally.studies) % 2)
             outcome = attempt(
-                replace(request, out=study.root),
+                studying(replace(request, out=study.root)),
                 write_moment=int(random.integers(1, write_moments + 1)) if inside and not enough else None,
                 cpu_s=float(random.uniform(0, part * whole.cpu_s)) if not inside and not enough else None,
             )

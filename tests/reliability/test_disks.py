@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
-from killing import attempt, differences, results_of
+from killing import attempt, differences, results_of, studying
 from test_killed_studies import request
 
 from pipeline.errors import ExitCode
@@ -66,7 +66,7 @@ def command(arguments: list[str], said: Path) -> int:
 
 def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(tmp_path: Path) -> None:
     asked = request(tmp_path, losses="dice")
-    whole = attempt(replace(asked, out=tmp_path / "whole"))
+    whole = attempt(studying(replace(asked, out=tmp_path / "whole")))
     assert whole.finished, whole.failed
     expected = results_of(StudyFolder(tmp_path / "whole"))
     with mounted(tmp_path / "disk", f"size={SIZE}") as disk:
@@ -75,7 +75,7 @@ def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(tmp_path: 
         left = 0
         while True:
             balloon = fill(disk, left)
-            outcome = attempt(replace(asked, out=study.root))
+            outcome = attempt(studying(replace(asked, out=study.root)))
             balloon.unlink()
             if outcome.finished:
                 break

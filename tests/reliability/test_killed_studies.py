@@ -1,16 +1,22 @@
 """Any stop is a pause: a study that was killed and continued leaves what one leaves that was never stopped."""
 
+import os
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
-from killing import kill_until
+from killing import Watcher, attempt, carry_out, differences, kill_until, results_of, studying
 from tiny_dataset import make_tiny_dataset
 
+from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.study.request import StudyRequest
+from pipeline.study.run import Quiet
+from pipeline.training.checkpoint import ResumePoint
 
 
 def request(root: Path, **changes: object) -> StudyRequest:
@@ -26,6 +32,30 @@ def request(root: Path, **changes: object) -> StudyRequest:
         "track": False,
     }
     return StudyRequest(**(settings | changes))  # type: ignore[arg-type]
+
+
+class DiesAtStepEight(Watcher):
+    """Kill the process as soon as the first run has taken eight steps."""
+
+    def run_step(self, key, stage, done, of):
+        super().run_step(key, stage, done, of)
+        if stage == "training" and key.fold == 0 and done == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_damaged_last_state_costs_an_epoch_more_and_no_result(tmp_path: Path) -> None:
+    asked = request(tmp_path, losses="dice")
+    carry_out(replace(asked, out=tmp_path / "whole"), Quiet())
+    study = StudyFolder(tmp_path / "stopped")
+    attempt(lambda pipe: carry_out(replace(asked, out=study.root), DiesAtStepEight(pipe)))
+    point = ResumePoint(study.run(RunKey("dice", 0, 0)).root)
+    content = bytearray(point.last.read_bytes())
+    content[len(content) // 2] ^= 1
+    point.last.write_bytes(content)
+    outcome = attempt(studying(replace(asked, out=study.root)))
+    assert outcome.finished, outcome.failed
+    assert outcome.first_steps["dice", 0] == 7
+    assert differences(results_of(study), results_of(StudyFolder(tmp_path / "whole"))) == []
 
 
 def test_six_kills_leave_no_trace(tmp_path: Path) -> None:

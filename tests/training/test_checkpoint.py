@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import ResumePoint, load_checkpoint, save_checkpoint
 
 
 def test_the_same_content_gives_the_same_bytes_under_any_name(tmp_path):
@@ -40,3 +40,42 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         save_checkpoint(path, {"step": 2})
     assert load_checkpoint(path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def two_states(folder):
+    point = ResumePoint(folder)
+    point.save({"step": 1, "weights": torch.arange(100.0)})
+    point.save({"step": 2, "weights": torch.arange(100.0) + 1})
+    return point
+
+
+def test_the_last_of_two_states_is_where_a_training_continues(tmp_path):
+    assert two_states(tmp_path).load()["step"] == 2
+
+
+@pytest.mark.parametrize("at", [0, 100, 1000, -1, -40])
+def test_one_byte_changed_in_the_last_state_gives_the_one_before(tmp_path, at):
+    point = two_states(tmp_path)
+    content = bytearray(point.last.read_bytes())
+    content[at] ^= 1
+    point.last.write_bytes(content)
+    state = point.load()
+    assert state["step"] == 1
+    assert torch.equal(state["weights"], torch.arange(100.0))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short", bytes(5000)])
+def test_a_last_state_that_is_missing_or_no_state_gives_the_one_before(tmp_path, content):
+    point = two_states(tmp_path)
+    if content is None:
+        point.last.unlink()
+    else:
+        point.last.write_bytes(content)
+    assert point.load()["step"] == 1
+
+
+def test_where_both_states_are_damaged_there_is_none(tmp_path):
+    point = two_states(tmp_path)
+    for path in (point.last, point.before):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert point.load() is None
