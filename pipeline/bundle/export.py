@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pipeline.bundle.source import StudySource
 from pipeline.bundle.spec import BundleSpec, default_segments
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.bundle.weights import Origin, costs, final_weights, fold_weights
+from pipeline.data.class_weights import DEFAULT_CAP, DEFAULT_POLICY, class_weights
 from pipeline.errors import BundleError
 from pipeline.files import atomic_path, write_json, write_text
 from pipeline.training.inference import WINDOW_OVERLAP
@@ -161,9 +163,10 @@ def _write(
             data_source=source.dataset.name,
         ),
     }.items():
-        packages = {"scikit-image": "0.24"} if keep_largest and file == "metadata" else {}
-        if packages:
-            content["required_packages_version"] |= packages
+        if keep_largest and file == "metadata":
+            content["required_packages_version"] |= {"scikit-image": installed("scikit-image")}
+        if "class_weights" in content:
+            content["class_weights"] = _class_weights(source)
         write_json(root / "configs" / f"{file}.json", content)
     weights = {key: tensor.detach().contiguous().clone() for key, tensor in weights.items()}
     with atomic_path(root / "models" / "model.safetensors") as temporary:
@@ -175,6 +178,15 @@ def _write(
     write_text(root / "docs" / "README.md", model_card(source, spec, version, told, cleaning))
     write_text(root / "docs" / "data_license.txt", _data_license(source))
     write_text(root / "LICENSE", files("pipeline.bundle").joinpath("LICENSE.txt").read_text(encoding="utf-8"))
+
+
+def _class_weights(source: StudySource) -> list[float]:
+    """Return the weights of a weighted loss, of all cases, as the study computes them of a fold's."""
+    arguments = source.loss.arguments
+    if "weights" in arguments:
+        return [float(weight) for weight in arguments["weights"]]
+    policy, cap = arguments.get("policy", DEFAULT_POLICY), arguments.get("cap", DEFAULT_CAP)
+    return [round(float(weight), 6) for weight in class_weights(source.class_voxels, policy, cap)]
 
 
 def _evaluation(source: StudySource) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_an_existing_folder_is_not_overwritten(bundle, tiny_study):
 
 
 def test_an_unknown_loss_is_one_line(tiny_study):
-    with pytest.raises(BundleError, match="give one of dice_ce, ce"):
+    with pytest.raises(BundleError, match="give one of dice_ce, weighted_ce"):
         read_source(tiny_study, "focal")
 
 

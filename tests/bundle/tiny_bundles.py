@@ -56,8 +56,8 @@ def tiny_study(tiny_dataset, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("study") / "study"
     request = StudyRequest(
-        dataset=tiny_dataset, out=out, losses="dice_ce,ce", folds=2, budget="10steps", jobs=1, precision="float32",
-        learning_rates=(0.004,), track=False,
+        dataset=tiny_dataset, out=out, losses="dice_ce,weighted_ce", folds=2, budget="10steps", jobs=1,
+        precision="float32", learning_rates=(0.004,), track=False,
     )  # fmt: skip
     study = run_study(request)
     build_report(study)

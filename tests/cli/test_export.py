@@ -14,13 +14,18 @@ runner = CliRunner()
 def test_json_names_the_bundle_by_its_hash(tiny_study, tmp_path):
     out = tmp_path / "bundle"
     result = runner.invoke(
-        build_app(), ["export", str(tiny_study.root), "--out", str(out), "--from", "folds", "--loss", "ce", "--json"]
+        build_app(),
+        ["export", str(tiny_study.root), "--out", str(out), "--from", "folds", "--loss", "weighted_ce", "--json"],
     )
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert told["loss"] == "ce"
+    assert told["loss"] == "weighted_ce"
     assert told["networks"] == 2
     assert told["sha256"] == identify(out) == load_model(out).sha256
+    train = json.loads((out / "configs/train.json").read_text())
+    background, ball, small_ball = train["class_weights"]
+    assert background < ball < small_ball
+    assert train["loss"]["weight"] == "$torch.tensor(@class_weights, device=@device)"
     assert "2 times as long a case" in result.stderr
     assert "one training on all cases, about" in result.stderr
 
