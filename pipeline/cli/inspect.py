@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def inspect(
     dataset: Annotated[Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, of cases) or CSV/JSON list.")],
     workers: Annotated[int | None, typer.Option(help="Processes; left out: one a core.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Cases that cannot be used are no error of the request (exit code 1).")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Check a dataset and measure it: problems, sizes, imbalance, and the plan that follows with its reasons."""
@@ -46,6 +49,12 @@ def inspect(
     if missing := _missing(found):
         problem = f"{len(missing)} files it names do not exist, the first is {missing[0]}"
         raise DatasetError(dataset, problem, "correct the paths, or take the cases out")
+    if result.errors and not skip_bad:
+        bad = len({problem.case for problem in result.errors})
+        listed = "" if bad == 1 else f"{bad} of {len(found.cases)} cases cannot be used, all are listed: "
+        first = result.errors[0]
+        remedy = f"{first.remedy}, or give --skip-bad to go on without"
+        raise DatasetError(first.file, f"{listed}{first.problem}", remedy)
     if result.errors:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
