@@ -1,4 +1,4 @@
-"""segloss: which loss for *your* 3D segmentation?"""
+"""Segloss answers which loss is best for *your* 3D segmentation."""
 
 import logging
 import warnings

@@ -1,7 +1,7 @@
 """One place for all random-number streams.
 
-Every draw comes from a stream named by what it is for, e.g. ``stream(seed, "patch", fold, draw)``. Streams do not depend
-on one another, on the order in which they are made, on the number of workers or on the loss.
+Every draw comes from a stream named by what it is for, e.g. ``stream(seed, "patch", fold, draw)``. Streams do not
+depend on one another, on the order in which they are made, on the number of workers or on the loss.
 """
 
 import hashlib

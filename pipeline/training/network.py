@@ -13,9 +13,9 @@ from pipeline.randomness import derived_seed
 def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: int) -> nn.Module:
     """Return MONAI's `DynUNet` with weights drawn for (seed, fold); the global generator is left as it was.
 
-    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. It is nnU-Net's
-    plain U-Net: two convolutions a level, the first level at full resolution. Instance normalisation makes a network of
-    averaged weights valid without recomputing batch statistics.
+    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. It is the
+    plain U-Net of nnU-Net: two convolutions a level, the first level at full resolution. Instance normalisation makes
+    a network of averaged weights valid without recomputing batch statistics.
     """
     levels = len(plan.channels)
     with torch.random.fork_rng(devices=[]):
