@@ -4,17 +4,22 @@
     python benchmarks/loss_claims.py study STUDY [--figure FILE.svg]
 
 `gradients` needs no data: by autograd, the largest gradients by probability and by logit, and the share of the gradient
-that lies on foreground, from 10 % to 0.01 % foreground. `study` reads the records of a study: gradient norms and their
-spikes, roughness of the training curves, correlation of training loss and validation Dice, and ranks by metric.
+that lies on foreground, from 10 % to 0.01 % foreground. `study` reads the records of a study: gradient norms with
+their spikes and jumps, roughness of the training curves, correlation of training loss and validation Dice, and ranks by
+metric.
 """
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from pipeline.files import write_text
+from pipeline.records.folder import StudyFolder
+from pipeline.report.curves import diagnose
+from pipeline.report.evidence import RunEvidence, read_evidence
 from pipeline.report.svg import WIDTH, Scale, joined, tag, text, x_axis, y_axis
 from pipeline.report.wording import LossStyle, metric_name
 
@@ -23,7 +28,7 @@ EDGE = 48
 STYLE = """
 text { font: 11px system-ui, "DejaVu Sans", Arial, sans-serif; fill: #1b222b; }
 .tick, .axis { fill: #56616d; } .title { font-size: 13px; font-weight: 600; } .grid { stroke: #e9edf0; }
-.thick, .thin { fill: none; stroke-width: 2.2; } .thin { stroke-width: 1; stroke-opacity: .4; }
+.thick, .thin { fill: none; stroke-width: 2.2; } .thin { stroke-width: 1.3; stroke-opacity: .6; }
 """
 
 
@@ -107,7 +112,7 @@ def _line(path: list[tuple[float, float]], across: Scale, up: Scale, style: Loss
 
 def _svg(panels: list[Markup], names: list[str], height: int) -> str:
     """Return panels side by side with a legend, as a file of its own."""
-    legend, x, y = [], 46.0, float(height - 30)
+    legend, x, y = [], 46.0, float(height - 26)
     for index, name in enumerate(names):
         style = LossStyle(index)
         legend.append(
@@ -133,38 +138,54 @@ def _svg(panels: list[Markup], names: list[str], height: int) -> str:
 
 def curves_of_a_study(root: Path, figure: Path | None) -> None:
     """Print what the curves of each loss say, and how metrics rank the losses."""
-    from pipeline.records.folder import StudyFolder
-    from pipeline.report.curves import diagnose
-    from pipeline.report.evidence import read_evidence
-
     evidence = read_evidence(StudyFolder(root))
     runs = {loss: [run for run in evidence.finished if run.key.loss == loss] for loss in evidence.losses}
-    print(f"{len(evidence.finished)} of {len(evidence.runs)} runs; medians over the runs of a loss")
-    columns = ("runs", "rate", "norm", "spike", "share", "agreement", "roughness", "correlation")
-    print(f"{'loss':26}" + "".join(f"{name:>13}" for name in columns))
+    print(
+        f"{len(evidence.finished)} of {len(evidence.runs)} runs; median over the runs of a loss (smallest to largest)"
+    )
+    columns = ("gradient_norm", "spike", "jump", "foreground_share", "agreement", "roughness", "correlation")
+    print(f"{'loss':24}{'runs':>5}  {'rates':14}" + "".join(f"{name:>24}" for name in columns))
     for loss, own in runs.items():
-        if not own:
-            continue
-        said = diagnose(own)
-        agreement = [
-            e["gradient_agreement"] for run in own for e in run.of_kind("train") if e.get("gradient_agreement")
-        ]
-        cells = [len(own), ",".join(f"{rate:g}" for rate in said.learning_rates)]
-        cells += [_shown(said.gradient_norm), _shown(said.spike), _shown(said.foreground_share)]
-        cells += [_shown(float(np.median(agreement)) if agreement else None)]
-        cells += [_shown(said.roughness), _shown(said.correlation)]
-        print(f"{loss:26}" + "".join(f"{cell!s:>13}" for cell in cells))
+        if own:
+            said = [asdict(diagnose([run])) | {"agreement": _agreement(run), "jump": _jump(run)} for run in own]
+            rates = ",".join(f"{rate:g}" for rate in diagnose(own).learning_rates)
+            cells = [_spread([item[name] for item in said if item[name] is not None]) for name in columns]
+            print(f"{loss:24}{len(own):5}  {rates:14}" + "".join(f"{cell:>24}" for cell in cells))
     print("\nMeans over the cases that all losses share, best first")
     for metric, paired in evidence.paired.items():
         order = np.argsort(-paired.means if paired.higher_is_better else paired.means)
         listed = ", ".join(f"{paired.losses[i]} {paired.means[i]:.4g}" for i in order)
         print(f"{metric_name(metric):28}{len(paired.cases):4} cases  {listed}")
+    print("\nDifferences with their 95 % intervals")
+    for entry in evidence.verdict["pairs"]:
+        if entry["metric"] in ("dice", "hausdorff95_mm", "ece"):
+            low, high = entry["ci_low"], entry["ci_high"]
+            said = f"{entry['difference']:+.4f} ({low:+.4f} to {high:+.4f})"
+            print(f"{metric_name(entry['metric']):28}{entry['a']} minus {entry['b']}: {said}")
     if figure is not None:
         write_text(figure, _curves_figure(runs))
 
 
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _agreement(run: RunEvidence) -> float | None:
+    """Return the median cosine of the gradients of successive batches."""
+    found = [
+        event["gradient_agreement"] for event in run.of_kind("train") if event.get("gradient_agreement") is not None
+    ]
+    return float(np.median(found)) if found else None
+
+
+def _jump(run: RunEvidence) -> float | None:
+    """Return how far the largest of ten gradient norms stands above their mean: 95th percentile, second half."""
+    events = run.of_kind("train")
+    later = [event for event in events[len(events) // 2 :] if event.get("gradient_norm")]
+    found = [event["gradient_norm_max"] / event["gradient_norm"] for event in later]
+    return float(np.quantile(found, 0.95)) if found else None
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    return f"{np.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def _curves_figure(runs: dict[str, list]) -> str:
@@ -172,14 +193,15 @@ def _curves_figure(runs: dict[str, list]) -> str:
     panels = []
     for place, (title, name) in enumerate(
         (
-            ("Norm of the gradient over the weights, each 10 steps", "gradient_norm_max"),
+            ("Largest gradient norm of ten steps", "gradient_norm_max"),
             ("Training loss, scaled to its fall", "loss"),
         )
     ):
         paths = []
         for index, own in enumerate(runs.values()):
             for run in own:
-                path = [(float(e["step"]), float(e[name])) for e in run.of_kind("train") if e.get(name) is not None]
+                last_word = {float(e["step"]): float(e[name]) for e in run.of_kind("train") if e.get(name) is not None}
+                path = sorted(last_word.items())
                 if name == "loss" and path:
                     first, last = path[0][1], path[-1][1]
                     path = [(x, (y - last) / (first - last)) for x, y in path] if first != last else []
@@ -190,7 +212,7 @@ def _curves_figure(runs: dict[str, list]) -> str:
         parts = [x_axis(across, 10, 232, "steps"), y_axis(up, 46, WIDTH - 12), text(46, -8, title, class_="title")]
         parts += [_line(path, across, up, LossStyle(index), "thin") for index, path in paths if path]
         panels.append(tag("g", joined(parts), transform=f"translate({place * WIDTH} 24)"))
-    return _svg(panels, list(runs), 318)
+    return _svg(panels, list(runs), 326)
 
 
 def main() -> None:

@@ -1,38 +1,24 @@
 """Preflight of a study: what is wrong with its losses, found in seconds on small made-up patches.
 
-The patches hold blobs of every class, about as frequent as in the dataset but never fewer than a few voxels, with
-logits as early and late in a training, and one patch without foreground. Two losses whose gradients are parallel on all
-of them train alike, whatever their names; a term whose part of the gradient is nothing there trains nothing.
+Two losses whose gradients are parallel on all patches train alike, whatever their names; a term whose part of the
+gradient is nothing there trains nothing. `pipeline.training.probe` makes the patches.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
-from pipeline.randomness import stream
-from pipeline.training.losses import CATALOGUE, LossSpec, build_loss
-from pipeline.training.losses.distance import DiceAndBoundary
-from pipeline.training.losses.overlap import UnifiedFocal
-from pipeline.training.losses.registry import Sum
+from pipeline.training.losses import CATALOGUE, LossSpec
+from pipeline.training.probe import SAME, Patches, ProbedLoss, likeness, make_patches, probe, terms_of
 
 Kind = Literal["dead_term", "no_effect", "same_function", "no_gradient", "extreme_weights", "not_finite"]
 Severity = Literal["warning", "note"]
-
-EDGE = 16
-"""Patches are at most this long along each axis: the whole preflight takes seconds."""
-
-FEWEST_VOXELS = 8
-SAME = 1e-3
-"""Two gradients are the same where they differ by less than this share of their norm."""
 
 NEGLIGIBLE = 1e-3
 """A term is dead where its share of the gradient's norm is below this on every patch with foreground."""
@@ -63,32 +49,6 @@ class PreflightWarning:
         return f"{self.severity}: {self.arm}: {self.problem}; {self.remedy}".replace("\n", " ")
 
 
-@dataclass(frozen=True, slots=True)
-class _Patches:
-    """A batch of two: logits (2, C, X, Y, Z), class indices (2, 1, X, Y, Z), and how far the training is.
-
-    `has_foreground` is false for the last batch only, which is without, and confidently so.
-    """
-
-    logits: torch.Tensor
-    target: torch.Tensor
-    progress: float
-    has_foreground: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Arm:
-    """A built loss and its gradients (one (2, C, X, Y, Z) for each batch of patches)."""
-
-    spec: LossSpec
-    loss: nn.Module
-    gradients: tuple[torch.Tensor, ...]
-
-    def whole(self, batches: int) -> torch.Tensor:
-        """Return the gradients of the first batches in one vector."""
-        return torch.cat([gradient.flatten() for gradient in self.gradients[:batches]]).double()
-
-
 def preflight(
     specs: Sequence[LossSpec], class_voxels: Sequence[int], plan: Plan | None = None, seed: int = 0
 ) -> tuple[PreflightWarning, ...]:
@@ -110,8 +70,8 @@ def preflight(
     ConfigError
         Where a loss cannot be built, or not be computed or differentiated for this number of classes.
     """
-    patches = _make_patches(class_voxels, plan, seed)
-    arms = [_arm(spec, class_voxels, patches) for spec in specs]
+    patches = make_patches(class_voxels, plan, seed)
+    arms = [probe(spec, class_voxels, patches) for spec in specs]
     found: list[PreflightWarning] = []
     for arm in arms:
         found += _not_finite(arm)
@@ -123,69 +83,7 @@ def preflight(
     return tuple(sorted(found, key=lambda warning: warning.severity == "note"))
 
 
-def _make_patches(class_voxels: Sequence[int], plan: Plan | None, seed: int) -> tuple[_Patches, ...]:
-    """Return four batches: early, with an empty second patch; early; late; and empty with the right prediction."""
-    shape = tuple(min(EDGE, edge) for edge in plan.patch) if plan else (EDGE, EDGE, EDGE)
-    random = stream(seed, "preflight")
-    target = torch.from_numpy(np.stack([_blobs(class_voxels, shape, random)[None] for _ in range(2)]))
-    half_empty, empty = target.clone(), torch.zeros_like(target)
-    half_empty[1] = 0
-
-    def noise() -> torch.Tensor:
-        return torch.from_numpy(random.standard_normal((2, len(class_voxels), *shape)).astype(np.float32))
-
-    def truth(of: torch.Tensor) -> torch.Tensor:
-        return nn.functional.one_hot(of[:, 0].long(), len(class_voxels)).movedim(-1, 1).float()
-
-    return (
-        _Patches(0.5 * noise(), half_empty, 0.0, True),
-        _Patches(0.5 * noise(), target, 0.0, True),
-        _Patches(4 * truth(target) + 1.5 * noise(), target, 1.0, True),
-        _Patches(20 * truth(empty) + noise(), empty, 0.5, False),
-    )
-
-
-def _blobs(class_voxels: Sequence[int], shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """Return class indices (X, Y, Z) float32: each class, rarest first, fills the peaks of a smooth random field."""
-    voxels = np.asarray(class_voxels, dtype=np.float64)
-    size = math.prod(shape)
-    counts = np.where(voxels > 0, np.maximum(FEWEST_VOXELS, np.round(size * voxels / voxels.sum())), 0).astype(int)
-    label = np.full(size, int(np.argmax(counts)))
-    free = np.ones(size, dtype=bool)
-    for value in np.argsort(counts, kind="stable")[:-1]:
-        field = ndimage.gaussian_filter(random.standard_normal(shape), 2).ravel()
-        chosen = np.argsort(np.where(free, field, -np.inf))[size - min(counts[value], int(free.sum())) :]
-        label[chosen], free[chosen] = value, False
-    return label.reshape(shape).astype(np.float32)
-
-
-def _arm(spec: LossSpec, class_voxels: Sequence[int], patches: Sequence[_Patches]) -> _Arm:
-    loss = build_loss(spec, class_voxels)
-    try:
-        return _Arm(spec, loss, _gradients(loss, patches))
-    except Exception as error:  # whatever a user's own class raises is a wrong request
-        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise ConfigError(
-            f"--losses {spec.spec}",
-            f"cannot be computed for {len(class_voxels)} classes ({reason})",
-            "it is called with logits (B, C, X, Y, Z) and class indices (B, 1, X, Y, Z); check its arguments",
-        ) from error
-
-
-def _gradients(loss: nn.Module, patches: Sequence[_Patches]) -> tuple[torch.Tensor, ...]:
-    """Return the gradient of the loss with respect to the logits of each batch."""
-    found = []
-    for batch in patches:
-        logits = batch.logits.clone().requires_grad_()
-        set_progress = getattr(loss, "set_progress", None)
-        if callable(set_progress):
-            set_progress(batch.progress)
-        (gradient,) = torch.autograd.grad(loss(logits, batch.target), logits)
-        found.append(gradient)
-    return tuple(found)
-
-
-def _not_finite(arm: _Arm) -> Iterator[PreflightWarning]:
+def _not_finite(arm: ProbedLoss) -> Iterator[PreflightWarning]:
     if not all(bool(torch.isfinite(gradient).all()) for gradient in arm.gradients):
         yield PreflightWarning(
             arm.spec.label,
@@ -195,8 +93,8 @@ def _not_finite(arm: _Arm) -> Iterator[PreflightWarning]:
         )
 
 
-def _dead_terms(arm: _Arm, patches: Sequence[_Patches]) -> Iterator[PreflightWarning]:
-    for name, gradients in _terms(arm, patches):
+def _dead_terms(arm: ProbedLoss, patches: Sequence[Patches]) -> Iterator[PreflightWarning]:
+    for name, gradients in terms_of(arm, patches):
         shares = [
             float(part.norm() / whole.norm().clamp_min(1e-30))
             for part, whole, batch in zip(gradients, arm.gradients, patches, strict=True)
@@ -212,80 +110,27 @@ def _dead_terms(arm: _Arm, patches: Sequence[_Patches]) -> Iterator[PreflightWar
             )
 
 
-def _terms(arm: _Arm, patches: Sequence[_Patches]) -> Iterator[tuple[str, tuple[torch.Tensor, ...]]]:
-    """Yield the terms of a loss that is a sum, each with its gradients."""
-    inner: Any = arm.loss.inner
-
-    def changed(loss: nn.Module, **attributes: Any) -> tuple[torch.Tensor, ...]:
-        before = {name: getattr(loss, name) for name in attributes}
-        try:
-            for name, value in attributes.items():
-                setattr(loss, name, value)
-            return _gradients(arm.loss, patches)
-        finally:
-            for name, value in before.items():
-                setattr(loss, name, value)
-
-    def rest(without: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return tuple(whole - part for whole, part in zip(arm.gradients, without, strict=True))
-
-    if isinstance(inner, Sum):
-        for index, part in enumerate(inner.parts):
-            factors = list(inner.factors)
-            factors[index] = 0.0
-            yield _readable(type(part).__name__), rest(changed(inner, factors=factors))
-    elif isinstance(inner, DiceAndBoundary):
-        yield "boundary", rest(changed(inner, largest=0.01))
-    elif isinstance(inner, UnifiedFocal):
-        yield "focal", tuple(inner.weight * gradient for gradient in changed(inner, weight=1.0))
-        yield "focal Tversky", tuple((1 - inner.weight) * gradient for gradient in changed(inner, weight=0.0))
-    else:
-        for name in vars(inner):
-            if name.startswith("lambda_") and isinstance(getattr(inner, name), int | float):
-                yield name.removeprefix("lambda_").replace("_", " "), rest(changed(inner, **{name: 0.0}))
-
-
-def _readable(class_name: str) -> str:
-    return class_name.removesuffix("Loss")
-
-
-def _likeness(a: _Arm, b: _Arm) -> str | None:
-    """Return how two losses train alike, in words that may be empty, or None where they differ.
-
-    They do where their gradients agree up to one positive factor on the patches with foreground, which come first.
-    """
-    with_foreground, everywhere = len(a.gradients) - 1, len(a.gradients)
-
-    def differ(batches: int) -> bool:
-        x, y = a.whole(batches), b.whole(batches)
-        return not float(x.norm()) * float(y.norm()) > 0 or float((x / x.norm() - y / y.norm()).norm()) > SAME
-
-    if differ(with_foreground):
-        return None
-    factor = float(a.whole(with_foreground).norm() / b.whole(with_foreground).norm())
-    words = "" if abs(factor - 1) < SAME else f" up to a factor of {factor:.3g}"
-    return words + (" but for smoothing where nothing is there or predicted" if differ(everywhere) else "")
-
-
-def _without_effect(arm: _Arm, class_voxels: Sequence[int], patches: Sequence[_Patches]) -> Iterator[PreflightWarning]:
+def _without_effect(
+    arm: ProbedLoss, class_voxels: Sequence[int], patches: Sequence[Patches]
+) -> Iterator[PreflightWarning]:
     for name in arm.spec.arguments:
         others = {key: value for key, value in arm.spec.arguments.items() if key != name}
         try:
-            without = _arm(LossSpec(arm.spec.name, others), class_voxels, patches)
+            without = probe(LossSpec(arm.spec.name, others), class_voxels, patches)
         except ConfigError:
             continue
-        likeness = _likeness(arm, without)
-        if likeness is not None:
+        alike = likeness(arm, without)
+        if alike is not None:
             text = LossSpec("", {name: arm.spec.arguments[name]}).spec.strip("{}")
             yield PreflightWarning(
                 arm.spec.label,
                 "no_effect",
-                f"{text} has no effect: without it the loss is the same{likeness}",
+                f"{text} has no effect: without it the loss is the same{alike}",
                 "leave it out, or give another value",
             )
 
 
-def _weights(arm: _Arm, class_voxels: Sequence[int]) -> Iterator[PreflightWarning]:
+def _weights(arm: ProbedLoss, class_voxels: Sequence[int]) -> Iterator[PreflightWarning]:
     """Yield what is to be said of class weights that a loss holds: extreme ones, or all the same."""
     classes = len(class_voxels)
     for weights in _class_weights(arm.loss, classes):
@@ -320,7 +165,7 @@ def _class_weights(loss: nn.Module, classes: int) -> Iterator[tuple[float, ...]]
     for module in loss.modules():
         for name in ("weight", "weights", "class_weight", "class_weights", "pos_weight"):
             held = getattr(module, name, None)
-            if held is None or isinstance(held, nn.Parameter | str | int | float | bool):
+            if isinstance(held, nn.Parameter) or not _is_vector(held):
                 continue
             values = torch.as_tensor(held).detach().double()
             if values.ndim == 1 and values.numel() in (classes, classes - 1) and values.numel() > 1:
@@ -328,32 +173,38 @@ def _class_weights(loss: nn.Module, classes: int) -> Iterator[tuple[float, ...]]
     yield from sorted(seen)
 
 
-def _same_functions(arms: Sequence[_Arm]) -> Iterator[PreflightWarning]:
+def _is_vector(held: object) -> bool:
+    if isinstance(held, torch.Tensor):
+        return True
+    return isinstance(held, list | tuple) and all(isinstance(item, int | float) for item in held)
+
+
+def _same_functions(arms: Sequence[ProbedLoss]) -> Iterator[PreflightWarning]:
     """Yield a warning for each arm that an earlier one makes superfluous; control arms are meant to."""
     told: set[str] = set()
     for a, b in combinations((arm for arm in arms if not arm.spec.control), 2):
-        likeness = _likeness(b, a)
-        if b.spec.label not in told and likeness is not None:
+        alike = likeness(b, a)
+        if b.spec.label not in told and alike is not None:
             told.add(b.spec.label)
             yield PreflightWarning(
                 b.spec.label,
                 "same_function",
-                f"is the same function as {a.spec.label}{likeness}",
+                f"is the same function as {a.spec.label}{alike}",
                 "leave one of them out, unless the study is to measure its own noise",
             )
 
 
 def _without_foreground(
-    arms: Sequence[_Arm], class_voxels: Sequence[int], patches: Sequence[_Patches]
+    arms: Sequence[ProbedLoss], class_voxels: Sequence[int], patches: Sequence[Patches]
 ) -> Iterator[PreflightWarning]:
     """Yield a warning for each arm whose arguments stop its gradient on empty patches, one note for all others."""
 
-    def learns_nothing(arm: _Arm) -> bool:
+    def learns_nothing(arm: ProbedLoss) -> bool:
         full, empty = (float(gradient.norm()) for gradient in arm.gradients[0])
         return full > 0 and empty < NOTHING * full
 
     def by_nature(spec: LossSpec) -> bool:
-        return spec.name in CATALOGUE and learns_nothing(_arm(LossSpec(spec.name), class_voxels, patches))
+        return spec.name in CATALOGUE and learns_nothing(probe(LossSpec(spec.name), class_voxels, patches))
 
     natural = []
     for arm in filter(learns_nothing, arms):
