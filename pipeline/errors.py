@@ -35,6 +35,10 @@ class SeglossError(Exception):
         self.remedy = remedy
         super().__init__(f"{subject}: {problem}; {remedy}".replace("\n", " "))
 
+    def __reduce__(self) -> tuple[type["SeglossError"], tuple[str, str, str]]:
+        """Let it come back from a worker process as it is."""
+        return type(self), (self.subject, self.problem, self.remedy)
+
 
 class DatasetError(SeglossError):
     """The dataset cannot be used as it is."""

@@ -36,9 +36,15 @@ def run_locally(
         Where a run loses its process a second time with no other beside it. The same command continues.
     """
     alone: set[RunKey] = set()
+    reported: set[RunKey] = set()
+
+    def report(key: RunKey) -> None:
+        reported.add(key)
+        on_done(key)
+
     while True:
         try:
-            return _run_in_pool(runs, jobs, on_step, on_done, wanted)
+            return _run_in_pool(runs, jobs, on_step, report, wanted)
         except _Lost as lost:
             names = ", ".join(key.short_name for key in lost.keys) or "a run"
             if jobs == 1 and alone.intersection(lost.keys):
@@ -52,6 +58,9 @@ def run_locally(
             if jobs == 1:
                 alone.update(lost.keys)
             jobs = max(1, jobs // 2)
+            for _, folder in runs:
+                if folder.record.exists() and folder.key not in reported:
+                    report(folder.key)
             say(f"{names}: {lost.why}; going on from the last state with {jobs} at once")
 
 

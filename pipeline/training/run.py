@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
 from pipeline.files import remove_leftovers, write_json, write_text
+from pipeline.lock import exclusive
 from pipeline.randomness import derived_seed
 from pipeline.records.events import append_event, read_events, write_events
 from pipeline.records.folder import RunFolder
@@ -83,12 +84,22 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
 
     A run that was stopped continues from its last checkpoint. A loss that goes to NaN in bfloat16 is trained anew in
     float32, and the record says so; one that does in float32 too has collapsed, which is a state, not a score.
+
+    Raises
+    ------
+    RecordError
+        Where another process carries it out at this moment.
     """
     if folder.record.exists():
         return
+    with exclusive(folder.root):
+        if not folder.record.exists():
+            _carry_out(settings, folder, on_step)
+
+
+def _carry_out(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> None:
     torch.set_num_threads(settings.threads)
     started = time.perf_counter()
-    folder.root.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.root)
     remove_leftovers(folder.predictions)
     notes = [event["why"] for event in read_events(folder.events) if event["kind"] == "restart"]

@@ -1,6 +1,7 @@
 """Worker processes that die or have no memory left: a line, and the runs go on, fewer at once."""
 
 import os
+import pickle
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -123,3 +124,20 @@ def test_what_the_machine_refuses_is_one_line(error, words):
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), RuntimeError("x"), ValueError("x")])
 def test_bugs_stay_bugs(error):
     assert explained(error) is None
+
+
+def test_an_error_comes_back_from_a_worker_as_it_is():
+    error = pickle.loads(pickle.dumps(TrainingError("dice s0 f1", "fails", "call again")))
+    assert type(error) is TrainingError
+    assert str(error) == "dice s0 f1: fails; call again"
+    assert error.remedy == "call again"
+
+
+def test_a_run_that_another_process_carries_out_is_left_to_it(tmp_path):
+    from pipeline.errors import RecordError
+    from pipeline.lock import exclusive
+    from pipeline.training.run import run
+
+    (settings, folder), *_ = folders(tmp_path, 1)
+    with exclusive(folder.root), pytest.raises(RecordError, match=f"in use by process {os.getpid()}"):
+        run(settings, folder)
