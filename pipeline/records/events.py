@@ -16,7 +16,9 @@ def append_event(path: Path, event: dict[str, Any]) -> None:
 
 def write_events(path: Path, events: Sequence[dict[str, Any]]) -> None:
     """Write all events anew, whole or not at all."""
-    write_text(path, "".join(json.dumps(_finite(event), allow_nan=False, ensure_ascii=False) + "\n" for event in events))
+    write_text(
+        path, "".join(json.dumps(_finite(event), allow_nan=False, ensure_ascii=False) + "\n" for event in events)
+    )
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
