@@ -1,12 +1,22 @@
 """What one run may cost, and how seconds become steps, the same number for every arm."""
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.training.learning_rate import CANDIDATES, search_steps
 
 MINIMUM_STEPS = 10
+
+MOST_VALIDATIONS = 5
+VALIDATION_SHARE = 0.25
+"""Of the cost of a training, at most, for the points of its curves."""
+
+PASSES_OF_A_STEP = 3
+"""Forward passes that a training step costs for each patch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +57,19 @@ class Budget:
 
 def _search(steps: int, learning_rates: int) -> int:
     return search_steps(steps) * learning_rates if learning_rates > 1 else 0
+
+
+def validations(steps: int, plan: Plan, shapes: Sequence[tuple[int, int, int]], overlap: float) -> int:
+    """Return how many points the curves of a run have: as many as cost little beside the training, 1 to 5.
+
+    `shapes` are those of the validation cases (of the curves) on the plan's grid, `overlap` that of their windows.
+    """
+    windows = sum(
+        math.prod(
+            1 + max(0, math.ceil((edge - patch) / (patch * (1 - overlap))))
+            for edge, patch in zip(shape, plan.patch, strict=True)
+        )
+        for shape in shapes
+    )
+    affordable = VALIDATION_SHARE * steps * plan.batch * PASSES_OF_A_STEP / max(windows, 1)
+    return max(1, min(MOST_VALIDATIONS, int(affordable)))

@@ -24,16 +24,17 @@ from pipeline.lock import exclusive
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
-from pipeline.study.budget import Budget
+from pipeline.study.budget import Budget, validations
 from pipeline.study.executor import run_here, run_locally
 from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.race import dropped_losses
 from pipeline.study.request import StudyRequest
+from pipeline.training.inference import WINDOW_OVERLAP
 from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.run import RunSettings, forget_progress
+from pipeline.training.run import MAXIMUM_CURVE_CASES, RunSettings, forget_progress
 
 PREPARED = "prepared"
 """Where prepared cases are kept inside a study that is given no other place."""
@@ -110,10 +111,11 @@ def run_study(
     budget = Budget.parse(request.budget)
     dataset = read_dataset(request.dataset)
     study = StudyFolder(request.out)
-    among_others = request.part is not None and request.part[0] > 0
-    if among_others and not study.settings.exists():
-        raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{request.part[1]}")
-    with exclusive(study.root / f".part{request.part[0]}" if among_others else study.root):
+    part = request.part
+    among_others = part is not None and part[0] > 0
+    if part and part[0] and not study.settings.exists():
+        raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{part[1]}")
+    with exclusive(study.root / f".part{part[0]}" if part and part[0] else study.root):
         if request.part is None:
             for folder in (study.root, study.root / PREPARED):
                 remove_leftovers(folder)
@@ -468,6 +470,7 @@ def _settings_of(
         sum(scans[case.id].classes[value].voxels for case in fitting if value in scans[case.id].classes)
         for value in values
     ]
+    curve_shapes = [prepared[case_id].shape for case_id in fold.cases[:MAXIMUM_CURVE_CASES]]
     return RunSettings(
         loss=spec,
         fold=key.fold,
@@ -480,6 +483,7 @@ def _settings_of(
         validation=tuple(prepared[case.id] for case in dataset.cases if case.id in held_out),
         originals={case_id: originals[case_id] for case_id in fold.cases},
         steps=settings["budget"]["steps"],
+        validations=validations(settings["budget"]["steps"], plan, curve_shapes, WINDOW_OVERLAP),
         precision=settings["precision"],
         learning_rates=tuple(settings["learning_rates"]),
         threads=settings["machine"]["threads"],
