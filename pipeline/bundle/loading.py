@@ -139,18 +139,18 @@ def _weights(contents: Contents) -> dict[str, torch.Tensor]:
     root, found = contents.root, {}
     if SAFETENSORS in contents.files:
         try:
-            found["safetensors"] = safetensors.torch.load(contents.read(SAFETENSORS))
+            found[SAFETENSORS] = safetensors.torch.load(contents.read(SAFETENSORS))
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise BundleError(root / SAFETENSORS, f"cannot be read as safetensors ({reason})", _AGAIN) from None
     if PICKLED in contents.files:
-        found["pickled"] = _unpickled(root / PICKLED, contents.read(PICKLED))
+        found[PICKLED] = _unpickled(root / PICKLED, contents.read(PICKLED))
     if not found:
         raise BundleError(root / SAFETENSORS, "is missing", _AGAIN)
-    for state in found.values():
+    for file, state in found.items():
         for name, tensor in state.items():
             if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-                raise BundleError(root / "models", f"{name}: is not finite", _AGAIN)
+                raise BundleError(root / file, f"{name}: is not finite", _AGAIN)
     states = list(found.values())
     if len(states) == 2 and not _equal(*states):
         raise BundleError(root / PICKLED, f"holds other weights than {SAFETENSORS}", _AGAIN)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.console import err, out, print_json, progress
+from pipeline.errors import ConfigError
 
 
 class Weights(StrEnum):
@@ -18,7 +19,7 @@ class Weights(StrEnum):
 
 def export(
     study: Annotated[Path, typer.Argument(help="The --out folder of a finished study.")],
-    bundle: Annotated[Path, typer.Option("--out", help="Folder of the bundle; it must not exist.")],
+    bundle: Annotated[Path | None, typer.Option("--out", help="Folder of the bundle; it must not exist.")] = None,
     loss: Annotated[str, typer.Option(help="A loss of the study; auto: what its verdict recommends.")] = "auto",
     origin: Annotated[
         Weights,
@@ -42,6 +43,8 @@ def export(
     from pipeline.records.folder import StudyFolder
     from pipeline.report.build import build_report
 
+    if bundle is None and not costs:
+        raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
     folder = StudyFolder(study)
     folder.read_settings()
     if not folder.verdict.exists():
@@ -57,6 +60,7 @@ def export(
             for cost in found:
                 out.print(cost.line(), highlight=False)
         return
+    assert bundle is not None
     with progress() as bars:
         task = bars.add_task(f"training {source.loss.label} on all cases", total=None, visible=origin is Weights.FINAL)
         result = export_bundle(

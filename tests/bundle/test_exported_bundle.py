@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline.bundle.configs import ensemble_weights, network
 from pipeline.bundle.export import export_bundle
@@ -11,7 +13,7 @@ from pipeline.bundle.manifest import identify
 from pipeline.bundle.model import load_model
 from pipeline.bundle.source import read_source
 from pipeline.bundle.testvector import mask_hash, predict
-from pipeline.bundle.weights import costs
+from pipeline.bundle.weights import costs, final_weights
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError, DatasetError
 from pipeline.training.checkpoint import load_checkpoint
@@ -112,6 +114,23 @@ def test_two_exports_of_one_study_are_the_same_bytes(bundle, tiny_study, tmp_pat
     again = tmp_path / "again"
     export_bundle(read_source(tiny_study, "auto"), again, name="balls")
     assert identify(again) == identify(bundle)
+
+
+def test_a_final_training_that_was_stopped_continues_to_the_same_weights(bundle, tiny_study):
+    source = read_source(tiny_study, "auto")
+    shutil.rmtree(tiny_study.root / "final")
+
+    def stop(step, of):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        final_weights(source, stop)
+    steps = []
+    weights, _ = final_weights(source, lambda step, of: steps.append(step))
+    assert steps == list(range(4, 11))
+    expected = load_file(bundle / "models/model.safetensors")
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 def test_an_existing_folder_is_not_overwritten(bundle, tiny_study):

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from pipeline.bundle.manifest import identify
 from pipeline.bundle.model import load_model
 from pipeline.cli.app import build_app
-from pipeline.errors import BundleError, RecordError
+from pipeline.errors import BundleError, ConfigError, RecordError
 
 runner = CliRunner()
 
@@ -30,11 +30,11 @@ def test_json_names_the_bundle_by_its_hash(tiny_study, tmp_path):
     assert "one training on all cases, about" in result.stderr
 
 
-def test_costs_are_said_without_making_anything(tiny_study, tmp_path):
-    out = tmp_path / "bundle"
-    result = runner.invoke(build_app(), ["export", str(tiny_study.root), "--out", str(out), "--costs", "--json"])
+def test_costs_are_said_without_making_anything(tiny_study):
+    before = sorted(tiny_study.root.rglob("*"))
+    result = runner.invoke(build_app(), ["export", str(tiny_study.root), "--costs", "--json"])
     assert json.loads(result.stdout)["folds"] == {"training_seconds": 0.0, "networks": 2}
-    assert not out.exists()
+    assert sorted(tiny_study.root.rglob("*")) == before
 
 
 def test_wrong_requests_are_one_line(tiny_study, tmp_path):
@@ -42,6 +42,7 @@ def test_wrong_requests_are_one_line(tiny_study, tmp_path):
         result = runner.invoke(build_app(), ["export", *map(str, arguments)])
         return result.exception
 
+    assert isinstance(error_of(tiny_study.root), ConfigError)
     assert isinstance(error_of(tmp_path, "--out", tmp_path / "b"), RecordError)
     assert isinstance(error_of(tiny_study.root, "--out", tmp_path / "b", "--loss", "nothing"), BundleError)
     assert isinstance(error_of(tiny_study.root, "--out", tiny_study.root), BundleError)
