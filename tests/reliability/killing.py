@@ -247,7 +247,7 @@ class Tally:
     def line(self) -> str:
         """Return it for reading."""
         inside = sum(count for where, count in self.kills.items() if where != "from outside")
-        kinds = ", ".join(f"{count} {where}" for where, count in sorted(self.kills.items()))
+        kinds = ", ".join(f"{count} {where}" for where, count in sorted(self.kills.items()) if where != "from outside")
         return (
             f"{sum(self.kills.values())} kills ({inside} inside writes: {kinds}) over {self.studies} studies; "
             f"most steps lost by one: {self.most_steps_lost}; files missing, left over or different: {len(self.losses)}"

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
+from commands import ended, start
 from killing import attempt, differences, results_of, studying
 from test_killed_studies import request
 
@@ -44,26 +45,6 @@ def fill(folder: Path, leave: int) -> Path:
     return balloon
 
 
-def command(arguments: list[str], said: Path) -> int:
-    """Run `segloss` in a forked child, whose stderr goes to `said`, and return its exit code."""
-    child = os.fork()
-    if child == 0:
-        descriptor = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        os.dup2(descriptor, 2)
-        sys.argv = ["segloss", *arguments]
-        code = 99
-        try:
-            from pipeline.cli.app import main
-
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(tmp_path: Path) -> None:
     asked = request(tmp_path, losses="dice")
     whole = attempt(studying(replace(asked, out=tmp_path / "whole")))
@@ -90,7 +71,9 @@ def test_a_full_disk_is_one_line_with_its_remedy(tmp_path: Path) -> None:
     asked = request(tmp_path, losses="dice")
     with mounted(tmp_path / "disk", f"size={SIZE}") as disk:
         fill(disk, 8 << 10)
-        code = command(["study", str(asked.dataset), "--out", str(disk / "study"), "--no-track"], tmp_path / "said")
+        code = ended(
+            start(["study", str(asked.dataset), "--out", str(disk / "study"), "--no-track"], tmp_path / "said")
+        )
     lines = (tmp_path / "said").read_text().splitlines()
     errors = [line for line in lines if line.startswith("error:")]
     assert code == ExitCode.WRONG_REQUEST
@@ -103,7 +86,9 @@ def test_a_full_disk_is_one_line_with_its_remedy(tmp_path: Path) -> None:
 def test_a_read_only_output_is_one_line_before_any_work(tmp_path: Path) -> None:
     asked = request(tmp_path, losses="dice")
     with mounted(tmp_path / "disk", "ro") as disk:
-        code = command(["study", str(asked.dataset), "--out", str(disk / "study"), "--no-track"], tmp_path / "said")
+        code = ended(
+            start(["study", str(asked.dataset), "--out", str(disk / "study"), "--no-track"], tmp_path / "said")
+        )
     lines = (tmp_path / "said").read_text().splitlines()
     assert code == ExitCode.WRONG_REQUEST
     assert len(lines) == 1

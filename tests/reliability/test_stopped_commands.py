@@ -11,36 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
+from commands import ended, start
 from test_killed_studies import request
 
 from pipeline.records.folder import RunKey, StudyFolder
 
 PATIENCE_S = 300
-
-
-def started(arguments: list[str], said: Path) -> int:
-    """Start `segloss` in a forked child of its own group, whose stderr goes to `said`, and return its id."""
-    child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
-        descriptor = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        os.dup2(descriptor, 2)
-        sys.argv = ["segloss", *arguments]
-        code = 99
-        try:
-            from pipeline.cli.app import main
-
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return child
-
-
-def ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def wait_for(what, child: int):
@@ -67,10 +43,10 @@ def study(tmp_path):
 
 def test_sigterm_is_clean_and_quick_and_a_second_process_is_told_who_works(study, tmp_path):
     arguments, folder = study
-    child = started(arguments, tmp_path / "said")
+    child = start(arguments, tmp_path / "said")
     try:
         wait_for(folder.run(RunKey("dice", 0, 0)).events.exists, child)
-        assert ended(started(arguments, tmp_path / "second")) == 2
+        assert ended(start(arguments, tmp_path / "second")) == 2
         assert f"is in use by process {child} on" in (tmp_path / "second").read_text()
         workers = psutil.Process(child).children(recursive=True)
         assert workers
@@ -88,7 +64,7 @@ def test_sigterm_is_clean_and_quick_and_a_second_process_is_told_who_works(study
 
 def test_workers_die_with_a_study_that_is_killed_alone(study, tmp_path):
     arguments, folder = study
-    child = started(arguments, tmp_path / "said")
+    child = start(arguments, tmp_path / "said")
     try:
         wait_for(folder.run(RunKey("dice", 0, 0)).events.exists, child)
         workers = [each for each in psutil.Process(child).children() if "spawn_main" in " ".join(each.cmdline())]
@@ -117,7 +93,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_study_ends_well(tmp_path):
         "1",
     ]
     arguments += ["--budget", "300steps", "--precision", "float32", "--learning-rates", "0.004", "--no-track"]
-    child = started(arguments, tmp_path / "said")
+    child = start(arguments, tmp_path / "said")
     try:
         wait_for(folder.run(RunKey("dice", 0, 0)).events.exists, child)
         for worker in psutil.Process(child).children():

@@ -1,0 +1,32 @@
+"""Run `segloss` in a forked child, which finds every module imported."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def start(arguments: list[str], said: Path) -> int:
+    """Start `segloss` in a child with a process group of its own, whose stderr goes to `said`; return its id."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            os.setpgid(0, 0)
+            stream = said.open("w", encoding="utf-8")
+            os.dup2(stream.fileno(), 2)
+            sys.stderr = stream
+            sys.argv = ["segloss", *arguments]
+            from pipeline.cli.app import main
+
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return child
+
+
+def ended(child: int) -> int:
+    """Wait for the child and return its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
