@@ -72,7 +72,7 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
         raise DatasetError(first.path, f"is constant: every voxel is {ranges[0][0]:g}", "give the right image")
     notes += [f"channel {name} is constant" for name in flat]
     header = first.header
-    turn: Any = nib.orientations.io_orientation(header.affine)  # type: ignore[no-untyped-call]
+    turn: Any = nib.orientations.io_orientation(header.affine)
     x, y, z = np.argsort(turn[:, 0]).tolist()
     grid, spacing = header.grid, header.spacing_mm
     size = header.grid[0] * header.grid[1] * header.grid[2]
