@@ -1,5 +1,6 @@
 """Carrying out runs as Ray tasks, on one machine or many that share the study's folder."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,9 +86,9 @@ def _connected(address: str | None, jobs: int) -> Any:
         raise ConfigError("--executor ray", "needs Ray", "pip install 'segloss[ray]'") from error
     try:
         if address is None:
-            ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"--address {address}", f"is no Ray cluster that answers ({reason})", "check it") from error

@@ -133,7 +133,7 @@ class SweepFolder:
 
 
 def run_sweep(
-    request: SweepRequest, watcher: Watcher, on_level: Callable[[SweepFolder], None] = lambda sweep: None
+    request: SweepRequest, watcher: Watcher, on_level: Callable[[SweepFolder], object] = lambda sweep: None
 ) -> SweepFolder:
     """Carry out a sweep, or what is left of it, largest fraction first; `on_level` is called when a level is in.
 

@@ -1,13 +1,14 @@
 """From logits on the prepared grid back to a mask on the grid of the user's file."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.transforms import SpatialResample
-from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.training.precision import Precision, autocast
@@ -25,7 +26,7 @@ class AutocastInferer(Inferer):
         super().__init__()
         self.inferer, self.precision, self.device = inferer, precision, device
 
-    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: object, **kwargs: object) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return logits (B, C, *S) float32 of inputs (B, channels, *S)."""
 
         def predict(window: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,7 @@ def to_original_grid(
     from monai.data import MetaTensor
 
     source = MetaTensor(torch.from_numpy(np.ascontiguousarray(turned)), affine=torch.from_numpy(turned_affine))
-    resample = SpatialResample(mode="bilinear", padding_mode="border", dtype=torch.float32)
+    resample = SpatialResample(mode="bilinear", padding_mode="border", dtype=np.float32)
     result = resample(source, dst_affine=torch.from_numpy(np.asarray(original_affine)), spatial_size=shape)
     return np.asarray(result)
 

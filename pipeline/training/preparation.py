@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -78,7 +78,9 @@ def normalise(image: np.ndarray, plan: Plan) -> np.ndarray:
         if how == "ct":
             low, high = plan.intensity_range[index]
             channel = np.asarray(ScaleIntensityRange(low, high, low, high, clip=True)(channel))
-            transform = NormalizeIntensity(plan.intensity_mean[index], max(plan.intensity_std[index], 1e-6))
+            mean: Any = plan.intensity_mean[index]
+            std: Any = max(plan.intensity_std[index], 1e-6)
+            transform = NormalizeIntensity(mean, std)
         else:
             transform = NormalizeIntensity(nonzero=how == "zscore_nonzero")
         channels.append(np.asarray(transform(channel), dtype=np.float32))
@@ -164,7 +166,7 @@ def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -
     try:
         np.save(temporary / "image.npy", image)
         np.save(temporary / "label.npy", label)
-        np.savez(temporary / "foreground.npz", **_foreground_indices(label, len(values)))
+        np.savez(temporary / "foreground.npz", **cast("dict[str, Any]", _foreground_indices(label, len(values))))
         for path in temporary.iterdir():
             fsync_file(path)
         write_json(temporary / "prepared.json", {"shape": label.shape, "affine": affine.tolist(), "case": case.id})

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -149,7 +149,7 @@ def train(
         train_handlers=[
             StopOnNonFiniteLoss(training),
             GradientRecorder(training, on_record),
-            LrScheduleHandler(training.schedule, print_lr=False, epoch_level=False),
+            LrScheduleHandler(cast("Any", training.schedule), print_lr=False, epoch_level=False),
             WeightAverage(training),
         ],
         decollate=False,
@@ -186,7 +186,7 @@ class StopOnNonFiniteLoss:
 
     def __call__(self, engine: Engine) -> None:
         """Check the loss of this step."""
-        if not math.isfinite(float(engine.state.output[CommonKeys.LOSS].detach())):
+        if not math.isfinite(float(_output(engine)[CommonKeys.LOSS].detach())):
             raise NonFiniteLoss(self.training.step + 1)
 
 
@@ -218,7 +218,7 @@ class GradientRecorder:
     def watch_logits(self, engine: Engine) -> None:
         """Keep the gradient of the logits in steps that are recorded."""
         if self._due:
-            engine.state.output[CommonKeys.PRED].retain_grad()
+            _output(engine)[CommonKeys.PRED].retain_grad()
 
     def clip(self, engine: Engine) -> None:
         """Clip the gradients of the weights, remembering their norm and, in steps recorded, their agreement."""
@@ -229,18 +229,18 @@ class GradientRecorder:
         since.before = [g.clone() for g in gradients] if self._records(self.training.step + 2) else []
         norm = nn.utils.clip_grad_norm_(self.training.network.parameters(), MAXIMUM_GRADIENT_NORM)
         since.norms.append(float(norm))
-        since.losses.append(float(engine.state.output[CommonKeys.LOSS].detach()))
+        since.losses.append(float(_output(engine)[CommonKeys.LOSS].detach()))
 
     def __call__(self, engine: Engine) -> None:
         """Record the means since the last record."""
         if not self._due:
             return
         since = self.training.since_record
-        gradient = engine.state.output[CommonKeys.PRED].grad
+        gradient = _output(engine)[CommonKeys.PRED].grad
         share = None
         if gradient is not None:
             size = gradient.abs().sum(1, keepdim=True)
-            foreground = engine.state.output[CommonKeys.LABEL] > 0
+            foreground = _output(engine)[CommonKeys.LABEL] > 0
             share = float(size[foreground].sum() / size.sum().clamp_min(1e-30))
         self.on_record(
             {
@@ -257,6 +257,11 @@ class GradientRecorder:
             }
         )
         since.losses, since.norms = [], []
+
+
+def _output(engine: Engine) -> dict[str, Any]:
+    """Return what MONAI's engine leaves of a step, by `CommonKeys`."""
+    return cast("dict[str, Any]", engine.state.output)
 
 
 def _cosine(first: list[torch.Tensor], second: list[torch.Tensor]) -> float | None:

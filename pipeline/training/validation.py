@@ -110,8 +110,9 @@ def validate(
 
     @evaluator.on(Events.ITERATION_COMPLETED)
     def _score(engine: Engine) -> None:
-        case: PreparedCase = engine.state.batch["case"]
-        logits = engine.state.output[CommonKeys.PRED][0]
+        state: Any = engine.state
+        case: PreparedCase = state.batch["case"]
+        logits = state.output[CommonKeys.PRED][0]
         prediction = decide(logits).cpu().numpy()
         scores = evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
         point.scores.extend(scores)
@@ -153,9 +154,10 @@ def predict_out_of_fold(
 
     @evaluator.on(Events.ITERATION_COMPLETED)
     def _score(engine: Engine) -> None:
-        case: PreparedCase = engine.state.batch["case"]
-        logits = engine.state.output[CommonKeys.PRED][0]
-        label_image = nib.load(originals[case.id].label)
+        state: Any = engine.state
+        case: PreparedCase = state.batch["case"]
+        logits = state.output[CommonKeys.PRED][0]
+        label_image: Any = nib.load(str(originals[case.id].label))
         reference = np.rint(np.asanyarray(label_image.dataobj)).astype(np.int16)
         reference = reference.reshape(reference.shape[:3])
         probabilities = to_original_grid(

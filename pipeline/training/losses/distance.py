@@ -1,5 +1,7 @@
 """Losses on distance maps."""
 
+from typing import Any
+
 import torch
 from monai.losses import BoundaryLoss, DiceLoss
 from torch import nn
@@ -15,7 +17,7 @@ class DiceAndBoundary(nn.Module):
         super().__init__()
         if not 0 < largest < 1:
             raise ValueError("largest lies between 0 and 1")
-        overlap = {"include_background": False, "to_onehot_y": True, "softmax": True}
+        overlap: dict[str, Any] = {"include_background": False, "to_onehot_y": True, "softmax": True}
         self.dice, self.boundary = DiceLoss(**overlap), BoundaryLoss(**overlap)
         self.largest = largest
         self.share = 0.01

@@ -6,6 +6,7 @@ formulas that are usually quoted; its gradient is positive where more p is bette
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def gradient_panels() -> tuple[Panel, ...]:
             "gradient by the logit",
             "a straight line, never beyond ±1",
             tuple(
-                _curve(f"t = {t:g}", p, at, lambda x, t=t: cross_entropy_gradient(x, t), _cross_entropy(at, t))
+                _curve(f"t = {t:g}", p, at, partial(cross_entropy_gradient, t=t), _cross_entropy(at, t))
                 for t in (0.0, 0.25, 0.5, 1.0)
             ),
         ),
@@ -85,7 +86,7 @@ def gradient_panels() -> tuple[Panel, ...]:
             "gradient by p",
             "at most 2; where p and t are both small it\nfalls from 2 to 0 within a step of size t",
             tuple(
-                _curve(f"t = {t:g}", wide, at_wide, lambda x, t=t: dice_gradient(x, t), _overlap("dice", at_wide, t))
+                _curve(f"t = {t:g}", wide, at_wide, partial(dice_gradient, t=t), _overlap("dice", at_wide, t))
                 for t in truths
             ),
         ),
@@ -100,7 +101,7 @@ def gradient_panels() -> tuple[Panel, ...]:
                     f"t = {t:g}",
                     wide,
                     at_wide,
-                    lambda x, t=t: dice_squared_gradient(x, t),
+                    partial(dice_squared_gradient, t=t),
                     _overlap("dice_squared", at_wide, t),
                 )
                 for t in truths

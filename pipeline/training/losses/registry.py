@@ -32,7 +32,7 @@ from pipeline.training.losses.pointwise import CrossEntropy, TopKCrossEntropy
 from pipeline.training.losses.spec import LossSpec
 
 Voxels = Sequence[int]
-OVERLAP = {"include_background": False, "to_onehot_y": True, "softmax": True}
+OVERLAP: dict[str, Any] = {"include_background": False, "to_onehot_y": True, "softmax": True}
 
 
 class SegmentationLoss(nn.Module):
@@ -52,8 +52,9 @@ class SegmentationLoss(nn.Module):
 
     def set_progress(self, fraction: float) -> None:
         """Tell a loss with a schedule which share of the training is done."""
-        if hasattr(self.inner, "set_progress"):
-            self.inner.set_progress(fraction)
+        set_progress: Any = getattr(self.inner, "set_progress", None)
+        if set_progress is not None:
+            set_progress(fraction)
 
 
 class Sum(nn.Module):
