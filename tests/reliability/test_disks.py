@@ -72,7 +72,10 @@ def test_a_full_disk_is_one_line_with_its_remedy(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", f"size={SIZE}") as disk:
         fill(disk, 8 << 10)
         code = ended(
-            start(["study", str(asked.dataset), "--out", str(disk / "study"), "--no-track"], tmp_path / "said")
+            start(
+                ["study", str(asked.dataset), "--out", str(disk / "study"), "--folds", "2", "--no-track"],
+                tmp_path / "said",
+            )
         )
     lines = (tmp_path / "said").read_text().splitlines()
     errors = [line for line in lines if line.startswith("error:")]
@@ -87,7 +90,10 @@ def test_a_read_only_output_is_one_line_before_any_work(tmp_path: Path) -> None:
     asked = request(tmp_path, losses="dice")
     with mounted(tmp_path / "disk", "ro") as disk:
         code = ended(
-            start(["study", str(asked.dataset), "--out", str(disk / "study"), "--no-track"], tmp_path / "said")
+            start(
+                ["study", str(asked.dataset), "--out", str(disk / "study"), "--folds", "2", "--no-track"],
+                tmp_path / "said",
+            )
         )
     lines = (tmp_path / "said").read_text().splitlines()
     assert code == ExitCode.WRONG_REQUEST

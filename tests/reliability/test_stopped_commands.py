@@ -16,7 +16,7 @@ from test_killed_studies import request
 
 from pipeline.records.folder import RunKey, StudyFolder
 
-PATIENCE_S = 300
+PATIENCE_S = 600
 
 
 def wait_for(what, child: int):
@@ -45,7 +45,7 @@ def test_sigterm_is_clean_and_quick_and_a_second_process_is_told_who_works(study
     arguments, folder = study
     child = start(arguments, tmp_path / "said")
     try:
-        wait_for(folder.run(RunKey("dice", 0, 0)).events.exists, child)
+        wait_for((folder.run(RunKey("dice", 0, 0)).root / ".lock").exists, child)
         assert ended(start(arguments, tmp_path / "second")) == 2
         assert f"is in use by process {child} on" in (tmp_path / "second").read_text()
         workers = psutil.Process(child).children(recursive=True)
@@ -66,7 +66,7 @@ def test_workers_die_with_a_study_that_is_killed_alone(study, tmp_path):
     arguments, folder = study
     child = start(arguments, tmp_path / "said")
     try:
-        wait_for(folder.run(RunKey("dice", 0, 0)).events.exists, child)
+        wait_for((folder.run(RunKey("dice", 0, 0)).root / ".lock").exists, child)
         workers = [each for each in psutil.Process(child).children() if "spawn_main" in " ".join(each.cmdline())]
         assert workers
         os.kill(child, signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_study_ends_well(tmp_path):
     arguments += ["--budget", "300steps", "--precision", "float32", "--learning-rates", "0.004", "--no-track"]
     child = start(arguments, tmp_path / "said")
     try:
-        wait_for(folder.run(RunKey("dice", 0, 0)).events.exists, child)
+        wait_for((folder.run(RunKey("dice", 0, 0)).root / ".lock").exists, child)
         for worker in psutil.Process(child).children():
             if "spawn_main" in " ".join(worker.cmdline()):
                 worker.kill()
