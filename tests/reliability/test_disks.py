@@ -62,6 +62,7 @@ def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(tmp_path: 
                 break
             failures.append(outcome.failed)
             left += 96 << 10
+        print(f"the disk was full {len(failures)} times before the study ended")
         assert len(failures) >= 4
         assert not [line for line in failures if "No space left on device" not in line]
         assert differences(results_of(study), expected) == []
