@@ -44,7 +44,9 @@ def run_on_ray(
     TrainingError
         Where a run failed on every worker it was given to. The same command continues.
     """
-    ray = _connected(address, jobs)
+    if not runs:
+        return
+    ray = _connected(address, jobs * runs[0][0].threads)
     progress = ray.remote(_Progress).options(num_cpus=0).remote()
     task = ray.remote(_carry_out)
     waiting = list(runs)
@@ -79,14 +81,14 @@ def run_on_ray(
         ray.shutdown()
 
 
-def _connected(address: str | None, jobs: int) -> Any:
+def _connected(address: str | None, cores: int) -> Any:
     try:
         import ray
     except ImportError as error:
         raise ConfigError("--executor ray", "needs Ray", "pip install 'segloss[ray]'") from error
     try:
         if address is None:
-            ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:

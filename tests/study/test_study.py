@@ -126,7 +126,7 @@ def test_a_further_seed_adds_runs_and_touches_no_other(study, request_, tmp_path
 
 def test_ray_gives_the_same_bytes_as_this_process(study, request_, tmp_path):
     pytest.importorskip("ray")
-    other = run_study(dataclasses.replace(request_, out=tmp_path / "by_ray", executor="ray", jobs=2))
+    other = run_study(dataclasses.replace(request_, out=tmp_path / "by_ray", executor="ray"))
     assert other.cases.read_bytes() == study.cases.read_bytes()
     for run in study.runs():
         twin = other.run(run.key)
