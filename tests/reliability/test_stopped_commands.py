@@ -56,7 +56,8 @@ def test_sigterm_is_clean_and_quick_and_a_second_process_is_told_who_works(study
         assert time.monotonic() - began < 20
         assert gone(workers, 20)
         said = (tmp_path / "said").read_text()
-        assert said.splitlines()[-1] == "stopped by SIGTERM; the same command continues"
+        # The forked child leaves without Python's clean-up, of which the tracker of semaphores warns afterwards.
+        assert "stopped by SIGTERM; the same command continues" in said.splitlines()
         assert "Traceback" not in said
     finally:
         with_group_killed(child)
