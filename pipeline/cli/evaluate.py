@@ -160,9 +160,9 @@ def _each(
 ) -> Iterator["_Case | Failure"]:
     """Yield the results in the order of the pairs."""
     import os
-    from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+
+    from pipeline.processes import worker_pool
 
     evaluation = _Evaluation(classes, tolerance_mm)
     size = sum(path.stat().st_size for pair in pairs for path in (pair.reference, pair.prediction) if path.exists())
@@ -171,7 +171,7 @@ def _each(
         yield from map(evaluation, pairs)
         return
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             yield from pool.map(evaluation, pairs)
     except BrokenProcessPool:
         raise DatasetError(

@@ -4,7 +4,7 @@ import pandas as pd
 
 from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
-from pipeline.records.table import COLUMNS, read_table
+from pipeline.records.table import COLUMNS, read_table, with_plain_names
 
 
 def gather_cases(study: StudyFolder) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def gather_thresholds(study: StudyFolder) -> pd.DataFrame:
     frames = []
     for path in paths:
         try:
-            frames.append(pd.read_csv(path, dtype=text))
+            frames.append(with_plain_names(pd.read_csv(path, dtype=text)))
         except (OSError, ValueError) as error:
             raise RecordError(path, f"cannot be read as CSV ({error})", "remove it: the report does without") from error
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*text, "threshold", "dice"])

@@ -2,7 +2,8 @@
 
 Columns: ``loss, fold, seed, case, class, metric, value, state``. Distances in mm, overlap in 0..1, `state` one of
 ``ok``, ``correct_absence``, ``missed``, ``false_positive``, ``collapsed``; `value` is empty where a metric is undefined
-(a correct absence has no overlap). Distances of a miss are the diagonal of the image in mm.
+(a correct absence has no overlap). Distances of a miss are the diagonal of the image in mm. A name that a spreadsheet
+would run as a formula is written with an apostrophe before it, and read without.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,10 @@ from pipeline.errors import RecordError
 from pipeline.files import write_text
 
 COLUMNS = ("loss", "fold", "seed", "case", "class", "metric", "value", "state")
+NAMES = ("loss", "case", "class", "metric", "state")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes spreadsheets take a cell for a formula."""
+
 STATES = ("ok", "correct_absence", "missed", "false_positive", "collapsed")
 
 
@@ -43,7 +48,29 @@ def scores_frame(loss: str, fold: int, seed: int, scores: Iterable[Score]) -> pd
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """Write the table as UTF-8 CSV, whole or not at all; floats in their shortest exact form."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    write_text(path, csv_text(frame))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return a table as CSV whose names no spreadsheet runs."""
+    names = {name: frame[name].map(_defused) for name in NAMES if name in frame.columns}
+    return str(frame.assign(**names).to_csv(index=False, lineterminator="\n"))
+
+
+def with_plain_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that was read from such CSV with its names as they were."""
+    names = {name: frame[name].map(_plain) for name in NAMES if name in frame.columns}
+    return frame.assign(**names)
+
+
+def _defused(name: object) -> object:
+    return f"'{name}" if isinstance(name, str) and name.lstrip("'").startswith(FORMULA) else name
+
+
+def _plain(name: object) -> object:
+    if isinstance(name, str) and name.startswith("'") and name.lstrip("'").startswith(FORMULA):
+        return name[1:]
+    return name
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -54,6 +81,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise RecordError(
             path, f"cannot be read as CSV ({error})", "give a table with the columns of cases.csv"
         ) from error
+    frame = with_plain_names(frame)
     missing = [name for name in ("loss", "case", "metric", "value") if name not in frame.columns]
     if missing:
         raise RecordError(

@@ -20,7 +20,7 @@ from pipeline.lock import exclusive
 from pipeline.randomness import derived_seed
 from pipeline.records.events import append_event, read_events, write_events
 from pipeline.records.folder import RunFolder
-from pipeline.records.table import Score, scores_frame, write_table
+from pipeline.records.table import Score, csv_text, scores_frame, write_table
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
 from pipeline.training.feed import Feed
 from pipeline.training.learning_rate import choose, search_steps, split_training_cases
@@ -163,7 +163,7 @@ def _thresholds_csv(settings: RunSettings, scores: list[ThresholdScore]) -> str:
     frame.insert(0, "loss", settings.loss.label)
     frame.insert(1, "fold", settings.fold)
     frame.insert(2, "seed", settings.seed)
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    return csv_text(frame)
 
 
 class _Recorder:

@@ -14,13 +14,14 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from pipeline.records.folder import RunFolder
+from pipeline.records.table import read_table
 
 REFERENCE_COLOUR, PREDICTION_COLOUR = "#ffe066", "#00b4d8"
 
 
 def write_overlays(folder: RunFolder, cases: Mapping[str, Any], classes: Sequence[int], into: Path) -> None:
     """Write worst.png, median.png and best.png by mean Dice; a case whose files cannot be read any more is left out."""
-    for rank, case, dice in ranked_cases(pd.read_csv(folder.cases)):
+    for rank, case, dice in ranked_cases(read_table(folder.cases)):
         prediction = folder.predictions / f"{case}.nii.gz"
         images, label = cases.get(case, {}).get("images"), cases.get(case, {}).get("label")
         if not images or not label or not all(Path(path).exists() for path in (prediction, images[0], label)):
