@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from importlib.metadata import version as installed
-from math import prod
 from typing import Any
 
 from pipeline.bundle.spec import BundleSpec
@@ -27,13 +26,12 @@ def metadata(
 ) -> dict[str, Any]:
     """Return the metadata; `spec` is left out where there is no trained network."""
     names = ["background", *classes.values()]
-    divisor = [prod(stride[axis] for stride in plan.strides) for axis in range(3)]
     image = {
         "type": "image",
         "format": "magnitude" if "ct" not in plan.normalisation else "hounsfield",
         "modality": "CT" if "ct" in plan.normalisation else "any",
         "num_channels": len(channels),
-        "spatial_shape": [f"{step}*n" for step in divisor],
+        "spatial_shape": list(plan.patch),
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": True,
@@ -43,7 +41,7 @@ def metadata(
         "type": "image",
         "format": "segmentation",
         "num_channels": len(names),
-        "spatial_shape": [f"{step}*n" for step in divisor],
+        "spatial_shape": list(plan.patch),
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": True,
