@@ -27,9 +27,11 @@ def _model(monkeypatch):
         path.write_bytes(b"picture")
 
     monkeypatch.setattr("pipeline.inference.batch.write_picture", picture)
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom", "nibabel")]
+    before = [logger.level for logger in loggers]
     yield
-    for name in ("pydicom", "highdicom", "nibabel"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def predict(*arguments):
