@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
-from pipeline.data.dataset import Dataset, Problem
+from pipeline.data.dataset import Case, Dataset, Problem
 from pipeline.data.fingerprint import CaseScan, ClassScan, Fingerprint
 from pipeline.data.integrity import CaseResult, check_case
 from pipeline.data.labels import MAX_CLASSES
 from pipeline.data.nifti import claimed_bytes
+from pipeline.data.remembered import remembered_check
 from pipeline.errors import DatasetError
 from pipeline.processes import worker_pool
 
@@ -47,6 +49,7 @@ def scan_dataset(
     on_case: Callable[[], None] | None = None,
     *,
     memory_gib: float = 8.0,
+    remembered: Path | None = None,
 ) -> ScanResult:
     """Check and measure every case of a dataset, reading each file once.
 
@@ -58,6 +61,8 @@ def scan_dataset(
         Called after each case, for a progress bar.
     memory_gib
         Budget of all workers together. A file whose header claims more than a third of it is refused unread.
+    remembered
+        Folder that keeps what was found, by the content of the files; files that are there again are only hashed.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def scan_dataset(
     """
     budget = int(memory_gib * 2**30)
     results = []
-    for result in _results(dataset, workers or os.cpu_count() or 1, budget):
+    for result in _results(dataset, workers or os.cpu_count() or 1, budget, remembered):
         results.append(result)
         if on_case is not None:
             on_case()
@@ -95,7 +100,7 @@ def scan_dataset(
     return ScanResult(dataset, Fingerprint(scans), tuple(problems))
 
 
-def _results(dataset: Dataset, workers: int, budget: int) -> Iterator[CaseResult]:
+def _results(dataset: Dataset, workers: int, budget: int, remembered: Path | None) -> Iterator[CaseResult]:
     """Yield the results in the order of the cases; small datasets are not worth starting processes for."""
     limit = budget // _COPIES
     claims = [
@@ -105,7 +110,9 @@ def _results(dataset: Dataset, workers: int, budget: int) -> Iterator[CaseResult
     sizes = [size for sizes in claims for size in sizes if size <= limit]
     largest = max(sizes, default=0)
     workers = min(workers, len(dataset.cases), max(1, limit // max(largest, 1)))
-    check = partial(check_case, max_bytes=limit)
+    check: Callable[[Case], CaseResult] = partial(check_case, max_bytes=limit)
+    if remembered is not None:
+        check = partial(remembered_check, max_bytes=limit, folder=remembered)
     if workers <= 1 or sum(sizes) < _WORTH_A_POOL_BYTES:
         yield from map(check, dataset.cases)
         return

@@ -121,14 +121,14 @@ def run_study(
                 remove_leftovers(folder)
         if study.settings.exists():
             _check_same(study, request, losses)
-        dataset, fingerprint = _scan(dataset, request.skip_bad, watcher)
+        cache = request.cache or study.root / PREPARED
+        dataset, fingerprint = _scan(dataset, request.skip_bad, cache / "checked", watcher)
         plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))
         _check_unchanged(study, fingerprint)
         folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
         hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
         warnings = _preflight(losses, fingerprint, plan, watcher)
         advance = watcher.stage("preparing", len(dataset.cases))
-        cache = request.cache or study.root / PREPARED
         prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
         if not study.settings.exists():
             _begin(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here)
@@ -161,10 +161,10 @@ def arms_of(request: StudyRequest) -> tuple[LossSpec, ...]:
     return (*losses, *(by_label[label].as_control() for label in dict.fromkeys(controls)))
 
 
-def _scan(dataset: Dataset, skip_bad: bool, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
+def _scan(dataset: Dataset, skip_bad: bool, remembered: Path, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
     """Return the usable part of a dataset; problems are said all at once and refuse it unless bad cases are skipped."""
     advance = watcher.stage("checking", len(dataset.cases))
-    result = scan_dataset(dataset, on_case=advance)
+    result = scan_dataset(dataset, on_case=advance, remembered=remembered)
     errors = result.errors
     refused = bool(errors) and not (skip_bad and result.dataset.cases)
     # A single problem stands in the refusal itself: one line.
