@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import err, print_json, progress
+from pipeline.cli.console import err, positive_numbers, print_json, progress
 from pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def study(
         budget=budget,
         jobs=jobs,
         precision=precision,
-        learning_rates=_rates(learning_rates),
+        learning_rates=positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
         keep_predictions=keep_predictions,
         skip_bad=skip_bad,
         race=race,
@@ -116,18 +116,6 @@ def _part(text: str | None) -> tuple[int, int] | None:
     if index > of:
         raise ConfigError(f"--part {text}", "is no part", "give I/N with I from 0 to N, e.g. 3/15")
     return index, of
-
-
-def _rates(text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        rates = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        rates = ()
-    if not rates or min(rates) <= 0:
-        raise ConfigError(f"--learning-rates {text}", "is not a list of positive numbers", "give e.g. 0.001,0.004")
-    return rates
 
 
 class Watched:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import out as console
-from pipeline.cli.console import print_json
-from pipeline.errors import ConfigError, ExitCode
+from pipeline.cli.console import positive_numbers, print_json
+from pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
     from pipeline.report.sweep import SweepPoint
@@ -45,13 +45,13 @@ def sweep(
     request = SweepRequest(
         out=out,
         losses=losses,
-        fractions=_numbers("--fractions", fractions),
+        fractions=positive_numbers("--fractions", fractions),
         seeds=seeds,
         folds=folds,
         cases=cases,
         budget=budget,
         shape=(edge, edge, edge),
-        learning_rates=_numbers("--learning-rates", learning_rates) if learning_rates else None,
+        learning_rates=positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
         jobs=jobs,
         command="segloss " + " ".join(sys.argv[1:]),
     )
@@ -81,16 +81,6 @@ def draw(folder: "SweepFolder") -> "Sequence[SweepPoint]":
     write_text(folder.page, sweep_page(points, sweep_verdicts(table), folder.read_settings()))
     write_text(folder.figure, sweep_figure(points))
     return points
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) <= 0:
-        raise ConfigError(f"{option} {text}", "is not a list of positive numbers", "give e.g. 0.1,0.01,0.001")
-    return numbers
 
 
 def _print(points: "Sequence[SweepPoint]") -> None:

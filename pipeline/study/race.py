@@ -5,6 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.comparison.racing import FEWEST_BLOCKS, Block, drop
+from pipeline.files import write_json
+from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.records.gather import gather_cases
+from pipeline.study.watcher import Watcher
 
 
 def dropped_losses(table: pd.DataFrame, arms: Sequence[str], planned_blocks: Sequence[Block]) -> dict[str, str]:
@@ -31,3 +35,30 @@ def dropped_losses(table: pd.DataFrame, arms: Sequence[str], planned_blocks: Seq
         first = (table["fold"] == blocks[0][0]) & (table["seed"] == blocks[0][1])
         dropped |= drop(table[first | ~table["loss"].isin(list(dropped))], planned_blocks, blocks)
     return dropped
+
+
+class Race:
+    """The losses that are out, kept in the study's settings for the report."""
+
+    def __init__(self, study: StudyFolder, watcher: Watcher) -> None:
+        self.study, self.watcher = study, watcher
+        self.dropped: dict[str, str] = study.read_settings().get("dropped", {})
+        self.look()
+
+    def keeps(self, key: RunKey) -> bool:
+        """Whether a run's loss is still in the race."""
+        return key.loss not in self.dropped
+
+    def look(self) -> None:
+        """Drop what is clearly behind by now."""
+        settings = self.study.read_settings()
+        table = gather_cases(self.study)
+        if table.empty:
+            return
+        blocks = list(dict.fromkeys((entry["fold"], entry["seed"]) for entry in settings["runs"]))
+        dropped = dropped_losses(table, [entry["label"] for entry in settings["losses"]], blocks)
+        for loss in dropped.keys() - self.dropped.keys():
+            self.watcher.say(f"{loss} is out: {dropped[loss]}")
+        if dropped != self.dropped:
+            self.dropped = dropped
+            write_json(self.study.settings, settings | {"dropped": dropped})

@@ -20,7 +20,8 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.table import COLUMNS, write_table
 from pipeline.study.budget import Budget
 from pipeline.study.request import StudyRequest
-from pipeline.study.run import Watcher, run_study
+from pipeline.study.run import run_study
+from pipeline.study.watcher import Watcher
 from pipeline.training.losses import parse_losses
 
 DEFAULT_LOSSES = "ce,weighted_ce,dice,dice_squared,dice_ce"

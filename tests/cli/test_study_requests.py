@@ -15,7 +15,7 @@ def no_training(monkeypatch):
         raise AssertionError("training began")
 
     monkeypatch.setattr("pipeline.study.run.prepare_dataset", train)
-    monkeypatch.setattr("pipeline.study.run.measure_machine", train)
+    monkeypatch.setattr("pipeline.study.settings.measure_machine", train)
     monkeypatch.setattr("pipeline.study.run.run_locally", train)
 
 

@@ -25,8 +25,9 @@ from pipeline.data.plan import Plan
 from pipeline.files import write_json
 from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.study.request import StudyRequest
-from pipeline.study.run import Quiet, run_study
+from pipeline.study.run import run_study
 from pipeline.study.sweep import small
+from pipeline.study.watcher import Quiet
 from pipeline.training.checkpoint import ResumePoint
 
 DYING = 77

@@ -14,7 +14,8 @@ from test_killed_studies import request
 
 from pipeline.errors import DatasetError
 from pipeline.study import run
-from pipeline.study.run import Quiet, run_study
+from pipeline.study.run import run_study
+from pipeline.study.watcher import Quiet
 
 
 class Listening(Quiet):

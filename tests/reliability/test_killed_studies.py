@@ -15,7 +15,7 @@ from tiny_dataset import make_tiny_dataset
 
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.study.request import StudyRequest
-from pipeline.study.run import Quiet
+from pipeline.study.watcher import Quiet
 from pipeline.training.checkpoint import ResumePoint
 
 

@@ -14,7 +14,8 @@ from pipeline.errors import ConfigError, RecordError
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table
 from pipeline.study.request import StudyRequest
-from pipeline.study.run import Quiet, run_study
+from pipeline.study.run import run_study
+from pipeline.study.watcher import Quiet
 
 
 class Listening(Quiet):

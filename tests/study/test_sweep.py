@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError, RecordError
-from pipeline.study.run import Quiet
 from pipeline.study.sweep import SweepFolder, SweepRequest, gather_sweep, make_level, run_sweep, small
+from pipeline.study.watcher import Quiet
 
 PLAN = Plan(
     spacing_mm=(2.0, 2.0, 2.0),

@@ -1,0 +1,222 @@
+"""The settings of a study: what it was asked for, how that is written down, and what may follow it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import pipeline
+from pipeline.data.dataset import Dataset
+from pipeline.data.fingerprint import Fingerprint
+from pipeline.data.folds import Fold
+from pipeline.data.plan import Plan
+from pipeline.errors import ConfigError, RecordError
+from pipeline.files import write_json
+from pipeline.records.folder import StudyFolder
+from pipeline.study.budget import Budget
+from pipeline.study.machine import measure_machine
+from pipeline.study.request import StudyRequest
+from pipeline.study.watcher import Watcher
+from pipeline.training.learning_rate import CANDIDATES
+from pipeline.training.losses import LossSpec, parse_losses
+from pipeline.training.precision import Precision
+
+
+def arms_of(request: StudyRequest) -> tuple[LossSpec, ...]:
+    """Return the losses asked for, followed by the control arms.
+
+    Raises
+    ------
+    ConfigError
+        For a loss that is unknown or malformed, or a control of a loss that is not in the study.
+    """
+    losses = parse_losses(request.losses)
+    by_label = {spec.label: spec for spec in losses}
+    controls = [label.strip() for label in request.controls.split(",") if label.strip()]
+    for label in controls:
+        if label not in by_label:
+            raise ConfigError(
+                f"--control {label}", "is not one of the losses of this study", f"give one of {', '.join(by_label)}"
+            )
+    return (*losses, *(by_label[label].as_control() for label in dict.fromkeys(controls)))
+
+
+def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossSpec]) -> None:
+    """Refuse to continue a study with another request; more losses and seeds than before extend it."""
+    settings = study.read_settings()
+    stored, asked = settings["request"], json.loads(json.dumps(request.identity()))
+    different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
+    specs = {spec.label: spec.spec for spec in losses}
+    dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
+    if dropped:
+        different.append(f"without {', '.join(dropped)}")
+    if request.seeds < len(settings["seeds"]):
+        different.append(f"seeds {len(settings['seeds'])} → {request.seeds}")
+    if different:
+        raise RecordError(
+            study.root,
+            f"holds a study of other settings ({'; '.join(different)})",
+            "give another --out, or the same settings",
+        )
+
+
+def check_unchanged(study: StudyFolder, fingerprint: Fingerprint) -> None:
+    """Refuse to continue a study whose files are others than when it began: half of its runs saw the old ones."""
+    if not study.settings.exists():
+        return
+    stored = {
+        entry["case"]: entry["content_hash"]
+        for entry in json.loads((study.root / "fingerprint.json").read_text(encoding="utf-8"))
+    }
+    found = {scan.case: scan.content_hash for scan in fingerprint.scans}
+    changed = sorted(case for case in stored.keys() | found.keys() if stored.get(case) != found.get(case))
+    if changed:
+        shown = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
+        raise RecordError(
+            study.root,
+            f"began with other files of {len(changed)} case(s): {shown}",
+            "bring them back, or give another --out",
+        )
+
+
+def extend_study(
+    study: StudyFolder,
+    request: StudyRequest,
+    folds: Sequence[Fold],
+    losses: Sequence[LossSpec],
+    warnings: Sequence[str],
+    watcher: Watcher,
+) -> None:
+    """Add the runs of further losses and seeds to the plan of a study; those before keep their place."""
+    settings = study.read_settings()
+    known = [(entry["loss"], entry["fold"], entry["seed"]) for entry in settings["runs"]]
+    further = [
+        entry
+        for entry in _planned(_seeds(request), folds, losses)
+        if (entry["loss"], entry["fold"], entry["seed"]) not in known
+    ]
+    if not further:
+        return
+    watcher.say(f"{len(further)} runs more than the {len(known)} that were planned")
+    settings["losses"] = _described(losses)
+    settings["seeds"] = _seeds(request)
+    settings["preflight"] = list(warnings)
+    settings["name"] = _name(settings["dataset"]["name"], losses)
+    settings["command"] = request.command
+    settings["runs"] += further
+    write_json(study.settings, settings)
+
+
+def begin_study(
+    study: StudyFolder,
+    request: StudyRequest,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    plan: Plan,
+    folds: Sequence[Fold],
+    losses: Sequence[LossSpec],
+    budget: Budget,
+    warnings: Sequence[str],
+    watcher: Watcher,
+    here: bool,
+) -> None:
+    """Write folds, fingerprint and, last, the settings of a new study."""
+    planned = _planned(_seeds(request), folds, losses)
+    advance = watcher.stage("timing this machine", 1)
+    precision = cast("Precision | None", request.precision)
+    machine = measure_machine(
+        plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision, here=here
+    )
+    advance()
+    steps = budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
+    watcher.say(
+        f"{len(planned)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
+        f"({machine.step_seconds * 1000:.0f} ms a step; {machine.precision}: {machine.precision_reason})"
+    )
+    write_json(
+        study.root / "folds.json",
+        {"folds": [{"fold": fold.index, "cases": list(fold.cases), "patients": list(fold.patients)} for fold in folds]},
+    )
+    write_json(study.root / "fingerprint.json", [jsonable(asdict(scan)) for scan in fingerprint.scans])
+    packages = ("torch", "monai", "pytorch-ignite", "mlflow", "nibabel", "numpy", "scipy")
+    settings = {
+        "schema": 1,
+        "segloss": pipeline.__version__,
+        "name": _name(dataset.name, losses),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "request": request.identity(),
+        "command": request.command,
+        "dataset": {
+            "path": str(request.dataset.resolve()),
+            "name": dataset.name,
+            "layout": dataset.layout,
+            "cases": len(dataset.cases),
+            "channels": list(dataset.channels),
+            "classes": {str(value): dataset.classes[value] for value in sorted(dataset.classes)},
+        },
+        "losses": _described(losses),
+        "preflight": list(warnings),
+        "folds": len(folds),
+        "seeds": _seeds(request),
+        "budget": {"asked": request.budget, "steps": steps},
+        "learning_rates": list(request.learning_rates or CANDIDATES),
+        "precision": machine.precision,
+        "machine": asdict(machine),
+        "plan": jsonable(asdict(plan)),
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "cases": {
+            case.id: {
+                "images": [str(path.resolve()) for path in case.images],
+                "label": str(case.label.resolve()) if case.label else None,
+                "patient": case.patient,
+            }
+            for case in dataset.cases
+        },
+        "runs": planned,
+    }
+    write_json(study.settings, settings)
+
+
+def _seeds(request: StudyRequest) -> list[int]:
+    return [request.first_seed + i for i in range(request.seeds)]
+
+
+def _planned(seeds: Sequence[int], folds: Sequence[Fold], losses: Sequence[LossSpec]) -> list[dict[str, Any]]:
+    """Return all runs, seed after seed and fold after fold, so that losses can be compared early."""
+    return [
+        {"loss": spec.label, "fold": fold.index, "seed": seed} for seed in seeds for fold in folds for spec in losses
+    ]
+
+
+def _described(losses: Sequence[LossSpec]) -> list[dict[str, Any]]:
+    from pipeline.training.losses.catalogue import formula_of
+
+    return [
+        {
+            "name": spec.name,
+            "label": spec.label,
+            "spec": spec.spec,
+            "formula": formula_of(spec.name),
+            "control": spec.control,
+        }
+        for spec in losses
+    ]
+
+
+def _name(dataset: str, losses: Sequence[LossSpec]) -> str:
+    return f"{dataset}: {' vs '.join(spec.label for spec in losses)}"
+
+
+def jsonable(value: Any) -> Any:
+    """Return plain JSON values: tuples as lists, keys as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
