@@ -29,7 +29,7 @@ def track(
     folder = StudyFolder(study)
     folder.read_settings()
     if follow:
-        os.nice(10)
+        os.nice(19)
         result = follow_study(folder, uri, on_sync=(lambda found: None) if json else _say)
     else:
         result = mirror_study(folder, uri)
