@@ -1,0 +1,89 @@
+"""What the diagnostics of a training cost: steps with a record every ten, and steps that only clip their gradients.
+
+    python benchmarks/diagnostics.py [--steps 40] [--repeats 3]
+
+A network and patches as for the hippocampus, one thread, float32, noise for images. Trainings are interleaved; the
+median over the repeats of each kind is compared.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.data.plan import Plan
+from pipeline.training import trainer
+from pipeline.training.feed import Feed
+from pipeline.training.losses import LossSpec, build_loss
+from pipeline.training.network import build_network
+from pipeline.training.preparation import PreparedCase
+
+PLAN = Plan(
+    spacing_mm=(1.0, 1.0, 1.0),
+    patch=(40, 56, 40),
+    batch=2,
+    normalisation=("zscore",),
+    intensity_range=((0.0, 1.0),),
+    intensity_mean=(0.0,),
+    intensity_std=(1.0,),
+    channels=(16, 32, 64, 128),
+    strides=((2, 2, 2),) * 3,
+    tolerance_mm=1.0,
+    metrics=("dice",),
+    reasons={},
+)
+NEVER = 10**9
+
+
+def noise_case(folder: Path) -> PreparedCase:
+    """Return a prepared case of noise with a box for a label."""
+    random = np.random.default_rng(0)
+    shape = PLAN.patch
+    label = np.zeros(shape, np.uint8)
+    label[10:20, 10:30, 10:20] = 1
+    np.save(folder / "image.npy", random.standard_normal((1, *shape)).astype(np.float32))
+    np.save(folder / "label.npy", label)
+    np.savez(folder / "foreground.npz", **{"1": np.flatnonzero(label)})
+    (folder / "prepared.json").write_text(json.dumps({"shape": shape, "affine": np.eye(4).tolist()}))
+    return PreparedCase("noise", folder, shape, tuple(map(tuple, np.eye(4).tolist())))
+
+
+def seconds_of(case: PreparedCase, steps: int, record_every: int) -> float:
+    """Train and return what it took."""
+    trainer.RECORD_EVERY = record_every
+    loss = build_loss(LossSpec("dice_ce"), (1000, 100))
+    network = build_network(PLAN, 1, 2, 0, 0)
+    training = trainer.Training(network, loss, Feed((case,), PLAN, 0, 0), 1e-3, steps, "float32", torch.device("cpu"))
+    start = time.perf_counter()
+    trainer.train(training, interval=steps)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    usual = trainer.RECORD_EVERY
+    with tempfile.TemporaryDirectory() as folder:
+        case = noise_case(Path(folder))
+        seconds_of(case, 4, usual)
+        taken: dict[int, list[float]] = {usual: [], NEVER: []}
+        for _ in range(arguments.repeats):
+            for every, found in taken.items():
+                found.append(seconds_of(case, arguments.steps, every))
+    with_records, without = (statistics.median(found) for found in taken.values())
+    cost = 100 * (with_records / without - 1)
+    told = f"{with_records:.2f} s with diagnostics, {without:.2f} s without: {cost:+.1f} %"
+    print(f"{arguments.steps} steps, median of {arguments.repeats}: {told}")
+
+
+if __name__ == "__main__":
+    main()
