@@ -58,3 +58,11 @@ class TrainingError(SeglossError):
 
 class BundleError(SeglossError):
     """A bundle is refused, or cannot be made."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was not to be had; torch tells it by its words alone."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        part in words for part in ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")
+    )

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,21 @@ def fsync_file(path: Path) -> None:
     """Wait until the content of a file is on the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+FileStates = tuple[tuple[str, int, int], ...]
+
+
+def file_states(paths: Iterable[Path]) -> FileStates:
+    """Return name, size and time of change (ns) of each file that is there: what differs once one of them changes."""
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:

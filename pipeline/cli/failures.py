@@ -4,7 +4,7 @@ import errno
 import signal
 from types import FrameType
 
-from pipeline.errors import SeglossError
+from pipeline.errors import SeglossError, is_out_of_memory
 
 _REMEDIES = {
     errno.ENOSPC: "free space there, then call again: the same command continues",
@@ -41,7 +41,7 @@ def stop_cleanly() -> None:
 
 def explained(error: BaseException) -> SeglossError | None:
     """Return in one line, with a remedy, what the machine refused; None where it is a bug."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return SeglossError("memory", f"was not to be had ({str(error)[:120] or 'out of memory'})", "give --jobs 1")
     if not isinstance(error, OSError):
         return None

@@ -13,7 +13,6 @@ from pipeline.data.fingerprint import CaseScan, ClassScan, Fingerprint
 from pipeline.data.integrity import CaseResult, check_case
 from pipeline.data.labels import MAX_CLASSES
 from pipeline.data.nifti import claimed_bytes
-from pipeline.data.remembered import remembered_check
 from pipeline.errors import DatasetError
 from pipeline.processes import worker_pool
 
@@ -112,6 +111,8 @@ def _results(dataset: Dataset, workers: int, budget: int, remembered: Path | Non
     workers = min(workers, len(dataset.cases), max(1, limit // max(largest, 1)))
     check: Callable[[Case], CaseResult] = partial(check_case, max_bytes=limit)
     if remembered is not None:
+        from pipeline.data.remembered import remembered_check
+
         check = partial(remembered_check, max_bytes=limit, folder=remembered)
     if workers <= 1 or sum(sizes) < _WORTH_A_POOL_BYTES:
         yield from map(check, dataset.cases)

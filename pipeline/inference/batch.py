@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DatasetError, SeglossError
-from pipeline.files import sha256_of_file
+from pipeline.files import file_states, sha256_of_file
 from pipeline.inference.images import ImageFacts, check_images, sha256_of_files
 from pipeline.inference.journal import CaseRecord, Journal
 from pipeline.inference.large import predict_large
@@ -173,7 +173,7 @@ class Batch:
         try:
             if job.problem and not job.images:
                 raise DatasetError(job.id, job.problem, job.remedy)
-            before = _states(job.images)
+            before = file_states(job.images)
             sha256_input = sha256_of_files(job.images)
             if job.problem:
                 raise DatasetError(job.id, job.problem, job.remedy)
@@ -188,7 +188,7 @@ class Batch:
             case = _Case(job, images, sha256_input, facts, warnings, 0.0)
             if not self._is_large(case):
                 case.prepared = self.model.prepare(images)
-            if _states(job.images) != before:
+            if file_states(job.images) != before:
                 raise DatasetError(job.images[0], "changed while it was read", "wait until it is written to its end")
             case.seconds = time.perf_counter() - start
             return case
@@ -337,17 +337,6 @@ def _copy_to_quarantine(job: Job, quarantine: Path) -> None:
         shutil.copyfile(path, target if not target.exists() else temporary / f"{number:04d}_{name}")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
-
-
-def _states(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    found = []
-    for path in paths:
-        try:
-            state = path.stat()
-        except OSError:
-            continue
-        found.append((state.st_size, state.st_mtime_ns))
-    return found
 
 
 def _remove_leftovers(out: Path) -> None:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import DatasetError
+from pipeline.files import FileStates, file_states
 from pipeline.inference.journal import CaseRecord
 from pipeline.inference.sources import Job
-
-Signature = tuple[tuple[str, int, int], ...]
 
 
 @dataclass
@@ -32,23 +31,23 @@ class Watch:
     find: Callable[[], list[Job]]
     quiet_s: float
     clock: Callable[[], float] = time.time
-    _taken: dict[str, Signature] = field(default_factory=dict)
-    _seen_at: dict[Signature, float] = field(default_factory=dict)
+    _taken: dict[str, FileStates] = field(default_factory=dict)
+    _seen_at: dict[FileStates, float] = field(default_factory=dict)
 
     def ready(self) -> list[Job]:
         """Return the cases that are complete and were not taken as they are now; they count as taken then.
 
         A study that has no chosen series yet, and so no files of its own, waits until the whole folder is quiet.
         """
-        everything = _signature(sorted(path for path in self.folder.rglob("*") if path.is_file()))
+        everything = file_states(sorted(path for path in self.folder.rglob("*") if path.is_file()))
         try:
             jobs = self.find()
         except DatasetError:
             jobs = []
         ready = []
-        seen: dict[Signature, float] = {}
+        seen: dict[FileStates, float] = {}
         for job in jobs:
-            signature = _signature(job.images) if job.images else everything
+            signature = file_states(job.images) if job.images else everything
             seen[signature] = self._seen_at.get(signature, self.clock())
             if self._taken.get(job.id) != signature and self._is_quiet(signature, seen[signature]):
                 self._taken[job.id] = signature
@@ -56,7 +55,7 @@ class Watch:
         self._seen_at = seen
         return ready
 
-    def _is_quiet(self, signature: Signature, since: float) -> bool:
+    def _is_quiet(self, signature: FileStates, since: float) -> bool:
         """Judge by the time stamps, and by when this state was first seen, as copying tools keep old time stamps."""
         newest = max((modified for _, _, modified in signature), default=0) / 1e9
         now = self.clock()
@@ -78,14 +77,3 @@ def watch(
         else:
             sleep(max(0.2, min(watched.quiet_s / 4, 10.0)))
     return list(records.values())
-
-
-def _signature(paths: Sequence[Path]) -> Signature:
-    found = []
-    for path in paths:
-        try:
-            state = path.stat()
-        except OSError:
-            continue
-        found.append((str(path), state.st_size, state.st_mtime_ns))
-    return tuple(found)

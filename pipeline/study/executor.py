@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
-from pipeline.errors import TrainingError
+from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.processes import worker_pool
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.training.run import RunSettings, run
@@ -127,14 +127,6 @@ def _drain(
             on_step(*messages.get_nowait())
         except queue.Empty:
             return
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not to be had; torch tells it by its words alone."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        part in words for part in ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")
-    )
 
 
 def _begin(messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]") -> None:

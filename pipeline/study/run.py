@@ -25,7 +25,15 @@ from pipeline.study.executor import run_here, run_locally
 from pipeline.study.machine import Machine
 from pipeline.study.race import Race
 from pipeline.study.request import StudyRequest
-from pipeline.study.settings import arms_of, begin_study, check_same, check_unchanged, extend_study, jsonable
+from pipeline.study.settings import (
+    arms_of,
+    begin_study,
+    check_same,
+    check_unchanged,
+    extend_study,
+    further_runs,
+    jsonable,
+)
 from pipeline.study.watcher import Quiet, Watcher
 from pipeline.training.inference import WINDOW_OVERLAP
 from pipeline.training.losses import LossSpec
@@ -34,6 +42,9 @@ from pipeline.training.run import MAXIMUM_CURVE_CASES, RunSettings, forget_progr
 
 PREPARED = "prepared"
 """Where prepared cases are kept inside a study that is given no other place."""
+
+CHECKED = "checked"
+"""What was found of them by the check, beside them."""
 
 
 def run_study(
@@ -68,33 +79,35 @@ def run_study(
     budget = Budget.parse(request.budget)
     dataset = read_dataset(request.dataset)
     study = StudyFolder(request.out)
-    part = request.part
-    among_others = part is not None and part[0] > 0
-    if part and part[0] and not study.settings.exists():
-        raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{part[1]}")
-    with exclusive(study.root / f".part{part[0]}" if part and part[0] else study.root):
-        if request.part is None:
-            for folder in (study.root, study.root / PREPARED):
+    whole = request.part is None
+    part, parts = request.part or (0, 1)
+    if part and not study.settings.exists():
+        raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{parts}")
+    with exclusive(study.root / f".part{part}" if part else study.root):
+        if whole:
+            for folder in (study.root, study.root / PREPARED, study.root / PREPARED / CHECKED):
                 remove_leftovers(folder)
-        if study.settings.exists():
+        new = not study.settings.exists()
+        if not new:
             check_same(study, request, losses)
         cache = request.cache or study.root / PREPARED
-        dataset, fingerprint = _scan(dataset, request.skip_bad, cache / "checked", watcher)
+        dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
         plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))
         check_unchanged(study, fingerprint)
         folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
         hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
-        warnings = _preflight(losses, fingerprint, plan, watcher)
+        further = [] if new or part else further_runs(study, request, folds, losses)
+        warnings = _preflight(losses, fingerprint, plan, watcher) if new or further else ()
         advance = watcher.stage("preparing", len(dataset.cases))
         prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
-        if not study.settings.exists():
+        if new:
             begin_study(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here)
-        elif not among_others:
-            extend_study(study, request, folds, losses, warnings, watcher)
-        if request.part is None or among_others:
+        elif further:
+            extend_study(study, request, losses, further, warnings, watcher)
+        if whole or part:
             with beside(study) if beside else nullcontext():
                 _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, here)
-        if request.part is None:
+        if whole:
             write_table(study.cases, gather_cases(study))
     return study
 

@@ -83,25 +83,25 @@ def check_unchanged(study: StudyFolder, fingerprint: Fingerprint) -> None:
         )
 
 
+def further_runs(
+    study: StudyFolder, request: StudyRequest, folds: Sequence[Fold], losses: Sequence[LossSpec]
+) -> list[dict[str, Any]]:
+    """Return the runs of a request that the plan of a study lacks."""
+    known = study.read_settings()["runs"]
+    return [entry for entry in _planned(_seeds(request), folds, losses) if entry not in known]
+
+
 def extend_study(
     study: StudyFolder,
     request: StudyRequest,
-    folds: Sequence[Fold],
     losses: Sequence[LossSpec],
+    further: Sequence[dict[str, Any]],
     warnings: Sequence[str],
     watcher: Watcher,
 ) -> None:
     """Add the runs of further losses and seeds to the plan of a study; those before keep their place."""
     settings = study.read_settings()
-    known = [(entry["loss"], entry["fold"], entry["seed"]) for entry in settings["runs"]]
-    further = [
-        entry
-        for entry in _planned(_seeds(request), folds, losses)
-        if (entry["loss"], entry["fold"], entry["seed"]) not in known
-    ]
-    if not further:
-        return
-    watcher.say(f"{len(further)} runs more than the {len(known)} that were planned")
+    watcher.say(f"{len(further)} runs more than the {len(settings['runs'])} that were planned")
     settings["losses"] = _described(losses)
     settings["seeds"] = _seeds(request)
     settings["preflight"] = list(warnings)

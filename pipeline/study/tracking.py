@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import RecordError
+from pipeline.files import FileStates, file_states
 from pipeline.lock import exclusive
 from pipeline.records.folder import StudyFolder
 from pipeline.study.mirror.session import MirrorResult, Session, artifact_location, default_uri, tracking_uri
@@ -203,16 +204,9 @@ class Mirror:
         return None
 
 
-def _state_of_files(study: StudyFolder) -> list[tuple[str, int, int]]:
+def _state_of_files(study: StudyFolder) -> FileStates:
     """Return what changes whenever the records do."""
     paths: list[Path] = [study.verdict, study.report, study.cases]
     for run in study.runs():
         paths += [run.events, run.record]
-    found = []
-    for path in paths:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        found.append((str(path), status.st_size, status.st_mtime_ns))
-    return found
+    return file_states(paths)

@@ -257,19 +257,19 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
         nonlocal done
         name = f"{settings.precision} {rate!r}"
         if name not in known:
-            known[name] = measured(rate)
+            known[name] = measured(rate, name)
             write_json(path, known)
         done += steps
         return known[name]
 
-    def measured(rate: float) -> float | None:
+    def measured(rate: float, name: str) -> float | None:
         training = _training(settings, fitting, rate, steps)
         saved = resume.load()
-        if saved is not None and saved["candidate"] == f"{settings.precision} {rate!r}":
+        if saved is not None and saved["candidate"] == name:
             training.restore(saved["training"])
 
         def pause(training: Training) -> None:
-            resume.save({"candidate": f"{settings.precision} {rate!r}", "training": training.state()})
+            resume.save({"candidate": name, "training": training.state()})
 
         try:
             train(
