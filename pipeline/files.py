@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_BLOCK = 1 << 20
+
 WRITING = ".writing-"
 """How the names begin that files have until they are whole."""
 
@@ -97,8 +99,17 @@ def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of_files((path,))
+
+
+def sha256_of_files(paths: Iterable[Path]) -> str:
+    """Return the hexadecimal SHA-256 over the bytes of the files in their order; an `OSError` names its file."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with _named(path), path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

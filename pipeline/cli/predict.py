@@ -201,7 +201,7 @@ def _line(record: "CaseRecord") -> str:
 def _dry_run(request: _Request, precision: str, probabilities: bool, empty_frames: bool, as_json: bool) -> None:
     from pipeline.errors import SeglossError
     from pipeline.inference.batch import Options, settings_of
-    from pipeline.inference.images import sha256_of_files
+    from pipeline.inference.images import hash_of_images
     from pipeline.inference.journal import Journal
 
     model = request.model()
@@ -211,7 +211,7 @@ def _dry_run(request: _Request, precision: str, probabilities: bool, empty_frame
     for job in request.jobs(model):
         plan, reason = "predict", job.problem
         try:
-            if not reason and journal.intact(job.id, sha256_of_files(job.images), settings_of(model, options)):
+            if not reason and journal.intact(job.id, hash_of_images(job.images), settings_of(model, options)):
                 plan = "skip"
         except SeglossError as error:
             reason = error.problem

@@ -8,13 +8,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.data.dataset import Case
 from pipeline.data.integrity import CaseResult, check_case
-from pipeline.files import write_text
+from pipeline.files import sha256_of_files, write_text
 
 FORMAT = 1
 """Raised whenever a check or a measurement changes, since what is kept is then of another kind."""
 
 _RESULT = TypeAdapter(CaseResult)
-_BLOCK = 1 << 20
 
 
 def remembered_check(case: Case, max_bytes: int, folder: Path) -> CaseResult:
@@ -43,12 +42,7 @@ def remembered_check(case: Case, max_bytes: int, folder: Path) -> CaseResult:
 
 def content_hash(case: Case) -> str | None:
     """Return the SHA-256 over the bytes of the image files, then the label file; None where one cannot be read."""
-    digest = hashlib.sha256()
     try:
-        for path in (*case.images, *([case.label] if case.label else [])):
-            with path.open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest.update(block)
+        return sha256_of_files((*case.images, *([case.label] if case.label else [])))
     except OSError:
         return None
-    return digest.hexdigest()

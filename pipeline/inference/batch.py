@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import DatasetError, SeglossError
 from pipeline.files import file_states, sha256_of_file
-from pipeline.inference.images import ImageFacts, check_images, sha256_of_files
+from pipeline.inference.images import ImageFacts, check_images, hash_of_images
 from pipeline.inference.journal import CaseRecord, Journal
 from pipeline.inference.large import predict_large
 from pipeline.inference.manifest import model_facts, write_manifest
@@ -174,7 +174,7 @@ class Batch:
             if job.problem and not job.images:
                 raise DatasetError(job.id, job.problem, job.remedy)
             before = file_states(job.images)
-            sha256_input = sha256_of_files(job.images)
+            sha256_input = hash_of_images(job.images)
             if job.problem:
                 raise DatasetError(job.id, job.problem, job.remedy)
             earlier = self.journal.intact(job.id, sha256_input, self.settings)

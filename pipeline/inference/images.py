@@ -14,6 +14,7 @@ from pipeline.data.intensities import NonFinite, scan_channel
 from pipeline.data.nifti import MAX_FILE_BYTES, NiftiFile, read_nifti, scaled
 from pipeline.data.nifti_header import NiftiHeader, by
 from pipeline.errors import DatasetError
+from pipeline.files import sha256_of_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
     )
 
 
-def sha256_of_files(paths: Sequence[Path]) -> str:
+def hash_of_images(paths: Sequence[Path]) -> str:
     """Return the SHA-256 over the bytes of the files in their order; for one file, that of the file.
 
     Raises
@@ -94,17 +95,13 @@ def sha256_of_files(paths: Sequence[Path]) -> str:
     DatasetError
         When a file is missing or cannot be read.
     """
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        except FileNotFoundError:
-            raise DatasetError(path, "does not exist", "add the file, or take the case out of the list") from None
-        except OSError as error:
-            raise DatasetError(path, f"cannot be read ({error.strerror})", "check the file and its rights") from None
-    return digest.hexdigest()
+    try:
+        return sha256_of_files(paths)
+    except FileNotFoundError as error:
+        raise DatasetError(error.filename, "does not exist", "add the file, or take the case out of the list") from None
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise DatasetError(error.filename, problem, "check the file and its rights") from None
 
 
 def _ranges(file: NiftiFile) -> list[tuple[float, float]]:
