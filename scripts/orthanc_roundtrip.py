@@ -4,7 +4,9 @@
 Orthanc runs for this alone, on the loopback, in a temporary folder, and is stopped at the end. Needs the Debian
 packages orthanc and dcmtk (`apt-get install orthanc dcmtk`).
 
-    python scripts/orthanc_roundtrip.py BUNDLE STUDY
+    python scripts/orthanc_roundtrip.py BUNDLE STUDY [--keep FOLDER] [-- options of segloss predict]
+
+Exit code 0 where SEG and report stand in the study and name the series they were made of, 1 where not.
 """
 
 import argparse
@@ -68,7 +70,7 @@ class Orthanc:
         if done.returncode:
             raise RoundTripError(f"storescu ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
 
-    def wait_for_study(self, since: int = 0, patience_s: float = 60) -> tuple[str, int]:
+    def wait_for_study(self, since: int = 0, patience_s: float = 180) -> tuple[str, int]:
         """Return the Orthanc id of the next complete study, and where to go on in the list of changes."""
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
@@ -87,19 +89,28 @@ class Orthanc:
         return folder
 
     def series_of(self, study: str) -> list[dict[str, Any]]:
-        """Return modality, number, description and count of instances of each series of a study."""
+        """Return modality, number, description, UID and instances of each series, and the UIDs of series it names."""
         series = [self.json(f"/series/{name}") for name in self.json(f"/studies/{study}")["Series"]]
         rows = [
             {
                 "modality": one["MainDicomTags"].get("Modality", ""),
                 "number": one["MainDicomTags"].get("SeriesNumber", "").strip(),
                 "description": one["MainDicomTags"].get("SeriesDescription", ""),
+                "uid": one["MainDicomTags"]["SeriesInstanceUID"],
                 "instances": len(one["Instances"]),
                 "orthanc_ids": one["Instances"],
+                "refers_to": self.series_referred_to(one["Instances"][0]),
             }
             for one in series
         ]
         return sorted(rows, key=lambda row: (row["modality"], row["number"]))
+
+    def series_referred_to(self, instance: str) -> list[str]:
+        """Return the UIDs of the series that a SEG was made on, or that a report has as its evidence."""
+        tags = self.json(f"/instances/{instance}/simplified-tags")
+        holders = [tags, *tags.get("CurrentRequestedProcedureEvidenceSequence", ())]
+        items = [item for holder in holders for item in holder.get("ReferencedSeriesSequence", ())]
+        return sorted({item["SeriesInstanceUID"] for item in items})
 
 
 @contextmanager
@@ -143,7 +154,10 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
 
 
 def round_trip(
-    study_folder: Path, segment: Callable[[Path, Path], Sequence[Path]], say: Callable[[str], None]
+    study_folder: Path,
+    segment: Callable[[Path, Path], Sequence[Path]],
+    say: Callable[[str], None],
+    keep: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Send, fetch, segment, store back; return the series of the study as Orthanc shows them at the end.
 
@@ -151,6 +165,9 @@ def round_trip(
     ----------
     segment
         Is given the fetched study and an empty folder; writes the results there and returns their files.
+    keep
+        An empty folder for what would be removed at the end: ``results/`` of `segment`, ``stored/`` with each result
+        as Orthanc gives it back, and ``series.json``, the value returned.
     """
     with tempfile.TemporaryDirectory(prefix="segloss-pacs-") as name, running_orthanc(Path(name)) as orthanc:
         folder = Path(name)
@@ -158,6 +175,7 @@ def round_trip(
         orthanc.store([study_folder])
         study, at = orthanc.wait_for_study()
         count = orthanc.json(f"/studies/{study}/statistics")["CountInstances"]
+        sent = {row["uid"] for row in orthanc.series_of(study)}
         say(f"sent by C-STORE and complete: {count} images")
         results = list(segment(orthanc.fetch_study(study, folder / "study"), folder / "results"))
         if not results:
@@ -167,11 +185,36 @@ def round_trip(
         again, _ = orthanc.wait_for_study(since=at)
         if again != study:
             raise RoundTripError("the results went into another study than their source")
-        rows = orthanc.series_of(study)
+        rows = [row | {"made_here": row["uid"] not in sent} for row in orthanc.series_of(study)]
         for row in rows:
-            said = f"{row['modality']:>4}  {row['number']:>5}  {row['instances']:>4} instances  {row['description']}"
-            say(said)
+            say(f"{row['modality']:>4}  {row['number']:>5}  {row['instances']:>4} instances  {row['description']}")
+        _check_references(rows)
+        if keep is not None:
+            _keep(keep, orthanc, rows, folder / "results")
         return rows
+
+
+def _check_references(rows: Sequence[dict[str, Any]]) -> None:
+    """Raise unless a SEG names a series of images of its study, and each report such a series and the SEG."""
+    images = {row["uid"] for row in rows if not row["made_here"]}
+    segmentations = {row["uid"] for row in rows if row["made_here"] and row["modality"] == "SEG"}
+    if not segmentations:
+        raise RoundTripError("no SEG stands in the study")
+    for row in rows:
+        if row["made_here"] and not images & set(row["refers_to"]):
+            raise RoundTripError(f"the {row['modality']} refers to no series of its study")
+        if row["made_here"] and row["modality"] == "SR" and not segmentations & set(row["refers_to"]):
+            raise RoundTripError("the SR does not refer to the SEG")
+
+
+def _keep(folder: Path, orthanc: Orthanc, rows: Sequence[dict[str, Any]], results: Path) -> None:
+    shutil.copytree(results, folder / "results")
+    (folder / "stored").mkdir()
+    for row in rows:
+        for number, instance in enumerate(row["orthanc_ids"] if row["made_here"] else ()):
+            name = f"{row['modality'].lower()}_{number}.dcm"
+            (folder / "stored" / name).write_bytes(orthanc.get(f"/instances/{instance}/file"))
+    (folder / "series.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def predict(bundle: str, options: Sequence[str]) -> Callable[[Path, Path], list[Path]]:
@@ -187,7 +230,7 @@ def predict(bundle: str, options: Sequence[str]) -> Callable[[Path, Path], list[
     return segment
 
 
-def _wait_until_ready(orthanc: Orthanc, process: subprocess.Popen[bytes], patience_s: float = 30) -> None:
+def _wait_until_ready(orthanc: Orthanc, process: subprocess.Popen[bytes], patience_s: float = 90) -> None:
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         if process.poll() is not None:
@@ -213,17 +256,24 @@ def _free_ports(count: int) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the round trip from the command line; what follows `--` is for `segloss predict`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "orthanc_roundtrip.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", help="an exported bundle")
     parser.add_argument("study", type=Path, help="a folder with the DICOM files of one study")
-    parser.add_argument("options", nargs="*", help="after --: for segloss predict, such as --series 13")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="put results, and what Orthanc gives back, there")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # By hand: argparse takes what follows -- for unknown where an option stands before it.
+    at = words.index("--") if "--" in words else len(words)
+    given, options = parser.parse_args(words[:at]), words[at + 1 :]
     try:
-        rows = round_trip(given.study, predict(given.bundle, given.options), print)
+        if given.keep is not None and given.keep.exists() and any(given.keep.iterdir()):
+            raise RoundTripError(f"{given.keep} is not empty; give another folder to --keep")
+        round_trip(given.study, predict(given.bundle, options), print, given.keep)
     except RoundTripError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0 if {"SEG"} <= {row["modality"] for row in rows} else 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 # The tests. Arguments replace the default choice (all but the slow ones, in two processes), e.g.
 #   bash scripts/test.sh tests/metrics -x
 #   bash scripts/test.sh -m slow
-# Tests that drive a browser skip where Chromium is absent, those on real volumes where ../shared/data is.
+# Tests that drive a browser skip where Chromium is absent, those on real volumes where ../shared/data is,
+# those with a real PACS where Orthanc or dcmtk is.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
