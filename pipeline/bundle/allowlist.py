@@ -22,6 +22,7 @@ EXPRESSIONS = frozenset(
         configs.DEVICE,
         configs.NETWORK,
         configs.MEMBERS,
+        configs.STEMMED,
         configs.MODEL_FILE,
         configs.PREDICTIONS,
         configs.INFER_FILES,
@@ -89,9 +90,16 @@ NETWORKS: dict[str, dict[str, Check]] = {
     },
     "torch.nn.Conv3d": {
         "in_channels": _whole(1, 1 << 14),
-        "out_channels": _whole(1, 256),
-        "kernel_size": _one_of(1),
+        "out_channels": _whole(1, 1024),
+        "kernel_size": _either(_one_of(1), _size),
+        "stride": _size,
         "bias": _one_of(False),
+    },
+    "torch.nn.ConvTranspose3d": {
+        "in_channels": _whole(1, 1024),
+        "out_channels": _whole(2, 256),
+        "kernel_size": _size,
+        "stride": _size,
     },
     "monai.networks.layers.SkipConnection": {
         "submodule": _match(_MEMBER.pattern),
@@ -254,8 +262,12 @@ def _exactly(check: Check) -> Callable[[Any, str], None]:
 
 
 def _network(config: Any, path: str) -> None:
-    if config != configs.MEMBERS:
-        _component(config, path, {"DynUNet": NETWORKS["DynUNet"]})
+    if config not in (configs.MEMBERS, configs.STEMMED):
+        _one("DynUNet")(config, path)
+
+
+def _one(target: str) -> Callable[[Any, str], None]:
+    return lambda config, path: _component(config, path, {target: NETWORKS[target]})
 
 
 INFERENCE: dict[str, Callable[[Any, str], None]] = {
@@ -267,6 +279,9 @@ INFERENCE: dict[str, Callable[[Any, str], None]] = {
     "channels": _exactly(_whole(1, 64)),
     "files": _exactly(_one_of(configs.INFER_FILES, configs.INFER_FIRST_CHANNELS)),
     "network_def": _network,
+    "into": _one("torch.nn.Conv3d"),
+    "unet": _one("DynUNet"),
+    "out_of": _one("torch.nn.ConvTranspose3d"),
     "members": _components(NETWORKS, 65),
     "network": _exactly(_one_of(configs.NETWORK)),
     "preprocessing": _chain(),
@@ -282,9 +297,10 @@ INFERENCE: dict[str, Callable[[Any, str], None]] = {
     "evaluator": _target("SupervisedEvaluator"),
     "run": _exactly(_one_of([configs.RUN])),
 }
-"""What stands at each key of ``configs/inference.json``; every key but ``channels`` and ``members`` is needed."""
+"""What stands at each key of ``configs/inference.json``; those of `OPTIONAL` may be missing."""
 
-OPTIONAL = frozenset({"channels", "members"})
+STEM = frozenset({"into", "unet", "out_of"})
+OPTIONAL = frozenset({"channels", "members"}) | STEM
 
 
 def parse_json(data: bytes) -> Any:
@@ -315,13 +331,14 @@ def check_inference(config: Any) -> None:
         raise Refused("", "is not an object")
     for name, value in config.items():
         if re.fullmatch(r"member_\d{1,2}", name):
-            _components(NETWORKS, 2)(value, name)
+            _components(NETWORKS, 4)(value, name)
         elif name in INFERENCE:
             INFERENCE[name](value, name)
         else:
             raise Refused(name, "is not an allowed key")
+    stemmed = STEM if config.get("network_def") == configs.STEMMED else frozenset()
     for name in INFERENCE:
-        if name not in config and name not in OPTIONAL:
+        if name not in config and name not in OPTIONAL - stemmed:
             raise Refused(name, "is missing")
 
 

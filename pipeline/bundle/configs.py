@@ -12,6 +12,7 @@ import torch
 
 from pipeline.bundle.spec import BundleSpec
 from pipeline.data.plan import Plan
+from pipeline.training.network import stem_features
 
 Config = dict[str, Any]
 
@@ -28,21 +29,23 @@ INFER_CHANNEL_DATA = (
 )
 RUN = "$@evaluator.run()"
 MEMBERS = "$torch.nn.Sequential(*@members)"
+STEMMED = "$torch.nn.Sequential(@into, @unet, @out_of)"
 
 
 def network(plan: Plan, channels: int, classes: int, members: int = 1) -> Config:
     """Return ``network_def`` and what it refers to: MONAI's DynUNet as `pipeline.training.network` builds it.
 
+    With a stem it stands as ``unet`` between the convolutions ``into`` and ``out_of`` the stem's patches.
     An ensemble is one network of MONAI's and torch's parts that gives the mean of its members' logits: each member's
     logits are concatenated to its input, the next member is led back to the image by a fixed 1 x 1 convolution, and a
     last convolution takes the mean. So it exports, traces and verifies like a single network.
     """
-    levels = len(plan.channels)
-    single: Config = {
+    levels, stem, features = len(plan.channels), list(plan.stem), stem_features(plan)
+    unet: Config = {
         "_target_": "DynUNet",
         "spatial_dims": 3,
-        "in_channels": channels,
-        "out_channels": classes,
+        "in_channels": channels if features is None else features[0],
+        "out_channels": classes if features is None else features[1],
         "kernel_size": [3] * levels,
         "strides": [1, *(list(stride) for stride in plan.strides)],
         "upsample_kernel_size": [list(stride) for stride in plan.strides],
@@ -50,10 +53,18 @@ def network(plan: Plan, channels: int, classes: int, members: int = 1) -> Config
         "norm_name": ["INSTANCE", {"affine": True}],
         "act_name": ["leakyrelu", {"inplace": True, "negative_slope": 0.01}],
     }
+    single: list[Config] = [unet]
+    if features is not None:
+        into = {"_target_": "torch.nn.Conv3d", "in_channels": channels, "out_channels": features[0]}
+        out_of = {"_target_": "torch.nn.ConvTranspose3d", "in_channels": features[1], "out_channels": classes}
+        single = [convolution | {"kernel_size": stem, "stride": stem} for convolution in (into, out_of)]
+        single.insert(1, unet)
+    if members == 1 and features is None:
+        return {"network_def": unet}
     if members == 1:
-        return {"network_def": single}
+        return dict(zip(("into", "unet", "out_of"), single, strict=True)) | {"network_def": STEMMED}
     found: Config = {
-        f"member_{index}": [_pointwise(channels + index * classes, channels), single] for index in range(members)
+        f"member_{index}": [_pointwise(channels + index * classes, channels), *single] for index in range(members)
     }
     skips = [
         {
@@ -85,12 +96,18 @@ def ensemble_weights(members: Sequence[Mapping[str, torch.Tensor]], channels: in
         select = torch.zeros(channels, channels + index * classes, 1, 1, 1)
         select[torch.arange(channels), torch.arange(channels)] = 1
         weights[f"{index}.submodule.0.weight"] = select
-        weights |= {f"{index}.submodule.1.{name}": tensor for name, tensor in member.items()}
+        weights |= {f"{index}.submodule.{_after_pointwise(name)}": tensor for name, tensor in member.items()}
     mean = torch.zeros(classes, channels + len(members) * classes, 1, 1, 1)
     for index in range(len(members)):
         mean[torch.arange(classes), channels + index * classes + torch.arange(classes)] = 1 / len(members)
     weights[f"{len(members)}.weight"] = mean
     return weights
+
+
+def _after_pointwise(name: str) -> str:
+    """Return a weight's name with its network, one module or a sequence of them, behind the pointwise convolution."""
+    first, _, rest = name.partition(".")
+    return f"{int(first) + 1}.{rest}" if first.isdigit() else f"1.{name}"
 
 
 def loading(plan: Plan, keys: Sequence[str], label_values: Sequence[int] = ()) -> list[Config]:

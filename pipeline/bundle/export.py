@@ -118,7 +118,7 @@ def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
         classes=dataset.foreground,
         several_files=source.several_files,
         spacing_mm=plan.spacing_mm,
-        patch=plan.patch,
+        patch=plan.inference_window,
         overlap=WINDOW_OVERLAP,
         batch=plan.batch,
         precision=source.settings["precision"],

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.bundle.allowlist import Refused, check_inference, check_other, parse_json
+from pipeline.bundle.configs import STEMMED
 from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, verify
 from pipeline.bundle.model import Model
 from pipeline.bundle.registry import is_registered, registered_folder
@@ -99,10 +100,13 @@ def _check_agreement(contents: Contents, config: dict[str, Any], spec: BundleSpe
         "inferer::sw_batch_size": (inferer.get("sw_batch_size"), spec.batch),
         "inferer::overlap": (inferer.get("overlap"), spec.overlap),
     }
-    if isinstance(config["network_def"], dict):
-        network = config["network_def"]
-        told["network_def::in_channels"] = (network.get("in_channels"), len(spec.channels))
-        told["network_def::out_channels"] = (network.get("out_channels"), len(spec.classes) + 1)
+    definition = config["network_def"]
+    if definition == STEMMED:
+        told["into::in_channels"] = (config["into"].get("in_channels"), len(spec.channels))
+        told["out_of::out_channels"] = (config["out_of"].get("out_channels"), len(spec.classes) + 1)
+    elif isinstance(definition, dict):
+        told["network_def::in_channels"] = (definition.get("in_channels"), len(spec.channels))
+        told["network_def::out_channels"] = (definition.get("out_channels"), len(spec.classes) + 1)
     elif f"member_{spec.members - 1}" not in config or "members" not in config:
         raise BundleError(contents.root / INFERENCE, f"members: are not the {spec.members} of the metadata", _AGAIN)
     for index, step in enumerate(config["preprocessing"]["transforms"]):

@@ -74,7 +74,17 @@ def _discrete(keys_argmax: bool = True) -> Config:
     }
 
 
-def _common(plan: Plan, spec: BundleSpec) -> Config:
+def _network(plan: Plan, spec: BundleSpec, members: int) -> Config:
+    """Return the network; a single one with its channels and classes taken from the top of the configuration."""
+    found = network(plan, len(spec.channels), len(spec.classes) + 1, members)
+    if members == 1:
+        first, last = ("into", "out_of") if "into" in found else ("network_def", "network_def")
+        found[first] = found[first] | {"in_channels": "@num_channels"}
+        found[last] = found[last] | {"out_channels": "@num_classes"}
+    return found
+
+
+def _common(plan: Plan, spec: BundleSpec, members: int = 1) -> Config:
     several = spec.several_files
     return {
         "imports": [*IMPORTS, "$import time"],
@@ -89,18 +99,18 @@ def _common(plan: Plan, spec: BundleSpec) -> Config:
         "num_classes": len(spec.classes) + 1,
         "spacing_mm": list(plan.spacing_mm),
         "patch": list(plan.patch),
+        "window": "@patch" if spec.patch == plan.patch else list(spec.patch),
         "images": FIRST_CHANNELS if several else IMAGES,
         "data": CHANNEL_DATA if several else DATA,
         "validation_data": VALIDATION,
         "is_not_rank0": NOT_FIRST,
-        "network_def": network(plan, len(spec.channels), len(spec.classes) + 1)["network_def"]
-        | {"in_channels": "@num_channels", "out_channels": "@num_classes"},
+        **_network(plan, spec, members),
         "network": NETWORK,
     }
 
 
 def _sliding(spec: BundleSpec) -> Config:
-    return inferer(spec) | {"roi_size": "@patch"}
+    return inferer(spec) | {"roi_size": "@window"}
 
 
 def _dataloader(dataset: str, batch_size: object, shuffle: bool) -> Config:
@@ -270,7 +280,7 @@ def _metrics_saver(prefix: str) -> Config:
 
 def evaluation(plan: Plan, spec: BundleSpec) -> Config:
     """Return ``configs/evaluate.json``: the network of ``models/model.pt`` on labelled cases, on their own grids."""
-    common = _common(plan, spec)
+    common = _common(plan, spec, spec.members)
     values = [0, *spec.classes]
     label: list[Config] = [
         {"_target_": "LoadImaged", "keys": "label", "reader": "NibabelReader", "image_only": True},
@@ -296,8 +306,7 @@ def evaluation(plan: Plan, spec: BundleSpec) -> Config:
         },
         _discrete(),
     ]
-    members = network(plan, len(spec.channels), len(spec.classes) + 1, spec.members)
-    return (common if spec.members == 1 else common | members) | {
+    return common | {
         "num_workers": 0,
         "preprocessing": {
             "_target_": "Compose",
@@ -428,7 +437,7 @@ def every_config() -> Iterator[Config]:
         plan = Plan(
             spacing_mm=(1.0, 1.0, 1.0), patch=(16, 16, 16), batch=1, normalisation=("ct", "zscore"),
             intensity_range=((0.0, 1.0),) * 2, intensity_mean=(0.0,) * 2, intensity_std=(1.0,) * 2, channels=(4, 8),
-            strides=((2, 2, 2),), tolerance_mm=1.0, metrics=("dice",), reasons={},
+            strides=((2, 2, 2),), stem=(2, 2, 2), tolerance_mm=1.0, metrics=("dice",), reasons={},
         )  # fmt: skip
         spec = BundleSpec(
             name="any", channels=("a", "b"), classes=classes, several_files=several, spacing_mm=plan.spacing_mm,

@@ -1,5 +1,6 @@
 """Folds of a cross-validation that never split a patient and are alike in what they hold."""
 
+import math
 from dataclasses import dataclass
 
 from pipeline.data.dataset import Dataset
@@ -95,13 +96,13 @@ def _dealt(
 
     def key(patient: str) -> tuple[tuple[int, ...], float, str]:
         present: set[int] = set()
-        volume = 0.0
+        volumes: list[float] = []
         for case in patients[patient]:
             for value, found in scans[case].classes.items():
                 if value != 0 and found.voxels:
                     present.add(value)
-                    volume += found.volume_ml
-        return tuple(sorted(present)), volume, patient
+                    volumes.append(found.volume_ml)
+        return tuple(sorted(present)), math.fsum(volumes), patient
 
     order = sorted(patients, key=key)
     random = stream(seed, "folds", folds)

@@ -286,7 +286,7 @@ def _plan_table(plan: Plan) -> TextTable:
         "patch": " x ".join(map(str, plan.patch)),
         "batch": str(plan.batch),
         "normalisation": ", ".join(dict.fromkeys(plan.normalisation)),
-        "network": f"{len(plan.channels)} levels",
+        "network": f"{len(plan.channels)} levels" + ("" if plan.stem == (1, 1, 1) else " after a stem"),
         "tolerance_mm": f"{plan.tolerance_mm:g}",
         "metrics": str(len(plan.metrics)),
     }

@@ -11,8 +11,10 @@ Normalisation = Literal["zscore", "zscore_nonzero", "ct"]
 class Plan:
     """Settings of preprocessing and network, all axes in R, A, S order.
 
-    `strides[i]` leads from level i to level i + 1, so there is one fewer than `channels`; `patch` is divisible by the
-    product of the strides along each axis. `intensity_range`, `intensity_mean` and `intensity_std` (one per channel)
+    `stem` is the stride from the image to the first level and back, (1, 1, 1) for a first level at full resolution;
+    `strides[i]` leads from level i to level i + 1, so there is one fewer than `channels`. `patch`, what is trained on,
+    and `window`, what is predicted at once (None: the patch), are divisible by the product of stem and strides along
+    each axis. `intensity_range`, `intensity_mean` and `intensity_std` (one per channel)
     matter for channels with normalisation "ct" only. `tolerance_mm` is that of the surface Dice (`nsd`).
     """
 
@@ -28,3 +30,10 @@ class Plan:
     tolerance_mm: float
     metrics: tuple[str, ...]
     reasons: Mapping[str, str]
+    stem: tuple[int, int, int] = (1, 1, 1)
+    window: tuple[int, int, int] | None = None
+
+    @property
+    def inference_window(self) -> tuple[int, int, int]:
+        """Shape of what is predicted at once."""
+        return self.window or self.patch

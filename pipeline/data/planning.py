@@ -14,7 +14,7 @@ from pipeline.data.plan import Normalisation, Plan
 PATCH_VOXELS = 64**3
 """Largest patch: what two CPU cores train in well under a second a step."""
 
-BATCH_VOXELS = 180_000
+BATCH_VOXELS = 100_000
 MINIMUM_BATCH = 2
 BYTES_PER_VOXEL = 3000
 """Of one training step, for each voxel of a batch: twice the peak measured in float32 (1,440, four channels)."""
@@ -26,6 +26,8 @@ FEATURES = (16, 32, 64, 128)
 ANISOTROPY = 3.0
 MOSTLY_ZERO = 0.4
 SMALL_STRUCTURE_VOXELS = 500
+LEAST_SHARE = 0.85
+"""Of a volume's edge that a patch may have for lack of divisibility, rather than be padded."""
 
 Triple = tuple[int, int, int]
 
@@ -52,12 +54,20 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
     shape = _median_shape(fingerprint, spacing)
     limit = min(PATCH_VOXELS, int(memory_gib * 2**30 / (MINIMUM_BATCH * BYTES_PER_VOXEL)))
     strides = _strides(_scaled(shape, limit), spacing)
-    patch = _patch(shape, strides, limit, reasons)
+    patch, window = _patch(shape, strides, limit, reasons)
     features = FEATURES[: len(strides) + 1]
     reasons["network"] = (
         f"{len(features)} levels of {', '.join(map(str, features))} features: an axis is halved while it keeps "
         f"{MINIMUM_EDGE} voxels and is not coarser than twice the finest"
     )
+    stem: Triple = (1, 1, 1)
+    smallest = _smallest_structure(fingerprint)
+    if len(features) == len(FEATURES) and smallest >= SMALL_STRUCTURE_VOXELS:
+        stem, strides, features = strides[0], strides[1:], features[1:]
+        reasons["network"] += (
+            f"; the first halving is a stem, since structures have {smallest:,.0f} voxels and more: more than twice as "
+            "fast a step (benchmarks/training.py)"
+        )
     batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
     normalisation, ranges, means, stds = _normalisation(dataset, fingerprint, reasons)
@@ -76,7 +86,19 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         tolerance_mm=tolerance,
         metrics=_metrics(dataset, fingerprint, reasons),
         reasons=reasons,
+        stem=stem,
+        window=window,
     )
+
+
+def _smallest_structure(fingerprint: Fingerprint) -> float:
+    """Return the median voxels of one connected structure, over cases, of the class where that is least; 0 if none."""
+    sizes: dict[int, list[float]] = {}
+    for scan in fingerprint.scans:
+        for value, item in scan.classes.items():
+            if value and item.voxels:
+                sizes.setdefault(value, []).append(item.voxels / max(item.components or 1, 1))
+    return min((float(np.median(found)) for found in sizes.values()), default=0.0)
 
 
 def _spacing(fingerprint: Fingerprint, reasons: dict[str, str]) -> tuple[float, float, float]:
@@ -137,11 +159,15 @@ def smaller_memory_gib(plan: Plan) -> float:
     return math.prod(plan.patch) / 2 * MINIMUM_BATCH * BYTES_PER_VOXEL / 2**30
 
 
-def _patch(shape: Triple, strides: Sequence[Triple], limit: int, reasons: dict[str, str]) -> Triple:
-    """Return the whole median volume where it is small enough, else its shape cut down to `limit` voxels.
+def _patch(
+    shape: Triple, strides: Sequence[Triple], limit: int, reasons: dict[str, str]
+) -> tuple[Triple, Triple | None]:
+    """Return about the median volume where it is small enough, else its shape cut down to `limit` voxels.
 
     Edges are multiples of the product of the strides. What is cut is always a step off the axis that keeps the largest
-    share of the volume, and never so much that fewer than `MINIMUM_EDGE` voxels reach the deepest level.
+    share of the volume, and never so much that fewer than `MINIMUM_EDGE` voxels reach the deepest level. Where nothing
+    is cut the second shape is the window that holds the whole volume, and the patch the largest multiple within it that
+    keeps `LEAST_SHARE` of each edge: padding costs time and teaches nothing.
     """
     factor = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
     edges = [math.ceil(n / f) * f for n, f in zip(shape, factor, strict=True)]
@@ -153,10 +179,23 @@ def _patch(shape: Triple, strides: Sequence[Triple], limit: int, reasons: dict[s
         axis = max(free, key=lambda axis: edges[axis] / shape[axis])
         edges[axis] -= factor[axis]
         cut = True
+    whole = tuple(edges)
+    if not cut:
+        below = [n // f * f for n, f in zip(shape, factor, strict=True)]
+        edges = [
+            b if b >= LEAST_SHARE * n and b >= f * MINIMUM_EDGE else e
+            for b, e, n, f in zip(below, edges, shape, factor, strict=True)
+        ]
     x, y, z = edges
-    what = f"has about the proportions, within {limit:,} voxels, of" if cut else "holds"
-    reasons["patch"] = f"{x} x {y} x {z} {what} the median volume of {shape[0]} x {shape[1]} x {shape[2]} voxels"
-    return x, y, z
+    median = f"the median volume of {shape[0]} x {shape[1]} x {shape[2]} voxels"
+    if cut:
+        reasons["patch"] = f"{x} x {y} x {z} has about the proportions, within {limit:,} voxels, of {median}"
+    elif whole == (x, y, z):
+        reasons["patch"] = f"{x} x {y} x {z} holds {median}"
+    else:
+        window = " x ".join(map(str, whole))
+        reasons["patch"] = f"{x} x {y} x {z} without padding in {median}; predicted at once are {window}"
+    return (x, y, z), None if whole == (x, y, z) else (whole[0], whole[1], whole[2])
 
 
 def _normalisation(

@@ -66,8 +66,8 @@ def validations(steps: int, plan: Plan, shapes: Sequence[tuple[int, int, int]], 
     """
     windows = sum(
         math.prod(
-            1 + max(0, math.ceil((edge - patch) / (patch * (1 - overlap))))
-            for edge, patch in zip(shape, plan.patch, strict=True)
+            1 + max(0, math.ceil((edge - window) / (window * (1 - overlap))))
+            for edge, window in zip(shape, plan.inference_window, strict=True)
         )
         for shape in shapes
     )

@@ -170,10 +170,20 @@ def gather_sweep(sweep: SweepFolder) -> pd.DataFrame:
 
 def small(plan: Plan) -> Plan:
     """Return the plan with a small network and batch; the patch stays the whole volume, with all its background."""
-    strides = plan.strides[: len(FEATURES) - 1]
+    every = plan.strides if plan.stem == (1, 1, 1) else (plan.stem, *plan.strides)
+    strides = every[: len(FEATURES) - 1]
     batch = max(1, round(1e6 * MEGAVOXELS_OF_A_BATCH / float(np.prod(plan.patch))))
     reasons = {**plan.reasons, "network": "small, for a sweep", "batch": f"{batch} whole phantoms"}
-    return replace(plan, channels=FEATURES[: len(strides) + 1], strides=strides, batch=batch, reasons=reasons)
+    return replace(
+        plan,
+        channels=FEATURES[: len(strides) + 1],
+        strides=strides,
+        stem=(1, 1, 1),
+        patch=plan.inference_window,
+        window=None,
+        batch=batch,
+        reasons=reasons,
+    )
 
 
 def make_level(

@@ -42,9 +42,13 @@ def training_inferer(precision: Precision, device: torch.device) -> Inferer:
 
 
 def sliding_inferer(plan: Plan, precision: Precision, device: torch.device) -> Inferer:
-    """Return MONAI's sliding-window inferer over the plan's patch, blended by a Gaussian."""
+    """Return MONAI's sliding-window inferer over the plan's windows, blended by a Gaussian."""
     inner = SlidingWindowInferer(
-        plan.patch, sw_batch_size=plan.batch, overlap=WINDOW_OVERLAP, mode="gaussian", padding_mode="constant"
+        plan.inference_window,
+        sw_batch_size=plan.batch,
+        overlap=WINDOW_OVERLAP,
+        mode="gaussian",
+        padding_mode="constant",
     )
     return AutocastInferer(inner, precision, device)
 

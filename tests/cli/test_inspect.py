@@ -151,4 +151,4 @@ def test_two_hundred_hippocampus_volumes_make_one_patch_of_the_whole_volume():
         capture_output=True,
     )
     said = json.loads(done.stdout)
-    assert (said["cases"], said["plan"]["patch"]) == (200, [40, 56, 40])
+    assert (said["cases"], said["plan"]["patch"]) == (200, [32, 48, 32])

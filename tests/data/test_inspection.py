@@ -55,7 +55,7 @@ def test_json_has_the_promised_keys_and_no_number_json_does_not_know():
     assert content["problems"] == [
         {"file": "b.nii.gz", "case": "b", "problem": "is empty", "remedy": "take it out", "severity": "error"}
     ]
-    assert content["plan"]["patch"] == [40, 56, 40]
+    assert content["plan"]["patch"] == [32, 48, 32]
     assert content["metrics"] == content["plan"]["metrics"]
     assert set(content["class_weights"]) == set(POLICIES)
     assert content["channels"][0]["maximum"] is None

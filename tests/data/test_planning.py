@@ -14,13 +14,29 @@ def plan_of(*scans, memory_gib=8.0, **told):
     return make_plan(*scanned(*scans, **told), memory_gib=memory_gib)
 
 
-def test_the_hippocampus_is_trained_on_whole_volumes_with_three_halvings():
-    plan = plan_of(scan())
-    assert (plan.patch, plan.strides, plan.spacing_mm) == ((40, 56, 40), ((2, 2, 2),) * 3, (1.0, 1.0, 1.0))
-    assert len(plan.channels) == 4
+def test_the_hippocampus_is_trained_without_padding_and_predicted_whole():
+    plan = plan_of(scan(voxels=(59000, 1600, 1500)))
+    assert (plan.patch, plan.window, plan.spacing_mm) == ((32, 48, 32), (40, 56, 40), (1.0, 1.0, 1.0))
+    assert (plan.stem, plan.strides, plan.channels) == ((2, 2, 2), ((2, 2, 2),) * 2, (32, 64, 128))
     assert plan.batch == 2
     assert plan.normalisation == ("zscore",)
     assert plan.tolerance_mm == 1.0
+
+
+@pytest.mark.parametrize(
+    ("voxels", "components"), [((59000, 1600, 400), 1), ((59000, 1600, 1500), 20), ((62000, 0, 0), 0)]
+)
+def test_small_structures_keep_a_first_level_at_full_resolution(voxels, components):
+    case = scan(voxels=voxels)
+    classes = {value: replace(item, components=components) for value, item in case.classes.items()}
+    plan = plan_of(replace(case, classes=classes))
+    assert (plan.stem, plan.strides, len(plan.channels)) == ((1, 1, 1), ((2, 2, 2),) * 3, 4)
+
+
+def test_a_window_is_given_only_where_the_patch_is_smaller_than_the_volume():
+    assert plan_of(scan(shape=(40, 56, 40))).window is None
+    assert plan_of(scan(shape=(400, 400, 400))).window is None
+    assert plan_of(scan(shape=(33, 50, 36))).window == (40, 56, 40)
 
 
 def test_every_choice_has_a_reason_with_a_number_in_it_unless_it_has_none():
@@ -56,7 +72,7 @@ def test_a_coarse_axis_is_halved_once_the_others_are_as_coarse():
 
 def test_a_single_slice_is_never_halved_across():
     plan = plan_of(scan(shape=(300, 280, 1), spacing=(1.0, 1.0, 8.0)))
-    assert plan.patch == (304, 280, 1)
+    assert (plan.patch, plan.window) == ((296, 280, 1), (304, 280, 1))
     assert all(stride == (2, 2, 1) for stride in plan.strides)
 
 
@@ -86,7 +102,7 @@ MM = st.floats(0.2, 9.0)
 @given(st.tuples(EDGE, EDGE, EDGE), st.tuples(MM, MM, MM))
 def test_any_volume_gets_a_network_that_fits_its_patch(shape, spacing):
     plan = plan_of(scan(shape=shape, spacing=spacing))
-    factors = [math.prod(stride[axis] for stride in plan.strides) for axis in range(3)]
+    factors = [math.prod(stride[axis] for stride in (plan.stem, *plan.strides)) for axis in range(3)]
     assert len(plan.channels) == len(plan.strides) + 1 <= 4
     for edge, factor in zip(plan.patch, factors, strict=True):
         assert edge % factor == 0

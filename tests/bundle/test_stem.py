@@ -1,0 +1,71 @@
+"""A network with a stem: the bundle's configuration builds the network that was trained, and no other."""
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from pipeline.bundle import training_configs
+from pipeline.bundle.allowlist import Refused, check_inference, check_other
+from pipeline.bundle.configs import ensemble_weights, inference, network
+from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.data.plan import Plan
+from pipeline.training.network import build_network
+
+CLASSES = {1: "a", 2: "b"}
+PLAN = Plan(
+    spacing_mm=(1.0, 1.0, 1.0), patch=(16, 16, 8), batch=1, normalisation=("zscore",) * 2,
+    intensity_range=((0.0, 1.0),) * 2, intensity_mean=(0.0,) * 2, intensity_std=(1.0,) * 2, channels=(4, 8, 8),
+    stem=(2, 2, 1), strides=((2, 2, 2),) * 2, tolerance_mm=1.0, metrics=("dice",), reasons={}, window=(16, 24, 8),
+)  # fmt: skip
+
+
+def spec_of(members):
+    return BundleSpec(
+        name="stemmed", channels=("a", "b"), classes=CLASSES, several_files=True, spacing_mm=PLAN.spacing_mm,
+        patch=PLAN.inference_window, overlap=0.25, batch=1, precision="float32", members=members,
+        fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()),
+        segments=default_segments(CLASSES, ""),
+    )  # fmt: skip
+
+
+def trained(seed):
+    return build_network(PLAN, 2, 3, seed, 0).eval()
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_configuration_builds_the_network_that_was_trained(members):
+    networks = [trained(seed) for seed in range(members)]
+    weights = [network.state_dict() for network in networks]
+    built = ConfigParser(network(PLAN, 2, 3, members)).get_parsed_content("network_def").eval()
+    built.load_state_dict(weights[0] if members == 1 else ensemble_weights(weights, 2, 3))
+    image = torch.rand(1, 2, *PLAN.inference_window, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = torch.stack([network(image) for network in networks]).mean(0)
+        assert expected.shape == (1, 3, *PLAN.inference_window)
+        assert torch.allclose(built(image), expected, atol=1e-5)
+        assert torch.equal(torch.jit.script(built)(image), built(image))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_its_configurations_are_on_the_allow_list(members):
+    spec = spec_of(members)
+    check_inference(inference(PLAN, spec))
+    check_other(training_configs.training(PLAN, spec, "dice_ce", {}))
+    check_other(training_configs.evaluation(PLAN, spec))
+
+
+@pytest.mark.parametrize("part", ["into", "unet", "out_of"])
+def test_a_part_that_is_missing_or_another_is_refused(part):
+    config = inference(PLAN, spec_of(1))
+    with pytest.raises(Refused, match=part):
+        check_inference({name: value for name, value in config.items() if name != part})
+    with pytest.raises(Refused, match=part):
+        check_inference(config | {part: {"_target_": "os.system", "command": "true"}})
+    with pytest.raises(Refused, match=part):
+        check_inference(config | {part: config[part] | {"device": "cuda"}})
+
+
+def test_training_sees_patches_and_prediction_windows():
+    config = training_configs.training(PLAN, spec_of(1), "dice_ce", {})
+    assert (config["patch"], config["window"]) == ([16, 16, 8], [16, 24, 8])
+    assert inference(PLAN, spec_of(1))["inferer"]["roi_size"] == [16, 24, 8]
