@@ -139,9 +139,8 @@ def pair(rows: pd.DataFrame, metric: str, losses: Sequence[str] | None = None) -
         return None
     case_of, cases = pd.factorize(items.get_level_values(0).to_numpy()[np.flatnonzero(shared)], sort=True)
     cube = cube[:, :, shared]
-    classes = np.zeros((len(case_of), len(cases)))
-    classes[np.arange(len(case_of)), case_of] = 1
-    classes /= classes.sum(axis=0)
+    # items are sorted by their case, so that each case is a stretch of them
+    begins = np.flatnonzero(np.diff(case_of, prepend=-1))
     facts = rows.drop_duplicates("case").set_index("case").loc[list(cases)]
     return Paired(
         metric=metric,
@@ -149,17 +148,16 @@ def pair(rows: pd.DataFrame, metric: str, losses: Sequence[str] | None = None) -
         cases=tuple(str(case) for case in cases),
         patients=tuple(facts["patient"]),
         folds=facts["fold"].to_numpy(dtype=np.int64),
-        values=np.nanmean(cube, axis=1) @ classes,
-        seeds=_by_case(cube, classes),
+        values=_by_case(np.nanmean(cube, axis=1), begins),
+        seeds=_by_case(cube, begins),
         left_out=int(seen.sum() - shared.sum()),
     )
 
 
-def _by_case(cube: Floats, classes: Floats) -> Floats:
-    """Average (losses, seeds, items) over the items of each case; NaN where any item of the case is."""
-    known = np.isfinite(cube)
-    means: Floats = np.where(known, cube, 0.0) @ classes
-    means[(~known).astype(np.float64) @ classes > 0] = np.nan
+def _by_case(of_items: Floats, begins: Indices) -> Floats:
+    """Average (..., items) over each case's stretch of items; NaN where any item of the case is."""
+    sizes = np.diff(begins, append=of_items.shape[-1])
+    means: Floats = np.add.reduceat(of_items, begins, axis=-1) / sizes
     return means
 
 
