@@ -1,0 +1,103 @@
+"""Every comparison of speed with what a user would run instead, written as the table of ``docs/performance.md``.
+
+    python benchmarks/performance.py ../shared [--only training,inference] [--study STUDY]
+
+Each part is a benchmark of this folder, run with ``--json``; what it measured is kept in ``docs/performance.json`` with
+command, day, machine and versions, so that one part can be run anew without the others. The table is made of that file
+alone. Run it on a machine with nothing else to do. All parts take about an hour and a half on two cores.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+BEGIN, END = "<!-- table: benchmarks/performance.py -->", "<!-- end of table -->"
+PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy")
+
+
+def parts(shared: str, study: str | None) -> dict[str, list[str]]:
+    """Return the arguments of each benchmark."""
+    data = f"{shared}/data"
+    loop = f"{shared}/baselines/monai_loop.py"
+    training = ["training.py", f"{data}/hippocampus", "--loop", loop, "--minutes", "10"]
+    return {
+        "training": [*training, *(["--study", study] if study else [])],
+        "inference": ["inference.py", f"{data}/ms_lesions", "--pairs", "3", "--steps", "200"],
+        "metrics": ["surface_metrics.py", f"{data}/ms_lesions"],
+        "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
+        "scale": ["scale.py"],
+    }
+
+
+def main() -> None:
+    """Run the parts and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shared", help="folder with data/ and baselines/")
+    parser.add_argument("--only", default="", help="names of parts, separated by commas; none: all; -: only the table")
+    parser.add_argument("--study", help="finished study of three losses and five folds of the hippocampus")
+    arguments = parser.parse_args()
+    every = parts(arguments.shared, arguments.study)
+    wanted = [name for name in (arguments.only.split(",") if arguments.only else every) if name != "-"]
+    store = DOCS / "performance.json"
+    known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    for name in wanted:
+        known[name] = measured(every[name])
+        store.write_text(json.dumps({key: known[key] for key in every if key in known}, indent=1) + "\n", "utf-8")
+    page = DOCS / "performance.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    page.write_text(before + BEGIN + "\n\n" + table(known) + "\n" + END + rest.partition(END)[2], encoding="utf-8")
+
+
+def measured(arguments: list[str]) -> dict[str, Any]:
+    """Run one benchmark and return its rows and where they come from."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        subprocess.run([sys.executable, HERE / arguments[0], *arguments[1:], "--json", result], check=True)
+        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return {
+        "command": "python benchmarks/" + " ".join(arguments),
+        "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": {"python": platform.python_version()} | {name: version(name).split("+")[0] for name in PACKAGES},
+        **found,
+    }
+
+
+def machine() -> str:
+    """Return processor, cores and the matrix formats that decide about bfloat16."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in lines.items()}
+    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in fields.get("flags", "").split()]
+    cores = len(os.sched_getaffinity(0))
+    return ", ".join([fields.get("model name", platform.machine()), f"{cores} cores", *flags])
+
+
+def table(known: dict[str, Any]) -> str:
+    """Return the table and, below it, where each part comes from."""
+    lines = ["| what | segloss | the other | ratio | bar | met |", "|---|---|---|---|---|---|"]
+    for part in known.values():
+        lines += [
+            f"| {row['what']} | {row['segloss']} | {row['other']} | {row['ratio']} | {row['bar']} "
+            f"| {'yes' if row['met'] else '**no**'} |"
+            for row in part["rows"]
+        ]
+    lines.append("")
+    for part in known.values():
+        versions = ", ".join(f"{name} {number}" for name, number in part["versions"].items())
+        lines.append(f"- `{part['command']}` on {part['day']}: {part['machine']}; {versions}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""One training against the loop that a user would write from MONAI's tutorials, and a study against fifteen of them.
+
+    python benchmarks/training.py ../shared/data/hippocampus --loop ../shared/baselines/monai_loop.py
+
+The loop trains on the first 160 cases of ``dataset.json`` and validates on the other 40 every two epochs. Ours trains
+and validates on the same cases with a budget of steps for each target, as a user would give one (``--budget``), at one
+learning rate, from files on disk to the validation's scores: checking, planning, preparation without a cache, choice of
+precision and training all count. Seconds of both begin after the imports. Loop and ours alternate, `--repeats` times,
+and medians count. With ``--minutes`` both get that long, once; with ``--study`` a finished study is compared with
+fifteen loops that stop at the study's mean Dice. ``--profile`` prints where the time of a step goes instead.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TARGETS = {0.84: 400, 0.85: 600}
+"""Mean Dice to reach, and the steps that ours is given for it."""
+
+LEARNING_RATE = 0.008
+TRAINING_CASES = 160
+RESERVE_S = 8.0
+"""Of a run by the clock: kept for the validation."""
+
+
+def main() -> None:
+    """Print a table, and write it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--loop", type=Path, help="the plain loop's script")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--minutes", type=float, help="give both so long as well")
+    parser.add_argument("--study", type=Path, help="finished study of three losses and five folds")
+    parser.add_argument("--json", type=Path)
+    one = "one training of ours; negative STEPS are seconds"
+    parser.add_argument("--one", type=float, nargs=2, metavar=("STEPS", "SEED"), help=one)
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.profile:
+        return profile(arguments.dataset)
+    if arguments.one:
+        steps, seed = arguments.one
+        print(json.dumps(one_training(arguments.dataset, steps, int(seed))), flush=True)
+        return None
+    result = compare(arguments)
+    for row in result["rows"]:
+        print(f"{row['what']:64} {row['segloss']:>22} {row['other']:>22} {row['ratio']:>8}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return None
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run both sides and return rows of the table and all that was measured."""
+    ours: dict[float, list[dict[str, Any]]] = {target: [] for target in TARGETS}
+    loops: list[list[dict[str, Any]]] = []
+    for repeat in range(arguments.repeats):
+        minutes = arguments.minutes if repeat == 0 else None
+        loops.append(loop(arguments, max(TARGETS), minutes))
+        for target, steps in TARGETS.items():
+            ours[target].append(ours_apart(arguments.dataset, steps, repeat))
+    rows = []
+    for target in TARGETS:
+        theirs = [reached(curve, target) for curve in loops]
+        mine = [run["seconds"] if run["dice"] >= target else None for run in ours[target]]
+        rows.append(
+            row(f"seconds to a validation Dice of {target}, median of {len(mine)}", _median(mine), _median(theirs), 3)
+        )
+    measured: dict[str, Any] = {"ours": {str(target): runs for target, runs in ours.items()}, "loops": loops}
+    if arguments.minutes:
+        long = ours_apart(arguments.dataset, -60 * arguments.minutes, 0)
+        at_end = [point for point in loops[0] if point["seconds"] <= 60 * arguments.minutes][-1]
+        measured["long"] = long
+        gap = long["dice"] - at_end["dice"]
+        rows.append(
+            {
+                "what": f"validation Dice after {arguments.minutes:g} minutes",
+                "segloss": f"{long['dice']:.4f}",
+                "other": f"{at_end['dice']:.4f}",
+                "ratio": f"{100 * gap:+.1f} points",
+                "bar": "+1 point",
+                "met": gap >= 0.01,
+            }
+        )
+    if arguments.study:
+        told = study_cost(arguments.study)
+        seconds = _median([reached(curve, told["dice"]) for curve in loops])
+        fifteen = None if seconds is None else told["runs"] * seconds
+        measured["study"] = told
+        rows.append(
+            row(f"seconds of a study of {told['runs']} runs, mean Dice {told['dice']:.3f}", told["seconds"], fifteen, 5)
+        )
+    return {"rows": rows, "measured": measured}
+
+
+def row(what: str, mine: float | None, theirs: float | None, bar: float) -> dict[str, Any]:
+    """Return a row of seconds, with how many times longer the other takes."""
+    ratio = None if mine is None or theirs is None else theirs / mine
+    return {
+        "what": what,
+        "segloss": "not reached" if mine is None else f"{mine:.1f}",
+        "other": "not reached" if theirs is None else f"{theirs:.1f}",
+        "ratio": "" if ratio is None else f"{ratio:.2f}",
+        "bar": f"{bar:g} times",
+        "met": ratio is not None and ratio >= bar,
+    }
+
+
+def _median(values: list[float | None]) -> float | None:
+    """Return the median where more than half reached the target."""
+    found = sorted(float("inf") if value is None else value for value in values)
+    median = statistics.median_low(found)
+    return None if median == float("inf") else median
+
+
+def reached(curve: list[dict[str, Any]], target: float) -> float | None:
+    """Return the seconds of the first validation that reached the target."""
+    return next((point["seconds"] for point in curve if point["dice"] >= target), None)
+
+
+def loop(arguments: argparse.Namespace, target: float, minutes: float | None) -> list[dict[str, Any]]:
+    """Run the plain loop until it reaches the target, or for so many minutes, and return its validations."""
+    command = [sys.executable, str(arguments.loop), str(arguments.dataset), "--loss", "dice_ce", "--epochs", "400"]
+    curve = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            point = json.loads(line)
+            curve.append({"seconds": point["seconds"], "dice": statistics.mean(point["dice"])})
+            print(f"loop {curve[-1]}", file=sys.stderr, flush=True)
+            if curve[-1]["seconds"] >= 60 * minutes if minutes else curve[-1]["dice"] >= target:
+                break
+        process.kill()
+    return curve
+
+
+def ours_apart(dataset: Path, steps: float, seed: int) -> dict[str, Any]:
+    """Return what one training of ours, in a process of its own, prints."""
+    command = [sys.executable, __file__, str(dataset), "--one", str(steps), str(seed)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"ours {found}", file=sys.stderr, flush=True)
+    return found
+
+
+def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
+    """Train on the first 160 cases and score the others; seconds are from files on disk to scores."""
+    import torch
+
+    from pipeline.training.trainer import train
+    from pipeline.training.validation import mean_dice, validate
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as cache:
+        made = prepare(folder, Path(cache))
+        if steps < 0:
+            step_s = timed_step(made)
+            steps = int((-steps - RESERVE_S - (time.perf_counter() - start)) / step_s)
+        training = training_of(made, int(steps), seed)
+        train(training, interval=training.steps)
+        point = validate(
+            training.averaged_network,
+            made.validation,
+            made.plan,
+            made.classes,
+            training.precision,
+            training.device,
+            ("dice", "hausdorff95_mm"),
+        )
+        seconds = time.perf_counter() - start
+    return {
+        "steps": int(steps),
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "dice": round(mean_dice(point.scores) or 0.0, 4),
+        "training_s": round(training.seconds, 1),
+        "step_ms": round(1000 * training.seconds / steps, 1),
+        "precision": training.precision,
+        "patch": made.plan.patch,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@dataclasses.dataclass
+class Made:
+    """A dataset ready for training."""
+
+    plan: Any
+    classes: dict[int, str]
+    class_voxels: tuple[int, ...]
+    training: tuple[Any, ...]
+    validation: tuple[Any, ...]
+    precision: Any
+
+
+def prepare(folder: Path, cache: Path) -> Made:
+    """Check, plan and prepare the dataset, and choose the precision."""
+    import torch
+
+    from pipeline.data.datalists import read_dataset
+    from pipeline.data.planning import make_plan
+    from pipeline.data.scan import scan_dataset
+    from pipeline.training.network import build_network
+    from pipeline.training.precision import choose_precision
+    from pipeline.training.preparation import prepare_dataset
+
+    result = scan_dataset(read_dataset(folder))
+    dataset, fingerprint = result.dataset, result.fingerprint
+    plan = make_plan(dataset, fingerprint)
+    prepared = prepare_dataset(dataset, plan, {scan.case: scan.content_hash for scan in fingerprint.scans}, cache)
+    names = [
+        Path(entry["image"]).name.split(".")[0]
+        for entry in json.loads((folder / "dataset.json").read_text())["training"]
+    ]
+    fitting, held_out = names[:TRAINING_CASES], names[TRAINING_CASES:]
+    scans = {scan.case: scan for scan in fingerprint.scans}
+    channels, values = len(dataset.channels), sorted(dataset.classes)
+    network = build_network(plan, channels, len(values), 0, 0)
+    return Made(
+        plan,
+        dict(dataset.foreground),
+        tuple(
+            sum(scans[name].classes[value].voxels for name in fitting if value in scans[name].classes)
+            for value in values
+        ),
+        tuple(prepared[name] for name in fitting),
+        tuple(prepared[name] for name in held_out),
+        choose_precision(network, plan.patch, plan.batch, channels, torch.device("cpu"))[0],
+    )
+
+
+def training_of(made: Made, steps: int, seed: int) -> Any:
+    """Return a training of Dice + CE, not yet begun."""
+    import torch
+
+    from pipeline.training.feed import Feed
+    from pipeline.training.losses import LossSpec, build_loss
+    from pipeline.training.network import build_network
+    from pipeline.training.trainer import Training
+
+    return Training(
+        network=build_network(made.plan, len(made.plan.normalisation), len(made.classes) + 1, seed, 0),
+        loss=build_loss(LossSpec("dice_ce"), made.class_voxels),
+        feed=Feed(made.training, made.plan, seed, 0),
+        learning_rate=LEARNING_RATE,
+        steps=steps,
+        precision=made.precision,
+        device=torch.device("cpu"),
+    )
+
+
+def timed_step(made: Made, steps: int = 40) -> float:
+    """Return the seconds of a step, as the mean of a few after a warm-up."""
+    from pipeline.training.trainer import train
+
+    training = training_of(made, steps, 0)
+    marks: list[float] = []
+    train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    return (marks[-1] - marks[4]) / (len(marks) - 5)
+
+
+def study_cost(study: Path) -> dict[str, Any]:
+    """Return runs, mean Dice out of fold and wall-clock seconds of a study's first seed, without control arms."""
+    settings = json.loads((study / "study.json").read_text())
+    records = list(_records(study, settings["seeds"][0]))
+    return {
+        "runs": len(records),
+        "dice": statistics.mean(record["mean_dice"] for record in records),
+        "seconds": sum(record["seconds"] for record in records) / settings["machine"]["jobs"],
+        "steps": settings["budget"]["steps"],
+        "at_once": settings["machine"]["jobs"],
+    }
+
+
+def _records(study: Path, seed: int) -> Iterator[dict[str, Any]]:
+    for path in sorted((study / "runs").rglob("run.json")):
+        record = json.loads(path.read_text())
+        if record["seed"] == seed and not record["control"]:
+            yield record
+
+
+def profile(folder: Path, steps: int = 20) -> None:
+    """Print the share of each operator in the time of a training step."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    from pipeline.training.trainer import train
+
+    with tempfile.TemporaryDirectory() as cache:
+        made = prepare(folder, Path(cache))
+        train(training_of(made, 5, 0), interval=5)
+        for stem, plan in {"as planned": made.plan, "without a stem": _without_stem(made.plan)}.items():
+            training = training_of(dataclasses.replace(made, plan=plan), steps, 0)
+            with profiled(activities=[ProfilerActivity.CPU]) as found:
+                train(training, interval=steps)
+            print(f"{stem}: {1000 * training.seconds / steps:.0f} ms a step under the profiler, patch {plan.patch}")
+            events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
+            total = sum(event.self_cpu_time_total for event in events)
+            for event in events[:14]:
+                print(f"  {event.self_cpu_time_total / total:6.1%}  {event.count:5}  {event.key}")
+
+
+def _without_stem(plan: Any) -> Any:
+    """Return the plan with the same patch and one more level at full resolution instead of its stem."""
+    if plan.stem == (1, 1, 1):
+        return plan
+    channels = (plan.channels[0] // 2, *plan.channels)
+    return dataclasses.replace(plan, channels=channels, strides=(plan.stem, *plan.strides), stem=(1, 1, 1))
+
+
+if __name__ == "__main__":
+    main()
