@@ -79,7 +79,7 @@ def main() -> None:
         seconds = {name: statistics.median(one[f"{name}_wall_s"] for one in pairs) for name in ("segloss", "monai")}
         ratio = result["median_ratio_of_wall_time"]
         row = {
-            "what": f"one {' x '.join(map(str, image.shape[1:]))} volume, seconds (least Dice between both {worst:.4f})",
+            "what": f"one {' x '.join(map(str, image.shape[1:]))} volume, seconds (Dice between both ≥ {worst:.4f})",
             "segloss": f"{seconds['segloss']:.1f}",
             "other": f"{seconds['monai']:.1f}",
             "ratio": f"{ratio:.2f}",
