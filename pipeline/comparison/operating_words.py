@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.comparison.words import signed
+
 MOST_NAMES = 8
 """Losses whose thresholds or pairs get words of their own."""
 
@@ -37,8 +39,8 @@ def sentences_of_points(
     for entry in pairs[:MOST_NAMES]:
         half, best = entry["at_half"], entry["at_best"]
         sentences.append(
-            f"{recommended} minus {entry['b']}: {100 * half['difference']:+.2f} points of Dice at 0.5, "
-            f"{100 * best['difference']:+.2f} at the best thresholds (changed by {100 * entry['change']:+.2f}): "
+            f"{recommended} minus {entry['b']}: {signed(100 * half['difference'])} points of Dice at 0.5, "
+            f"{signed(100 * best['difference'])} at the best thresholds (changed by {signed(100 * entry['change'])}): "
             f"{entry['says']}."
         )
     where = "the other folds" if by == "fold" else "the other patients"

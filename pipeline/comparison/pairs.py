@@ -99,6 +99,7 @@ def compare_pairs(
                 "a": paired.losses[key[0]],
                 "b": paired.losses[key[1]],
                 "metric": paired.metric,
+                "cases": len(paired.cases),
                 "difference": one.mean,
                 "ci_low": one.ci_low,
                 "ci_high": one.ci_high,

@@ -19,7 +19,8 @@ def ranking(paired: Paired, drawn: Floats, units: Units, pairs: Sequence[Mapping
     `mean_then_rank` ranks the means; `rank_then_mean` averages the ranks within each patient (Friedman's way);
     `test_based` ranks by the number of losses that are clearly worse less those clearly better. `tau` is Kendall's
     tau-b between the ranking of a resample and the one found, averaged. Two losses whose mean ranks differ by less than
-    `critical_difference` are joined in a critical-difference diagram (`groups`) [Demšar 2006].
+    `critical_difference` are joined in a critical-difference diagram (`groups`) [Demšar 2006]. Friedman's
+    test is for three losses or more.
     """
     values = -paired.values if paired.higher_is_better else paired.values
     count = len(paired.losses)
@@ -32,8 +33,10 @@ def ranking(paired: Paired, drawn: Floats, units: Units, pairs: Sequence[Mapping
         sum((e["better"] == name) - (e["better"] is not None and e["better"] != name) for e in pairs if name in _of(e))
         for name in paired.losses
     ]
+    patients = of_patients.shape[1]
     result: dict[str, Any] = {
         "losses": list(paired.losses),
+        "patients": patients,
         "mean_then_rank": by_mean.tolist(),
         "rank_then_mean": mean_ranks.tolist(),
         "test_based": stats.rankdata([-won for won in wins]).tolist(),
@@ -43,9 +46,9 @@ def ranking(paired: Paired, drawn: Floats, units: Units, pairs: Sequence[Mapping
         "critical_difference": None,
         "groups": [],
     }
-    patients = of_patients.shape[1]
-    if count > 2 and patients > 2 and np.ptp(of_patients, axis=0).any():
-        result["friedman_p"] = float(stats.friedmanchisquare(*of_patients).pvalue)
+    if count > 1 and patients > 2 and np.ptp(of_patients, axis=0).any():
+        if count > 2:
+            result["friedman_p"] = float(stats.friedmanchisquare(*of_patients).pvalue)
         quantile = float(stats.studentized_range.ppf(0.95, count, np.inf)) / np.sqrt(2)
         critical = float(quantile * np.sqrt(count * (count + 1) / (6 * patients)))
         result["critical_difference"] = critical

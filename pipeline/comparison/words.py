@@ -25,6 +25,23 @@ MOST_PAIRS = 4
 """Pairs that get a sentence: first those of the losses left standing, then the closest."""
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """Return a difference with its sign; one that rounds to 0.00 keeps a digit, and 0 has no sign.
+
+    An interval that ends at -0.004 does not hold 0, and an end of "-0.00" would leave that open.
+    """
+    for places in range(digits, digits + 3):
+        shown = f"{value:+.{places}f}"
+        if float(shown) != 0:
+            return shown
+    return f"{0:.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """Return a p value with its sign of relation, as papers print it."""
+    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
+
+
 def amount(metric: str, value: float) -> str:
     """Return a difference in the unit that people use: points for shares, mm for distances."""
     return f"{abs(value):.2f} mm" if metric.endswith("_mm") else f"{100 * abs(value):.2f} points"
@@ -76,7 +93,7 @@ def _span(metric: str, low: float, high: float) -> str:
     """Return the part of an interval that the metric allows."""
     low, high = possible(metric, low, high)
     factor = 1.0 if metric.endswith("_mm") else 100.0
-    return f"{factor * low:+.2f} to {factor * high:+.2f}"
+    return f"{signed(factor * low)} to {signed(factor * high)}"
 
 
 def _needed_sentence(needed: Mapping[str, Any], cases: int) -> str:
@@ -114,7 +131,12 @@ def caveats_of(
         )
     if main.units.fold_count == 2:
         said.append("Two folds are two trainings: intervals are wide. Five folds, or more seeds, tell far more.")
-    said += [f"{runs} run(s) of {name} collapsed and are left out of its means." for name, runs in collapsed.items()]
+    said += [
+        f"{runs} runs of {name} collapsed and are left out of its means."
+        if runs > 1
+        else f"One run of {name} collapsed and is left out of its means."
+        for name, runs in collapsed.items()
+    ]
     said += [f"{name} takes no part in the comparison: {why}." for name, why in aside.items()]
     if paired.left_out:
         said.append(
@@ -149,7 +171,7 @@ def _headline(verdict: "Verdict", name: str) -> str:
         return f"Only one loss, {recommended}, has results that can be compared: there is nothing to compare it with."
     if verdict.verdict == "winner":
         return f"Use {recommended}: on {cases} cases its {name} is better than that of every other loss."
-    candidates = ", ".join(sorted(verdict.candidates))
+    candidates = _listed(sorted(verdict.candidates))
     if verdict.verdict == "equivalent":
         margin = next(entry["margin"] for entry in verdict.pairs if entry["metric"] == verdict.primary)
         return (
@@ -162,6 +184,11 @@ def _headline(verdict: "Verdict", name: str) -> str:
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Return names as one writes them: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _pair_sentence(entry: Mapping[str, Any], recommended: str, name: str, confidence: float) -> str:
     low, high, mean = entry["ci_low"], entry["ci_high"], entry["difference"]
     other = entry["b"]
@@ -170,11 +197,11 @@ def _pair_sentence(entry: Mapping[str, Any], recommended: str, name: str, confid
     unit, factor = ("mm", 1.0) if entry["metric"].endswith("_mm") else ("points", 100.0)
     if says_nothing(entry["metric"], low, high):
         return (
-            f"{recommended} minus {other}: {factor * mean:+.2f} {unit} of {name} here, but this study has too few "
+            f"{recommended} minus {other}: {signed(factor * mean)} {unit} of {name} here, but this study has too few "
             "trainings or cases to say anything of the true difference: its interval holds every possible one."
         )
     span = _span(entry["metric"], low, high)
     return (
-        f"{recommended} minus {other}: {factor * mean:+.2f} {unit} of {name} "
-        f"({100 * confidence:g} % interval {span}; corrected p = {entry['p_holm']:.2g})."
+        f"{recommended} minus {other}: {signed(factor * mean)} {unit} of {name} "
+        f"({100 * confidence:g} % interval {span}; corrected p {p_value(entry['p_holm'])})."
     )

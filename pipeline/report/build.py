@@ -16,6 +16,7 @@ from pipeline.comparison.pairing import HIGHER_IS_BETTER
 from pipeline.files import write_json, write_text
 from pipeline.records.folder import StudyFolder
 from pipeline.records.table import write_table
+from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
 from pipeline.report.curves import class_mean, curve_plot, curves, field
 from pipeline.report.evidence import Evidence, read_evidence
 from pipeline.report.figures import (
@@ -29,20 +30,17 @@ from pipeline.report.figures import (
 )
 from pipeline.report.overlays import make_overlays
 from pipeline.report.points import points_of_losses, points_of_pairs
+from pipeline.report.run_tables import compute_table, diagnostics_table, fairness_table, runs_table
 from pipeline.report.tables import (
     Deciders,
     class_tables,
-    compute_table,
     deciding_cases,
-    diagnostics_table,
-    fairness_table,
     losses_table,
     pairs_table,
     ranks_table,
-    runs_table,
     size_table,
 )
-from pipeline.report.wording import LossStyle, duration, factor, metric_name, unit
+from pipeline.report.wording import LossStyle, duration, factor, metric_name, typeset, unit
 
 KINDS = {
     "winner": ("A winner", "One loss is better than every other."),
@@ -103,8 +101,8 @@ def render(evidence: Evidence) -> str:
         settings=evidence.settings,
         verdict=evidence.verdict,
         kind=KINDS[evidence.verdict["verdict"]],
-        headline=words[0] if words else KINDS[evidence.verdict["verdict"]][1],
-        sentences=words[1:],
+        headline=typeset(words[0]) if words else KINDS[evidence.verdict["verdict"]][1],
+        sentences=[typeset(sentence) for sentence in words[1:]],
         at_once=SENTENCES_AT_ONCE,
         styles=styles,
         formulas={entry["label"]: entry.get("formula", "") for entry in evidence.settings.get("losses", [])},
@@ -113,6 +111,7 @@ def render(evidence: Evidence) -> str:
         open_runs=[run for run in evidence.runs if run.record is None],
         intervals=_intervals(evidence, styles),
         ranks=_ranks(evidence, styles),
+        critical_differences=_critical_differences(evidence, styles),
         losses_table=losses_table(evidence, evidence.headline),
         further_table=losses_table(evidence, [name for name in evidence.paired if name not in evidence.headline]),
         ranks_table=ranks_table(evidence.verdict),
@@ -125,11 +124,17 @@ def render(evidence: Evidence) -> str:
         class_tables=class_tables(evidence),
         primary=evidence.primary,
         metric_name=metric_name,
+        typeset=typeset,
         paired=_paired(evidence, styles),
         distributions=[
-            Figure(metric_name(name), distribution_plot(evidence.paired[name], styles)) for name in evidence.headline
+            Figure(f"{metric_name(name)}, {_cases(evidence, name)}", distribution_plot(evidence.paired[name], styles))
+            for name in evidence.headline
         ],
         curves=_curves(evidence, styles),
+        runs_of={
+            loss: sum(run.key.loss == loss and run.state != "collapsed" and bool(run.events) for run in evidence.runs)
+            for loss in evidence.losses
+        },
         diagnostics=diagnostics_table(evidence),
         overlays=make_overlays(evidence, styles),
         compute=compute_table(evidence),
@@ -151,7 +156,7 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
         ("runs", f"{len(evidence.finished)} of {len(evidence.runs)} are in"),
         (
             "design",
-            f"{_count(len(evidence.losses), 'loss', 'losses')} × {_count(settings.get('folds', 1), 'fold', 'folds')} × "
+            f"{_arms(evidence)} × {_count(settings.get('folds', 1), 'fold', 'folds')} × "
             f"{_count(len(settings.get('seeds', [0])), 'seed', 'seeds')}",
         ),
         ("fair pairing", pairing),
@@ -161,6 +166,12 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
         ),
         ("compute", duration(seconds)),
     ]
+
+
+def _arms(evidence: Evidence) -> str:
+    again = sum(bool(entry.get("control")) for entry in evidence.settings.get("losses", []))
+    found = _count(len(evidence.losses) - again, "loss", "losses")
+    return f"({found} + {again} control{'s' * (again > 1)})" if again else found
 
 
 def _noise(evidence: Evidence) -> float | None:
@@ -176,11 +187,16 @@ def _count(number_of: int, one: str, many: str) -> str:
 def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
     found = []
     for metric in evidence.headline:
-        pairs = seen_from(evidence.verdict["pairs"], metric, evidence.verdict.get("recommended"))
+        controls = evidence.verdict.get("controls", {})
+        pairs = seen_from(evidence.verdict["pairs"], metric, evidence.verdict.get("recommended"), controls)
         if pairs:
             plot = interval_plot(pairs, metric, metric in HIGHER_IS_BETTER, styles)
-            found.append(Figure(metric_name(metric), plot))
+            found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", plot))
     return found
+
+
+def _cases(evidence: Evidence, metric: str) -> str:
+    return _count(len(evidence.paired[metric].cases), "case", "cases")
 
 
 def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
@@ -196,7 +212,19 @@ def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
                 if tau is None
                 else f"{shown}Darkest: rank 1. Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
             )
-            found.append(Figure(metric_name(metric), rank_plot(ranking, styles), note))
+            found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", rank_plot(ranking, styles), note))
+    return found
+
+
+def _critical_differences(evidence: Evidence, styles: Styles) -> list[Figure]:
+    found = []
+    for metric in evidence.headline:
+        ranking = evidence.verdict.get("ranking", {}).get(metric)
+        plot = critical_difference_plot(ranking, styles) if ranking else None
+        if plot is not None:
+            pairs = [entry for entry in evidence.verdict["pairs"] if entry["metric"] == metric]
+            note = rank_sentence(ranking, unlike_the_verdict(ranking, pairs))
+            found.append(Figure(metric_name(metric), plot, note))
     return found
 
 

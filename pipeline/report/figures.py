@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pipeline.comparison.limits import possible
 from pipeline.comparison.pairing import Paired
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
-from pipeline.report.wording import MINUS, LossStyle, factor, metric_name, number, shortened, signed, unit
+from pipeline.report.wording import MINUS, LossStyle, bare_name, factor, metric_name, number, shortened, signed, unit
 
 Styles = Mapping[str, LossStyle]
 
@@ -19,33 +19,49 @@ MANY_PAIRS = 8
 MOST_LETTERS = 29
 """Of the names of a pair beside their interval."""
 
+NAME_WIDTH, VALUE_WIDTH = 7.8, 6.6
+"""Of a letter, in the widest usual font."""
+
 MOST_RANKS = 6
 """Losses in a plot of ranks; the table of ranks has all."""
 
 
-def seen_from(pairs: Sequence[Mapping[str, Any]], metric: str, recommended: str | None) -> list[dict[str, Any]]:
+def seen_from(
+    pairs: Sequence[Mapping[str, Any]], metric: str, recommended: str | None, controls: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Return the pairs of a metric, turned so that differences are ``recommended - other``.
 
-    With few losses the pairs among the others follow, so that nothing is left out.
+    With few losses the pairs among the others follow, so that nothing is left out. A control (the same loss twice) is
+    shown against its own loss alone, last.
     """
-    turned, others = [], []
+    turned, others, same = [], [], []
     for entry in pairs:
         if entry["metric"] != metric:
             continue
-        if entry["b"] == recommended:
-            flipped = {"a": entry["b"], "b": entry["a"], "difference": -entry["difference"]}
-            turned.append({**entry, **flipped, "ci_low": -entry["ci_high"], "ci_high": -entry["ci_low"]})
+        if {entry["a"], entry["b"]} & set(controls):
+            if entry["a"] == controls.get(entry["b"]):
+                same.append(dict(entry))
+            elif entry["b"] == controls.get(entry["a"]):
+                same.append(_flipped(entry))
+        elif entry["b"] == recommended:
+            turned.append(_flipped(entry))
         elif entry["a"] == recommended:
             turned.append(dict(entry))
         else:
             others.append(dict(entry))
-    return turned + (others if len(others) <= 3 else [])
+    return turned + (others if len(others) <= 3 else []) + same
+
+
+def _flipped(entry: Mapping[str, Any]) -> dict[str, Any]:
+    turned = {"a": entry["b"], "b": entry["a"], "difference": -entry["difference"]}
+    return {**entry, **turned, "ci_low": -entry["ci_high"], "ci_high": -entry["ci_low"]}
 
 
 def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_better: bool, styles: Styles) -> Markup:
     """Return differences with their intervals, the margin of equivalence and the noise between trainings.
 
-    `pairs` are as `seen_from` gives them.
+    `pairs` are as `seen_from` gives them. Margin and noise are drawn behind the intervals alone: names and numbers
+    stand between these strips.
     """
     scaled = factor(metric)
     pairs = [
@@ -57,56 +73,70 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
     values = [0.0, margin, -margin, floor or 0.0, -(floor or 0.0)]
     values += [scaled * entry[name] for entry in pairs for name in ("ci_low", "ci_high")]
     scale = Scale.around(values, 12, WIDTH - 12)
+    row, half = (42, 10) if len(pairs) <= MANY_PAIRS else (32, 6)
+    top = 22
+    bottom = top + row * len(pairs)
+    wide = max(len(_numbers(scaled, entry)) for entry in pairs)
+    most = min(MOST_LETTERS, int((WIDTH - 34 - VALUE_WIDTH * wide) / NAME_WIDTH))
     longest = max(len(entry["a"]) + len(entry["b"]) + 3 for entry in pairs)
-    of_one = longest > MOST_LETTERS and len({entry["a"] for entry in pairs}) == 1
+    of_one = longest > most and len({entry["a"] for entry in pairs}) == 1
     minuend = f"{shortened(pairs[0]['a'], 24)} minus each, " if of_one else "difference of "
-    row, top = (42, 22) if len(pairs) <= MANY_PAIRS else (31, 22)
-    bottom = top + row * len(pairs) + 4
     parts = [
-        _band(scale, margin, top, bottom, "margin", f"equivalence margin: ±{margin:g} {unit(metric)}"),
-        x_axis(scale, top, bottom, f"{minuend}{metric_name(metric)}, {unit(metric)}"),
+        x_axis(scale, bottom - 2, bottom + 2, f"{minuend}{bare_name(metric)}, {unit(metric)}"),
     ]
-    if floor is not None:
-        said = f"two studies of one and the same loss differ by ±{floor:.2f} {unit(metric)} (sd)"
-        parts.insert(1, _band(scale, floor, top, bottom, "noise", said))
-    parts.append(tag("line", x1=scale(0), x2=scale(0), y1=float(top - 4), y2=float(bottom), class_="zero"))
     left, right = ("second better", "first better") if higher_is_better else ("first better", "second better")
     parts.append(text(12, 12, f"◂ {left}", class_="tick"))
     parts.append(text(WIDTH - 12, 12, f"{right} ▸", anchor="end", class_="tick"))
     for index, entry in enumerate(pairs):
         low, mean, high = (scaled * entry[name] for name in ("ci_low", "difference", "ci_high"))
-        y = top + row * index + min(row - 6, 30)
+        y = float(top + row * (index + 1) - half - 2)
         clear = low > 0 or high < 0
         winner = entry["a"] if (mean > 0) == higher_is_better else entry["b"]
         colour = styles[winner].colour if clear and winner in styles else "#4a5560"
-        names = f"{MINUS} {shortened(entry['b'], 21)}" if of_one else f"{entry['a']} {MINUS} {entry['b']}"
-        if len(names) > MOST_LETTERS:
-            names = f"{shortened(entry['a'], 12)} {MINUS} {shortened(entry['b'], 12)}"
+        parts += [
+            tag("line", x1=scale(tick), x2=scale(tick), y1=y - half, y2=y + half, class_="grid")
+            for tick in scale.ticks()
+        ]
+        parts.append(_band(scale, margin, y, half, "margin", f"equivalence margin: ±{margin:g} {unit(metric)}"))
+        if floor is not None:
+            said = f"two studies of one and the same loss differ by ±{floor:.2f} {unit(metric)} (sd)"
+            parts.append(_band(scale, floor, y, half, "noise", said))
+        if of_one:
+            names = f"{MINUS} {shortened(entry['b'], most - 2)}"
+        else:
+            room = max(most - 3, 6)
+            first = max(room // 2, room - len(entry["b"]))
+            first = min(first, len(entry["a"]))
+            names = f"{shortened(entry['a'], first)} {MINUS} {shortened(entry['b'], room - first)}"
         said = f"{entry['a']} minus {entry['b']}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
-        parts.append(text(12, y - 12, names, class_="name"))
-        parts.append(
-            text(WIDTH - 12, y - 12, f"{signed(mean)}  [{signed(low)}, {signed(high)}]", anchor="end", class_="value")
-        )
+        parts.append(text(12, y - half - 5, names, class_="name"))
+        parts.append(text(WIDTH - 12, y - half - 5, _numbers(scaled, entry), anchor="end", class_="value"))
         parts.append(
             tag(
                 "g",
                 tag("title", said),
-                tag("line", x1=scale(low), x2=scale(high), y1=float(y), y2=float(y), stroke=colour, class_="interval"),
-                tag("circle", cx=scale(mean), cy=float(y), r=4.5, fill=colour),
+                tag("line", x1=scale(0), x2=scale(0), y1=y - half, y2=y + half, class_="zero"),
+                tag("line", x1=scale(low), x2=scale(high), y1=y, y2=y, stroke=colour, class_="interval"),
+                tag("circle", cx=scale(mean), cy=y, r=4.5, fill=colour),
             )
         )
     return chart(WIDTH, bottom + 36, f"Differences of {metric_name(metric)} with 95 % intervals", *parts)
 
 
-def _band(scale: Scale, half: float, top: float, bottom: float, kind: str, said: str) -> Markup:
-    x = scale(-half)
+def _numbers(scaled: float, entry: Mapping[str, Any]) -> str:
+    low, mean, high = (signed(scaled * entry[name]) for name in ("ci_low", "difference", "ci_high"))
+    return f"{mean}  [{low}, {high}]"
+
+
+def _band(scale: Scale, half_width: float, y: float, half: float, kind: str, said: str) -> Markup:
+    x = scale(-half_width)
     return tag(
         "rect",
         tag("title", said),
         x=x,
-        width=scale(half) - x,
-        y=float(top - 4),
-        height=float(bottom - top + 4),
+        width=scale(half_width) - x,
+        y=y - half,
+        height=2.0 * half,
         class_=f"band {kind}",
     )
 

@@ -1,7 +1,10 @@
 """How numbers, metrics and losses are shown: one name, unit, colour and precision for each, everywhere."""
 
 import math
+import re
 from dataclasses import dataclass
+
+from pipeline.comparison import words
 
 METRICS = {
     "dice": "Dice",
@@ -55,6 +58,11 @@ def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
+def bare_name(metric: str) -> str:
+    """Return the name without its unit, for where the unit is said."""
+    return metric_name(metric).removesuffix(" (mm)").removesuffix(" (mL)")
+
+
 def is_distance(metric: str) -> bool:
     """Whether a metric is in mm."""
     return metric.endswith("_mm")
@@ -87,7 +95,12 @@ def number(value: float | None, metric: str = "") -> str:
 
 def signed(value: float | None, digits: int = 2) -> str:
     """Return a difference with its sign."""
-    return "–" if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
+    return "–" if value is None else words.signed(value, digits).replace("-", MINUS)
+
+
+def typeset(sentence: str) -> str:
+    """Return a sentence of the verdict with minus signs in front of its numbers."""
+    return re.sub(r"(?<![\w-])-(?=\d)", MINUS, sentence)
 
 
 def p_value(value: float | None) -> str:

@@ -1,11 +1,15 @@
 """The rates that the verdict promises, counted over studies of known truth (docs/statistics.md has the numbers)."""
 
+import numpy as np
 import pytest
-from simulated_studies import simulate
+from scipy import stats
+from simulated_studies import simulate, simulate_paired
 
 from pipeline.comparison import compare
+from pipeline.comparison.difference import difference
 from pipeline.comparison.pairing import pair, usable_rows
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide
+from pipeline.comparison.resampling import units_of
 
 DESIGNS = {
     "5 folds": {"cases": 60},
@@ -33,6 +37,17 @@ def false_winners(design: str, losses: str, studies: int) -> float:
     return sum(decide(compared(equal, design, seed))[0] == "winner" for seed in seeds) / studies
 
 
+def has_a_false_winner(design: str, seed: int) -> bool:
+    """The verdict on two equal losses; without a bootstrap where the t interval alone holds 0, as most do."""
+    paired = simulate_paired({"a": 0.0, "b": 0.0}, seed=seed, **DESIGNS[design])
+    each = paired.values[0] - paired.values[1]
+    # resamples that are all the mean itself widen no interval
+    one = difference(each, paired.seeds[0] - paired.seeds[1], np.full(2, each.mean()), units_of(paired), 0.95)
+    if one is None or one.ci_low <= 0 <= one.ci_high:
+        return False
+    return decide(compare_pairs(paired, None, 0.95, 300, 0))[0] == "winner"
+
+
 def found_and_predicted(design: str, difference: float, studies: int) -> tuple[float, float]:
     found, predicted = 0, 0.0
     for seed in range(FIRST_SEED, FIRST_SEED + studies):
@@ -58,6 +73,22 @@ def test_a_planted_difference_is_found_at_the_power_that_the_tool_predicts():
     found, predicted = found_and_predicted("5 folds", 0.02, 400)
     assert 0.3 < found < 0.95
     assert found == pytest.approx(predicted, abs=0.10)
+
+
+def test_the_shortcut_by_the_t_interval_gives_the_verdict_of_the_whole_comparison():
+    seeds = range(FIRST_SEED, FIRST_SEED + 60)
+    for design in ("5 folds", "two scans a patient", "1 fold x 3 seeds"):
+        whole = [decide(compared({"a": 0.0, "b": 0.0}, design, seed))[0] == "winner" for seed in seeds]
+        assert [has_a_false_winner(design, seed) for seed in seeds] == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", DESIGNS)
+def test_of_twenty_thousand_studies_of_two_equal_losses_surely_fewer_than_5_percent_have_a_winner(design):
+    count = sum(has_a_false_winner(design, seed) for seed in range(100_000, 120_000))
+    low, high = stats.binomtest(count, 20_000).proportion_ci(0.95)
+    print(f"\nfalse winners | {design} | {count} of 20,000 | {100 * low:.2f} to {100 * high:.2f} %")
+    assert high < 0.05
 
 
 @pytest.mark.slow

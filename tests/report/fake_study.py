@@ -27,13 +27,20 @@ def write_fake_study(
     size=28,
     collapsed=(),
     unfinished=(),
+    missed=(),
+    absent=(),
+    invented=(),
     prefix="case",
     command="segloss study DATASET --losses dice,dice_ce,weighted_ce --folds 3 --seeds 2 --out STUDY",
 ) -> StudyFolder:
-    """Write a whole study folder; `collapsed` and `unfinished` hold (loss, fold, seed)."""
+    """Write a whole study folder; `collapsed` and `unfinished` hold (loss, fold, seed).
+
+    `missed` holds (loss, number of a case) without any prediction, `absent` numbers of cases without Posterior, and
+    `invented` (loss, number) where Posterior is found all the same.
+    """
     study = StudyFolder(root / "study")
     names = [f"{prefix}_{i:02d}" for i in range(cases)]
-    data = {name: _write_case(root / "data", name, i, size) for i, name in enumerate(names)}
+    data = {name: _write_case(root / "data", name, i, size, i in absent) for i, name in enumerate(names)}
     runs = [(loss, fold, seed) for seed in range(seeds) for fold in range(folds) for loss in losses]
     settings = {
         "schema": 1,
@@ -76,6 +83,10 @@ def write_fake_study(
         for name in held_out:
             reference = data[name]["label"]
             mask = _predict(reference, noise[losses.index(loss)], random)
+            if (loss, names.index(name)) in missed:
+                mask[:] = 0
+            if (loss, names.index(name)) in invented:
+                mask[:2, :2, :2] = 2
             image = nib.Nifti1Image(mask, data[name]["affine"])
             folder.predictions.mkdir(exist_ok=True)
             nib.save(image, folder.predictions / f"{name}.nii.gz")
@@ -104,13 +115,15 @@ def write_fake_study(
     return study
 
 
-def _write_case(folder: Path, name: str, seed: int, size: int) -> dict:
+def _write_case(folder: Path, name: str, seed: int, size: int, absent: bool) -> dict:
     """Two touching ellipsoids in noise, on a grid that is flipped for every other case."""
     random = np.random.default_rng([99, seed])
     grid = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij")) - size / 2
     radius = np.array([0.17, 0.24, 0.17]) * size * random.uniform(0.8, 1.2, 3)
     inside = sum((grid[a] / radius[a]) ** 2 for a in range(3)) < 1
     label = np.where(inside, np.where(grid[1] > random.uniform(-1, 1), 1, 2), 0).astype(np.int16)
+    if absent:
+        label[label == 2] = 0
     image = ndimage.gaussian_filter(200.0 + 90 * (label > 0) + 40 * (label == 1), 0.7)
     image = (image + random.normal(0, 22, label.shape) + 1.5 * grid[0]).astype(np.float32)
     affine = np.diag([*(SPACING_MM if seed % 2 else (-SPACING_MM[0], *SPACING_MM[1:])), 1.0])
@@ -128,6 +141,8 @@ def _predict(label: np.ndarray, noise: float, random: np.random.Generator) -> np
     mask = np.zeros_like(label)
     for value in CLASSES:
         inside = label == value
+        if not inside.any():
+            continue
         signed = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
         mask[signed + away > 0.5] = value
     return mask

@@ -1,5 +1,6 @@
 import base64
 import struct
+import xml.etree.ElementTree as ElementTree
 import zlib
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 
 from pipeline.comparison.pairing import Paired
 from pipeline.report.curves import Curve, mean_curve
-from pipeline.report.figures import seen_from
+from pipeline.report.figures import interval_plot, seen_from
 from pipeline.report.overlays import Overlays, grey_png, outlines
 from pipeline.report.svg import Scale, tag, text, tick_label
 from pipeline.report.tables import deciding_cases
-from pipeline.report.wording import LossStyle, duration, number, p_value, signed
+from pipeline.report.wording import LossStyle, duration, number, p_value, signed, typeset
 
 
 def paired(a, b, metric="dice"):
@@ -76,9 +77,52 @@ def test_tick_labels_are_short():
 
 def test_pairs_are_turned_to_the_recommended_loss():
     entry = {"a": "x", "b": "best", "metric": "dice", "difference": -0.02, "ci_low": -0.05, "ci_high": 0.01}
-    (turned,) = seen_from([entry, {**entry, "metric": "nsd"}], "dice", "best")
+    (turned,) = seen_from([entry, {**entry, "metric": "nsd"}], "dice", "best", {})
     assert (turned["a"], turned["b"]) == ("best", "x")
     assert (turned["ci_low"], turned["difference"], turned["ci_high"]) == (-0.01, 0.02, 0.05)
+
+
+def test_a_control_is_shown_against_its_own_loss_alone():
+    entry = {"metric": "dice", "difference": 0.01, "ci_low": 0.0, "ci_high": 0.02}
+    pairs = [{**entry, "a": a, "b": b} for a, b in (("x", "y"), ("x", "x-aa"), ("y", "x-aa"))]
+    found = seen_from(pairs, "dice", "x", {"x-aa": "x"})
+    assert [(item["a"], item["b"]) for item in found] == [("x", "y"), ("x", "x-aa")]
+
+
+def texts_and_bands(plot):
+    """Baselines of texts within the rows, and the strips of margin and noise (top, bottom)."""
+    root = ElementTree.fromstring(str(plot))
+    texts = [float(t.get("y")) for t in root.iter() if t.get("class") in ("name", "value")]
+    bands = [(float(b.get("y")), float(b.get("y")) + float(b.get("height"))) for b in root.iter() if b.get("height")]
+    return texts, bands
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 19])
+def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
+    pairs = [
+        {"a": "dice", "b": f"loss_{i}", "difference": 0.01, "ci_low": -0.02, "ci_high": 0.04}
+        | {"margin": 0.005, "noise_floor": 0.01}
+        for i in range(count)
+    ]
+    styles = {name: LossStyle(0) for entry in pairs for name in (entry["a"], entry["b"])}
+    texts, bands = texts_and_bands(interval_plot(pairs, "dice", True, styles))
+    assert (len(texts), len(bands)) == (2 * count, 2 * count)
+    letters = 9.5  # above the baseline, of 12 units
+    assert not [(y, band) for y in texts for band in bands if y > band[0] - 1 and y - letters < band[1] + 1]
+
+
+def test_a_small_difference_keeps_its_sign_and_a_digit():
+    assert [signed(value) for value in (-0.004, 0.0, -0.0, 0.00001, 1.999)] == [
+        "−0.004",
+        "0.00",
+        "0.00",
+        "0.00",
+        "+2.00",
+    ]
+
+
+def test_minus_signs_stand_before_numbers_alone():
+    assert typeset("a-1 minus dice-aa: -0.72 to +0.93 (fold-2)") == "a-1 minus dice-aa: −0.72 to +0.93 (fold-2)"
 
 
 def test_the_cases_that_decide_have_the_largest_differences():

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +14,9 @@ from pipeline.errors import RecordError
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table
 from pipeline.report.build import build_report
+from pipeline.report.evidence import mean_intervals, read_evidence
+from pipeline.report.run_tables import diagnostics_table, runs_table
+from pipeline.report.tables import class_tables, losses_table, pairs_table, size_table
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,90 @@ def test_unfinished_and_collapsed_runs_are_named(built):
     assert "17 of 18 are in" in page
     assert "dice s1 f1 (under way)" in page
     assert "weighted_ce s1 f2 (never predicts Anterior)" in page
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A study with misses, an absent structure that one loss invents, and a loss that always collapses."""
+    study = write_fake_study(
+        tmp_path_factory.mktemp("mixed"),
+        losses=("dice", "ce", "focal"),
+        folds=2,
+        seeds=2,
+        cases=6,
+        size=18,
+        collapsed=[("focal", fold, seed) for fold in range(2) for seed in range(2)],
+        missed=[("dice", 0)],
+        absent=[3, 4],
+        invented=[("ce", 4)],
+    )
+    build_report(study)
+    return read_evidence(study)
+
+
+def column(table, name):
+    return [row[table.columns.index(name)].text for row in table.rows]
+
+
+def test_every_mean_of_a_loss_has_the_counts_of_its_states(mixed):
+    table = losses_table(mixed, mixed.headline)
+    assert column(table, "cases") == ["6", "6", "0"]
+    assert column(table, "missed") == ["4", "0", "0"]  # two classes, two seeds
+    assert column(table, "false positive") == ["0", "2", "0"]
+    assert column(table, "correct absence") == ["4", "2", "0"]
+    assert column(table, "no value") == ["0", "0", "0"]
+    assert column(table, "collapsed runs") == ["0", "0", "4 of 4"]
+
+
+def test_a_dash_says_why_it_is_one(mixed):
+    table = losses_table(mixed, mixed.headline)
+    dash = table.rows[2][1]
+    assert (dash.text, dash.below) == ("–", "0 cases, 4 of 4 runs collapsed")
+
+
+def test_the_counts_of_each_class_account_for_every_row_of_the_table(mixed):
+    rows = len(mixed.table) / mixed.table["metric"].nunique()
+    for _, table in class_tables(mixed):
+        counted = ("values", "correct absence", "no value", "collapsed")
+        assert sum(int(cell) for name in counted for cell in column(table, name)) == rows
+
+
+def test_a_value_that_is_missing_without_a_state_is_counted(mixed):
+    table = mixed.table.copy()
+    first = table.index[(table["metric"] == "dice") & (table["state"] == "ok")][0]
+    table.loc[first, "value"] = np.nan
+    found = dict(class_tables(replace(mixed, table=table)))["Dice"]
+    assert sum(int(cell) for cell in column(found, "no value")) == 1
+
+
+def test_a_metric_on_other_cases_than_the_first_says_on_how_many(mixed):
+    nsd = mixed.paired["nsd"]
+    fewer = replace(nsd, cases=nsd.cases[:4], values=nsd.values[:, :4], seeds=nsd.seeds[:, :, :4])
+    fewer = replace(fewer, patients=nsd.patients[:4], folds=nsd.folds[:4])
+    table = losses_table(replace(mixed, paired={**mixed.paired, "nsd": fewer}), mixed.headline)
+    below = [row[table.columns.index("Surface Dice")].below for row in table.rows]
+    assert [text.endswith(", 4 cases") for text in below] == [True, True, False]
+    assert not any("cases" in row[1].below for row in table.rows[:2])
+
+
+def test_tables_of_pairs_sizes_and_runs_count_what_they_average(mixed):
+    assert set(column(pairs_table(mixed.verdict), "cases")) == {"6"}
+    sizes = size_table(mixed)
+    assert all(int(values) > 0 for values in column(sizes, "values"))
+    runs = runs_table(mixed)
+    states = dict(
+        zip(zip(column(runs, "loss"), column(runs, "fold"), strict=True), column(runs, "values"), strict=True)
+    )
+    assert states["focal", "0"] == "0"
+    assert int(states["dice", "0"]) > 0
+    assert column(diagnostics_table(mixed), "runs") == ["4", "4", "4"]
+
+
+def test_no_interval_of_a_mean_distance_is_negative(mixed):
+    intervals = mean_intervals(mixed.paired["hausdorff_mm"])
+    assert mixed.paired["hausdorff_mm"].values.std() > mixed.paired["hausdorff_mm"].values.mean() / 2
+    assert (intervals >= 0).all()
+    assert intervals[0, 1] > intervals[0, 0]
 
 
 def test_equal_hashes_prove_the_pairing(built):

@@ -1,0 +1,118 @@
+"""The critical-difference diagram [Demšar 2006]: mean ranks on a line, bars over losses that do not differ.
+
+Every name has a row of its own, left for the better half and right for the rest, outside of the axis, so that names
+cover neither each other nor the lines, however close the ranks are.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from pipeline.report.figures import Styles
+from pipeline.report.svg import WIDTH, Scale, chart, tag, text
+from pipeline.report.wording import shortened
+
+LETTERS = 14
+LETTER_WIDTH = 7.8
+"""Of the widest usual font, bold and 12 units high."""
+
+AXIS = 50.0
+BAR_STEP = 8
+ROW = 31
+
+
+def critical_difference_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup | None:
+    """Return the diagram of one metric (`pipeline.comparison.ranking.ranking`), None where it has no test of ranks."""
+    critical = ranking.get("critical_difference")
+    if critical is None:
+        return None
+    ranks = dict(zip(ranking["losses"], map(float, ranking["rank_then_mean"]), strict=True))
+    order = sorted(ranks, key=lambda name: ranks[name])
+    scale = _scale(ranks, float(critical))
+    parts = [_ruler(scale, float(critical)), _axis(scale)]
+    y = AXIS + 12
+    for group in ranking["groups"]:
+        ends = [scale(ranks[name]) for name in (group[0], group[-1])]
+        said = f"no difference shown: {', '.join(group)}"
+        parts.append(
+            tag("line", tag("title", said), x1=ends[0] - 4, x2=ends[1] + 4, y1=float(y), y2=float(y), class_="clique")
+        )
+        y += BAR_STEP
+    left = order[: ceil(len(order) / 2)]
+    right = order[len(left) :][::-1]
+    first = y + 14
+    for names, side in ((left, "end"), (right, "start")):
+        parts += [
+            _label(name, ranks[name], first + ROW * row, side, scale, styles[name].colour)
+            for row, name in enumerate(names)
+        ]
+    return chart(WIDTH, first + ROW * (len(left) - 1) + 22, "Mean ranks with the critical difference", *parts)
+
+
+def unlike_the_verdict(ranking: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the pairs of one metric that the diagram sets apart and the verdict does not."""
+    joined = [set(group) for group in ranking["groups"]]
+    return [
+        (entry["a"], entry["b"])
+        for entry in pairs
+        if entry["better"] is None and not any({entry["a"], entry["b"]} <= group for group in joined)
+    ]
+
+
+def _scale(ranks: Mapping[str, float], critical: float) -> Scale:
+    """Return the axis of whole ranks that holds all mean ranks, and is as long as the critical difference."""
+    low, high = floor(min(ranks.values()) + 1e-9), ceil(max(ranks.values()) - 1e-9)
+    while high - low < max(critical, 1):
+        low, high = (low, high + 1) if high < len(ranks) else (low - 1, high)
+    room = 18 + LETTER_WIDTH * min(LETTERS, max(len(name) for name in ranks))
+    return Scale(low, high, room, WIDTH - room)
+
+
+def _ruler(scale: Scale, critical: float) -> Markup:
+    start, end = scale(scale.low), scale(scale.low + critical)
+    path = f"M{start:.1f} 16V24M{start:.1f} 20H{end:.1f}M{end:.1f} 16V24"
+    said = text(start, 10, f"critical difference {critical:.2f}", class_="tick")
+    return tag("g", tag("path", d=path, class_="ruler"), said)
+
+
+def _axis(scale: Scale) -> Markup:
+    whole = range(int(scale.low), int(scale.high) + 1)
+    step = ceil(len(whole) * 14 / (scale.end - scale.start))
+    parts = [tag("line", x1=scale.start, x2=scale.end, y1=AXIS, y2=AXIS, class_="ruler")]
+    for rank in whole:
+        parts.append(tag("line", x1=scale(rank), x2=scale(rank), y1=AXIS - 5, y2=AXIS, class_="ruler"))
+        if (rank - whole[0]) % step == 0:
+            parts.append(text(scale(rank), AXIS - 9, str(rank), anchor="middle", class_="tick"))
+    return tag("g", *parts)
+
+
+def _label(name: str, rank: float, y: float, side: str, scale: Scale, colour: str) -> Markup:
+    """Return the line from the axis to a name, the name, and beneath it the mean rank."""
+    away = -1 if side == "end" else 1
+    x = scale.start - 8 if side == "end" else scale.end + 8
+    path = f"M{scale(rank):.1f} {AXIS:.1f}V{y:.1f}H{x:.1f}"
+    return tag(
+        "g",
+        tag("title", f"{name}: mean rank {rank:.2f}"),
+        tag("path", d=path, stroke=colour, class_="elbow"),
+        tag("circle", cx=scale(rank), cy=AXIS, r=3.2, fill=colour),
+        text(x + 4 * away, y + 4, shortened(name, LETTERS), anchor=side, class_="name"),
+        text(x + 4 * away, y + 18, f"{rank:.2f}", anchor=side, class_="tick"),
+    )
+
+
+def rank_sentence(ranking: Mapping[str, Any], apart: Sequence[tuple[str, str]]) -> str:
+    """Return what stands beneath the diagram."""
+    found = np.asarray(ranking["rank_then_mean"])
+    best = ranking["losses"][int(found.argmin())]
+    p = ranking.get("friedman_p")
+    said = f"Mean ranks over {ranking['patients']} patients, {best} with the best. "
+    if p is not None:
+        said += f"Friedman's test of no difference at all: p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}. "
+    if apart:
+        pairs = ", ".join(f"{a} from {b}" for a, b in apart[:3]) + (f" and {len(apart) - 3} more" * (len(apart) > 3))
+        said += f"It sets {pairs} apart, the verdict does not: these ranks leave out the noise of trainings."
+    return said.strip()
