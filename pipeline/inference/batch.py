@@ -1,5 +1,6 @@
 """The batch: cases are read, predicted and written at the same time, and no bad one stops the others."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -7,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +20,9 @@ from pipeline.errors import DatasetError, SeglossError
 from pipeline.files import file_states, sha256_of_file
 from pipeline.inference.images import ImageFacts, check_images, hash_of_images
 from pipeline.inference.journal import CaseRecord, Journal
-from pipeline.inference.large import predict_large
+from pipeline.inference.large import Probabilities, predict_large
 from pipeline.inference.manifest import model_facts, write_manifest
-from pipeline.inference.masks import voxel_ml, write_mask, write_probabilities
+from pipeline.inference.masks import voxel_ml, write_mask, write_probabilities, write_probability_chunks
 from pipeline.inference.page import write_page
 from pipeline.inference.picture import write_picture
 from pipeline.inference.ranges import inside_out_of_range, out_of_range
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 _REFRESH_S = 20.0
 _WORK = ".work"
+_OF_A_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENODEV,
+}  # fmt: skip
+_RESULTS = ("masks/{}.nii.gz", "probabilities/{}.nii.gz", "qc/{}.png", "dicom/{}_seg.dcm", "dicom/{}_sr.dcm")
 _FOLDERS = ("masks", "probabilities", "qc", "dicom", _WORK)
-_TOO_LARGE_FOR_PROBABILITIES = "probabilities are not written: the volume is processed slab by slab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class _Case:
     prepared: Any = None
     scores: Any = None
     mask: np.ndarray | None = None
+    probabilities: Probabilities | None = None
 
 
 class Batch:
@@ -102,7 +108,8 @@ class Batch:
             self._overlapped(jobs, finished, stop)
             self.write_overview(_now() if len(records) == len(jobs) else None)
         except BaseException:
-            self.write_overview(None)
+            with suppress(OSError):  # as on a full disk, which is told already
+                self.write_overview(None)
             raise
         finally:
             shutil.rmtree(self.out / _WORK, ignore_errors=True)
@@ -193,6 +200,7 @@ class Batch:
             case.seconds = time.perf_counter() - start
             return case
         except Exception as error:  # the fence: whatever is wrong with one case stays with it
+            self._raise_of_output(error)
             return self._failed(job, error, sha256_input, time.perf_counter() - start)
 
     def _as_nifti(self, job: Job) -> tuple[Path, ...]:
@@ -206,12 +214,19 @@ class Batch:
         start = time.perf_counter()
         try:
             if self._is_large(case):
-                case.mask = predict_large(self.model, case.images, self.options.precision)
+                case.mask, case.probabilities = predict_large(
+                    self.model,
+                    case.images,
+                    self.options.precision,
+                    self.out / _WORK,
+                    probabilities=self.options.probabilities,
+                )
             else:
                 case.scores = score(self.model, case.prepared, self.options.precision)
             case.seconds += time.perf_counter() - start
             return case
         except Exception as error:  # the fence, as in _read
+            self._raise_of_output(error)
             return self._failed(case.job, error, case.sha256_input, case.seconds + time.perf_counter() - start)
 
     def _write(self, case: _Case) -> CaseRecord:
@@ -220,6 +235,8 @@ class Batch:
             record = self._written(case)
             return replace(record, seconds=round(case.seconds + time.perf_counter() - start, 3), finished=_now())
         except Exception as error:  # the fence, as in _read
+            self._remove_results(case.job.id)
+            self._raise_of_output(error)
             return self._failed(case.job, error, case.sha256_input, case.seconds + time.perf_counter() - start)
         finally:
             if case.job.dicom is not None:
@@ -232,8 +249,6 @@ class Batch:
         mask = case.mask
         if mask is None:
             mask, probabilities = model.finish(case.prepared, case.scores, probabilities=self.options.probabilities)
-        elif self.options.probabilities:
-            notes.append(_TOO_LARGE_FOR_PROBABILITIES)
         case.prepared = case.scores = None
         if mask.shape != facts.header.grid:
             raise RuntimeError("the mask is not on the grid of the input")
@@ -249,6 +264,10 @@ class Batch:
         if probabilities is not None:
             written.append(self.out / "probabilities" / f"{job.id}.nii.gz")
             write_probabilities(written[-1], probabilities, case.images[0])
+        elif case.probabilities is not None:
+            written.append(self.out / "probabilities" / f"{job.id}.nii.gz")
+            of_large, case.probabilities = case.probabilities, None
+            write_probability_chunks(written[-1], of_large.shape, of_large.chunks(), case.images[0])
         output = written[0]
         if job.dicom is not None:
             from pipeline.inference.dicom import write_results
@@ -259,7 +278,7 @@ class Batch:
             written += dicom
             output = dicom[0]
         files = {path.relative_to(self.out).as_posix(): sha256_of_file(path) for path in written}
-        self._remove_earlier(job.id, keep=files)
+        self._remove_results(job.id, keep=files)
         name = output.relative_to(self.out).as_posix()
         return CaseRecord(
             case=job.id,
@@ -283,7 +302,7 @@ class Batch:
                 _copy_to_quarantine(job, self.options.quarantine)
             except OSError as problem:
                 notes.append(f"could not be copied to quarantine ({problem.strerror})")
-        self._remove_earlier(job.id)
+        self._remove_results(job.id)
         return CaseRecord(
             case=job.id,
             input=job.input,
@@ -298,12 +317,20 @@ class Batch:
             settings=self.settings,
         )
 
-    def _remove_earlier(self, case: str, keep: Any = ()) -> None:
-        """Remove what an earlier batch wrote for a case and this one does not, lest it be taken for its result."""
+    def _raise_of_output(self, error: Exception) -> None:
+        """Raise again what is wrong with the output folder, and so with every case to come, such as a full disk."""
+        if not isinstance(error, OSError) or error.errno not in _OF_A_DISK or not isinstance(error.filename, str):
+            return
+        if Path(error.filename).resolve().is_relative_to(self.out.resolve()):
+            raise error
+
+    def _remove_results(self, case: str, keep: Any = ()) -> None:
+        """Remove what this batch or an earlier one wrote for a case, lest it be taken for its result."""
         earlier = self.journal.records.get(case)
-        for name in earlier.files if earlier else ():
+        names = {name.format(case) for name in _RESULTS} | set(earlier.files if earlier else ())
+        for name in names.difference(keep):
             path = (self.out / name).resolve()
-            if name not in keep and path.is_relative_to(self.out.resolve()):
+            if path.is_relative_to(self.out.resolve()):
                 path.unlink(missing_ok=True)
 
 

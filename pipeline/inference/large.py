@@ -1,10 +1,11 @@
 """Volumes too large to hold all scores: prepared, predicted and decided slab by slab.
 
 The steps are those of the bundle. What differs is rounding: where the grid has to be resampled back, probabilities are
-kept in 16 bits.
+kept in 16 bits. Probabilities of all classes lie on the disk, never in memory at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from scipy.ndimage import affine_transform
 
 from pipeline.errors import BundleError
 from pipeline.inference.scoring import Precision, predictor
+from pipeline.inference.scratch import Scratch
 from pipeline.training.windows import sliding_slabs
 
 if TYPE_CHECKING:
@@ -23,12 +25,59 @@ if TYPE_CHECKING:
 
 _orientations: Any = nib.orientations
 _SLAB = 16
+_CHUNK_VOXELS = 1 << 24
 _FULL = 65535
 """A probability of 1, as kept in 16 bits."""
 
 
-def predict_large(model: "Model", images: Sequence[Path], precision: Precision) -> np.ndarray:
-    """Return the mask (X, Y, Z) of label values on the grid of the input, axes as stored.
+@dataclass(frozen=True)
+class Probabilities:
+    """Probabilities of all classes on the grid of the input, as stored; background first.
+
+    Parameters
+    ----------
+    shape
+        (C, X, Y, Z).
+    kept
+        (C, x, y, z) on the planned grid, turned as the input's axes are stored: float32, or 16 bits for 0 to 1.
+    step
+        (4, 4) from voxel indices of the input to those of `kept`; None where both grids are one.
+    """
+
+    shape: tuple[int, int, int, int]
+    kept: np.ndarray
+    step: np.ndarray | None
+    scratch: Scratch
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Yield (z, Y, X) float32, C-contiguous: in the order of a NIfTI file, class after class."""
+        _, x, y, z = self.shape
+        rows = max(1, _CHUNK_VOXELS // (x * y))
+        for volume in self.kept:
+            last_first = volume.transpose(2, 1, 0)
+            for start in range(0, z, rows):
+                stop = min(start + rows, z)
+                if self.step is None:
+                    chunk = np.ascontiguousarray(last_first[start:stop], dtype=np.float32)
+                else:
+                    step = self.step[[2, 1, 0, 3]][:, [2, 1, 0, 3]]
+                    chunk = resample_slab(last_first, step, (start, stop), (z, y, x))
+                if self.kept.dtype != np.float32:
+                    chunk /= _FULL
+                yield chunk
+                self.scratch.forget()
+
+
+def predict_large(
+    model: "Model", images: Sequence[Path], precision: Precision, scratch: Path, *, probabilities: bool = False
+) -> tuple[np.ndarray, Probabilities | None]:
+    """Return the mask (X, Y, Z) of label values on the grid of the input, axes as stored, and probabilities if asked.
+
+    Parameters
+    ----------
+    scratch
+        A folder on the disk for what does not fit into memory: 2 bytes a voxel and class where the grid is resampled;
+        else 4, with `probabilities` only.
 
     Raises
     ------
@@ -36,6 +85,8 @@ def predict_large(model: "Model", images: Sequence[Path], precision: Precision) 
         Where the bundle's transforms are not those that `segloss export` writes.
     FloatingPointError
         Where a score is not finite.
+    OSError
+        Where the disk has too little room for `scratch`.
     """
     normalising, finishing = _around_the_grid(model)
     raw, affine = _read(images)
@@ -53,19 +104,53 @@ def predict_large(model: "Model", images: Sequence[Path], precision: Precision) 
             for start in range(0, target[0], _SLAB):
                 stop = min(start + _SLAB, target[0])
                 image[index, start:stop] = resample_slab(channel, step, (start, stop), target)
+    stored_shape = raw[0].shape
     del raw, channels
     prepared: Any = torch.from_numpy(image)
     for transform in normalising:
         prepared = transform({"image": prepared})["image"]
     prepared = torch.as_tensor(prepared).as_subclass(torch.Tensor)
     del image
-    classes = _classes(model, prepared, precision, None if same_grid else (shape, np.linalg.inv(step)))
     back = _orientations.ornt_transform(_orientations.axcodes2ornt("RAS"), turn)
+    count = len(model.classes) + 1
+    kept = None
+    if probabilities or not same_grid:
+        kept = Scratch(scratch, (count, *target), np.float32 if same_grid else np.uint16)
+    classes = _classes(model, prepared, precision, kept)
+    if not same_grid:
+        assert kept is not None
+        classes = _likeliest(kept, np.linalg.inv(step), shape)
+    found = None
+    if probabilities:
+        assert kept is not None
+        found = Probabilities(
+            (count, *stored_shape),
+            _turned(kept.array, back),
+            None if same_grid else _step_as_stored(np.linalg.inv(step), turn, stored_shape, back, target),
+            kept,
+        )
     mask = torch.from_numpy(np.ascontiguousarray(_orientations.apply_orientation(classes, back)))[None]
     for transform in finishing:
         mask = transform({"pred": mask})["pred"]
     values: np.ndarray = np.asarray(mask)[0].astype(np.uint8 if max(model.classes) < 256 else np.uint16, copy=False)
-    return values
+    return values, found
+
+
+def _turned(volumes: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Return a view of (C, X, Y, Z) whose spatial axes are turned as `apply_orientation` would turn each volume."""
+    whole = np.vstack([[0, 1], turn + np.array([1, 0])])
+    view: np.ndarray = _orientations.apply_orientation(volumes, whole)
+    return view
+
+
+def _step_as_stored(
+    step: np.ndarray, turn: np.ndarray, shape: Sequence[int], back: np.ndarray, target: Sequence[int]
+) -> np.ndarray:
+    """Return `step` (from the input's to planned indices, both in R, A, S order) for both in the order as stored."""
+    to_ras = np.linalg.inv(_orientations.inv_ornt_aff(turn, shape))
+    from_ras = np.linalg.inv(_orientations.inv_ornt_aff(back, target))
+    composed: np.ndarray = from_ras @ step @ to_ras
+    return composed
 
 
 def resample_slab(volume: np.ndarray, step: np.ndarray, rows: tuple[int, int], shape: Sequence[int]) -> np.ndarray:
@@ -125,36 +210,36 @@ def _planned_grid(
     return np.linalg.inv(affine) @ zoomed, (x, y, z)
 
 
-def _classes(
-    model: "Model",
-    image: torch.Tensor,
-    precision: Precision,
-    resampling: tuple[Sequence[int], np.ndarray] | None,
-) -> np.ndarray:
-    """Return class indices (X, Y, Z) on the input's grid in R, A, S order."""
-    count = len(model.classes) + 1
-    dtype = np.uint8 if count < 256 else np.uint16
-    planned = tuple(image.shape[1:])
+def _classes(model: "Model", image: torch.Tensor, precision: Precision, kept: Scratch | None) -> np.ndarray:
+    """Return class indices (X, Y, Z) on the planned grid; probabilities go to `kept`."""
+    classes = np.empty(tuple(image.shape[1:]), np.uint8 if len(model.classes) < 255 else np.uint16)
     slabs = sliding_slabs(image, predictor(model, precision), model.patch, model.overlap, model.batch, model.device)
-    if resampling is None:
-        classes = np.empty(planned, dtype)
-        for start, scores in slabs:
-            classes[start : start + scores.shape[1]] = _finite(scores).argmax(0).numpy()
-        return classes
-    shape, step = resampling
-    kept = np.empty((count, *planned), np.uint16)
     for start, scores in slabs:
-        kept[:, start : start + scores.shape[1]] = (_finite(scores).softmax(0) * _FULL).round().numpy()
-    classes = np.empty(shape, dtype)
+        stop = start + scores.shape[1]
+        classes[start:stop] = _finite(scores).argmax(0).numpy()
+        if kept is not None:
+            probabilities = scores.softmax(0)
+            if kept.array.dtype != np.float32:
+                probabilities = (probabilities * _FULL).round()
+            kept.array[:, start:stop] = probabilities.numpy()
+            kept.forget()
+    return classes
+
+
+def _likeliest(kept: Scratch, step: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return class indices (X, Y, Z) on a grid of `shape`, from whose indices `step` leads to those of `kept`."""
+    count = len(kept.array)
+    classes = np.empty(tuple(shape), np.uint8 if count <= 255 else np.uint16)
     for start in range(0, shape[0], _SLAB):
         rows = (start, min(start + _SLAB, shape[0]))
-        likeliest = resample_slab(kept[0], step, rows, shape)
-        decided = np.zeros(likeliest.shape, dtype)
+        likeliest = resample_slab(kept.array[0], step, rows, shape)
+        decided = np.zeros(likeliest.shape, classes.dtype)
         for index in range(1, count):
-            probability = resample_slab(kept[index], step, rows, shape)
+            probability = resample_slab(kept.array[index], step, rows, shape)
             decided[probability > likeliest] = index
             likeliest = np.maximum(likeliest, probability)
         classes[rows[0] : rows[1]] = decided
+        kept.forget()
     return classes
 
 

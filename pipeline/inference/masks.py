@@ -1,10 +1,12 @@
 """Results as NIfTI on the grid of the input: its affines with their codes, its axes as stored, bit for bit."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.openers import Opener
 
 from pipeline.data.nifti import claimed_bytes
 from pipeline.data.nifti_header import LONGEST_HEADER
@@ -31,6 +33,25 @@ def write_probabilities(path: Path, probabilities: np.ndarray, source: Path) -> 
     _write(path, np.moveaxis(probabilities, 0, -1).astype(np.float32, copy=False), source)
 
 
+def write_probability_chunks(
+    path: Path, shape: tuple[int, int, int, int], chunks: Iterable[np.ndarray], source: Path
+) -> None:
+    """Write what `write_probabilities` writes of an array of `shape` (C, X, Y, Z), without holding it.
+
+    `chunks` are its float32 values, class after class and within it z slowest, x fastest; each is C-contiguous.
+    """
+    classes, *grid = shape
+    image = _image(np.broadcast_to(np.float32(0), (*grid, classes)), source)
+    image.update_header()
+    header: Any = image.header
+    header.set_slope_inter(1.0, 0.0)
+    with atomic_path(path) as temporary, Opener(str(temporary), "wb") as stream:
+        header.write_to(stream)
+        stream.write(b"\0" * (header.get_data_offset() - stream.tell()))
+        for chunk in chunks:
+            stream.write(chunk.astype("<f4", copy=False).tobytes())
+
+
 def voxel_ml(affine: np.ndarray) -> float:
     """Return the volume of a voxel in mL of an affine (4, 4) in mm."""
     return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
@@ -42,6 +63,12 @@ def voxels_claimed(path: Path) -> int:
 
 
 def _write(path: Path, array: np.ndarray, source: Path) -> None:
+    image = _image(array, source)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _image(array: np.ndarray, source: Path) -> Any:
     original: Any = nib.load(source).header
     kind: Any = nib.Nifti2Image if isinstance(original, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(array, None)
@@ -50,5 +77,4 @@ def _write(path: Path, array: np.ndarray, source: Path) -> None:
         header[field] = original[field]
     header["pixdim"][:4] = original["pixdim"][:4]
     header["xyzt_units"] = int(original["xyzt_units"]) & _SPATIAL_UNITS
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+    return image

@@ -1,5 +1,6 @@
 """Masks as DICOM SEG on the source slices, and volumes as a structured report, written by highdicom."""
 
+import io
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -225,6 +226,9 @@ def _series_number(source: Dataset, added: int) -> int:
 
 
 def _write(output: Dataset, path: Path) -> Path:
+    content = io.BytesIO()
+    output.save_as(content, enforce_file_format=True)
+    # Not by pydicom: it makes a full disk an error without its number.
     with atomic_path(path) as temporary:
-        output.save_as(temporary, enforce_file_format=True)
+        temporary.write_bytes(content.getbuffer())
     return path
