@@ -33,6 +33,12 @@ from pipeline.training.validation import ThresholdScore, mean_dice, predict_out_
 
 MAXIMUM_CURVE_CASES = 40
 SYSTEM_EVERY_S = 10.0
+LATE = 0.75
+"""Of a training: who has found nothing by then, at this validation and the one before, will not."""
+
+
+class CollapsedTraining(Exception):
+    """A training that finds no structure in any case, late on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,13 @@ def _carry_out(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Non
     started = time.perf_counter()
     remove_leftovers(folder.root)
     remove_leftovers(folder.predictions)
+    try:
+        _carry_through(settings, folder, on_step, started)
+    except CollapsedTraining as error:
+        _write_collapsed(settings, folder, str(error), started)
+
+
+def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, started: float) -> None:
     notes = [event["why"] for event in read_events(folder.events) if event["kind"] == "restart"]
     if notes:
         settings = replace(settings, precision="float32")
@@ -207,6 +220,7 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
     def pause(training: Training) -> None:
         if validation_is_due(training.step, settings.steps, settings.checkpoint_interval, settings.validations):
             _validate(settings, folder, training, on_step)
+            _check_alive(folder, training)
         state = {"precision": settings.precision, "learning_rate": training.learning_rate, "training": training.state()}
         resume.save(state)
 
@@ -319,6 +333,27 @@ def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_s
         raise NonFiniteLoss(training.step) from error
     event = {"kind": "validation", "step": training.step, "seconds": training.seconds} | point.event()
     append_event(folder.events, event)
+
+
+def _check_alive(folder: RunFolder, training: Training) -> None:
+    """Stop a training that has long found nothing: what is left of its steps would be wasted."""
+    validations: list[dict[str, Any]] = []
+    for event in read_events(folder.events):
+        if event["kind"] == "restart":
+            validations = []
+        elif event["kind"] == "validation":
+            validations.append(event)
+    late = LATE * training.steps <= training.step < training.steps
+    if late and len(validations) > 1 and not any(_finds_something(event) for event in validations[-2:]):
+        earlier = validations[-2]["step"]
+        raise CollapsedTraining(
+            f"finds nothing in any case after {earlier} and {training.step} of {training.steps} steps; stopped"
+        )
+
+
+def _finds_something(validation: Mapping[str, Any]) -> bool:
+    counts = validation["counts"]
+    return counts["ok"] + counts["false_positive"] > 0 or counts["missed"] == 0
 
 
 def _forget_events_after(folder: RunFolder, step: int | None) -> None:
