@@ -90,6 +90,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
                 "met": gap >= 0.01,
             }
         )
+    rows.append(row_of_sharing(arguments.dataset))
     if arguments.study:
         told = study_cost(arguments.study)
         seconds = _median([reached(curve, told["dice"]) for curve in loops])
@@ -99,6 +100,28 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             row(f"seconds of a study of {told['runs']} runs, mean Dice {told['dice']:.3f}", told["seconds"], fifteen, 5)
         )
     return {"rows": rows, "measured": measured}
+
+
+def row_of_sharing(folder: Path) -> dict[str, Any]:
+    """Return a row of steps a second: as many runs at once as there are cores, and one run on all of them."""
+    from pipeline.data.datalists import read_dataset
+    from pipeline.data.planning import make_plan
+    from pipeline.data.scan import scan_dataset
+    from pipeline.study.machine import available_cores, measure_machine
+
+    found = scan_dataset(read_dataset(folder))
+    plan, classes, cores = make_plan(found.dataset, found.fingerprint), len(found.dataset.classes), available_cores()
+    alone, shared = (
+        measure_machine(plan, classes, cores, jobs=jobs, precision=None).step_seconds for jobs in (1, cores)
+    )
+    return {
+        "what": f"steps a second of a study: {cores} runs at once on one core each, the other one run on {cores} cores",
+        "segloss": f"{cores / shared:.1f}",
+        "other": f"{1 / alone:.1f}",
+        "ratio": f"{cores * alone / shared:.2f}",
+        "bar": "1 time",
+        "met": cores * alone >= shared,
+    }
 
 
 def row(what: str, mine: float | None, theirs: float | None, bar: float) -> dict[str, Any]:
