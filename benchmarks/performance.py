@@ -36,6 +36,7 @@ def parts(shared: str, study: str | None) -> dict[str, list[str]]:
         "metrics": ["surface_metrics.py", f"{data}/ms_lesions"],
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
         "scale": ["scale.py"],
+        "arms": ["arms.py"],
     }
 
 
