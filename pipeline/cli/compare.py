@@ -1,6 +1,6 @@
 """`segloss compare`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,10 +91,11 @@ def print_verdict(verdict: Mapping[str, Any], console: "Console") -> None:
         console.print(_losses_table(verdict, console.width))
     if verdict["pairs"]:
         console.print()
-        console.print(_pairs_table(verdict))
-        left = len(verdict["pairs"]) - MOST_PAIRS
+        pairs = _shown_pairs(verdict)[:MOST_PAIRS]
+        console.print(_pairs_table(pairs, verdict["confidence"]))
+        left = len(verdict["pairs"]) - len(pairs)
         if left > 0:
-            console.print(f"and {left} pairs more: see --json or --out", highlight=False)
+            console.print(f"and {left} pair{'s' if left > 1 else ''} more: see --json or --out", highlight=False)
 
 
 def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
@@ -113,10 +114,11 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
         table.add_column("collapsed runs", justify="right")
     for entry in verdict["losses"]:
         found, counts = entry["metrics"], entry["counts"]
+        first = next((item["cases"] for item in found.values()), 0)
         table.add_row(
             escape(entry["name"]) + (" *" if entry.get("set_aside") else ""),
-            *(_mean(metric, found.get(metric), room) for metric in metrics),
-            str(next((item["cases"] for item in found.values()), 0)),
+            *(_mean(metric, found.get(metric), room, first) for metric in metrics),
+            str(first),
             *(str(counts.get(state, 0)) for state in states),
             *([str(entry["collapsed_runs"])] if fallen else []),
             style="bold" if entry["name"] == verdict["recommended"] else None,
@@ -126,36 +128,51 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
     return table
 
 
-def _pairs_table(verdict: Mapping[str, Any]) -> "Table":
+def _shown_pairs(verdict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the pairs, those of a control (the same loss twice) with its own loss alone; the JSON has all."""
+    again = verdict.get("controls", {})
+    return [
+        entry
+        for entry in verdict["pairs"]
+        if not {entry["a"], entry["b"]} & set(again) or entry["b"] == again.get(entry["a"])
+        or entry["a"] == again.get(entry["b"])
+    ]  # fmt: skip
+
+
+def _pairs_table(pairs: Sequence[Mapping[str, Any]], confidence: float) -> "Table":
     from rich.markup import escape
 
     from pipeline.comparison.limits import possible
 
-    table = _table("Pairs, on the same cases; noise: how far two studies of one loss differ (SD)")
+    noise_known = any(entry["noise_floor"] is not None for entry in pairs)
+    title = "Pairs, on the same cases; shares in points (hundredths)"
+    table = _table(title + ("; noise: how far two studies of one loss differ (SD)" if noise_known else ""))
     table.add_column("metric")
     table.add_column("a - b", overflow="fold")
-    for column in ("difference", "interval", "p Holm", "noise", "same?"):
-        table.add_column(column, justify="right")
-    for entry in verdict["pairs"][:MOST_PAIRS]:
+    for column in ("gap", f"{100 * confidence:g} % interval", "p", *(["noise"] if noise_known else []), "same?"):
+        table.add_column(column, justify="right", no_wrap=True)
+    before = None
+    for entry in pairs:
         metric = entry["metric"]
         noise = entry["noise_floor"]
         low, high = possible(metric, entry["ci_low"], entry["ci_high"])
         table.add_row(
-            escape(SHORT.get(metric, metric)),
+            "" if metric == before else escape(SHORT.get(metric, metric)),
             escape(f"{entry['a']} - {entry['b']}"),
             _signed(metric, entry["difference"]),
             f"{_signed(metric, low)} to {_signed(metric, high)}",
-            f"{entry['p_holm']:.2g}",
-            "?" if noise is None else _amount(metric, noise),
+            "<0.001" if entry["p_holm"] < 0.001 else f"{entry['p_holm']:.3f}",
+            *(["?" if noise is None else f"{_factor(metric) * noise:.2f}"] if noise_known else []),
             "yes" if entry["equivalent"] else "",
             style="bold" if entry["better"] else None,
         )
-    margins = {SHORT.get(e["metric"], e["metric"]): _amount(e["metric"], e["margin"]) for e in verdict["pairs"]}
+        before = metric
+    margins = {SHORT.get(e["metric"], e["metric"]): f"{_factor(e['metric']) * e['margin']:g}" for e in pairs}
     table.caption = (
-        "bold: clearly different; same?: within the margin ("
+        "bold: clearly different; p: Wilcoxon, corrected by Holm; same?: within the margin ("
         + ", ".join(f"{name} {margin}" for name, margin in margins.items())
         + ")"
-        + ("; noise ?: one seed, not measured" if any(e["noise_floor"] is None for e in verdict["pairs"]) else "")
+        + ("" if noise_known else "; noise between seeds: one seed, not measured")
     )
     return table
 
@@ -171,14 +188,20 @@ def _amount(metric: str, value: float) -> str:
     return f"{value:.2f}" if metric.endswith("_mm") else f"{value:.4f}"
 
 
+def _factor(metric: str) -> float:
+    return 1.0 if metric.endswith(("_mm", "_ml")) else 100.0
+
+
 def _signed(metric: str, value: float) -> str:
-    return f"{value:+.2f}" if metric.endswith("_mm") else f"{value:+.4f}"
+    from pipeline.comparison.words import signed
+
+    return signed(_factor(metric) * value)
 
 
-def _mean(metric: str, found: Mapping[str, Any] | None, interval: bool) -> str:
+def _mean(metric: str, found: Mapping[str, Any] | None, interval: bool, cases: int) -> str:
     if found is None:
         return "-"
-    text = _amount(metric, found["mean"])
+    text = _amount(metric, found["mean"]) + ("" if found["cases"] == cases else f" ({found['cases']} cases)")
     if not interval or found["ci_low"] is None:
         return text
     places = 2 if metric.endswith("_mm") else 3

@@ -112,3 +112,30 @@ def test_names_with_brackets_are_shown_as_they_are():
     frame = table().replace({"loss": {"dice": "mine[a=1]"}})
     print_verdict(compare(frame).to_json(), Console(file=stream, width=120))
     assert "mine[a=1]" in stream.getvalue()
+
+
+def printed(verdict, width=80):
+    stream = io.StringIO()
+    print_verdict(verdict, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_a_pair_is_one_line_of_a_terminal_of_80_columns():
+    frame = table().replace({"loss": {"dice": "weighted_ce"}})
+    verdict = compare(frame).to_json()
+    lines = printed(verdict).splitlines()
+    for entry in verdict["pairs"]:
+        (line,) = [line for line in lines if f"{entry['a']} - {entry['b']}" in line]
+        assert f"{100 * entry['difference']:+.2f}" in line
+        assert f"{100 * entry['ci_low']:+.2f} to {100 * entry['ci_high']:+.2f}" in line
+
+
+def test_a_control_is_printed_against_its_own_loss_alone():
+    both = [table().replace({"loss": {"ce": "dice-aa"}}), table().query("loss == 'ce'")]
+    verdict = compare(pd.concat(both, ignore_index=True)).to_json()
+    assert verdict["controls"] == {"dice-aa": "dice"}
+    text = printed(verdict)
+    assert "dice-aa - dice " in text
+    assert "dice-aa - ce" not in text
+    assert "ce - dice-aa" not in text
+    assert "and 1 pair more" in text

@@ -70,6 +70,8 @@ def test_the_verdict_its_intervals_and_ranks_are_on_the_first_screen(page):
     bottom = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom + window.scrollY"
     assert page.execute_script(bottom, ".hero h1") < 900
     assert page.execute_script(bottom, ".hero .evidence") < 900
+    top = "return document.querySelector(arguments[0]).getBoundingClientRect().top + window.scrollY"
+    assert page.execute_script(top, "#mean-ranks") > 900
 
 
 def test_nothing_is_wider_than_a_phone(page):
@@ -90,7 +92,7 @@ def test_folded_parts_are_printed(page):
     assert page.execute_script(folded) == 0
 
 
-def test_without_scripts_the_tables_are_there(browser, page):
+def test_without_scripts_the_tables_and_figures_are_there(browser, page):
     address = page.current_url
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
@@ -101,3 +103,46 @@ def test_without_scripts_the_tables_are_there(browser, page):
         assert page.find_elements(By.CSS_SELECTOR, "th button") == []
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+OVERLAPS = """
+const found = [];
+for (const svg of document.querySelectorAll("svg")) {
+  const texts = [...svg.querySelectorAll("text")].map((item) => [item.textContent, item.getBoundingClientRect()]);
+  texts.forEach(([said, a], i) => texts.slice(i + 1).forEach(([other, b]) => {
+    if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 0.5 &&
+        Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4) found.push(said + " / " + other);
+  }));
+  const outer = svg.getBoundingClientRect();
+  for (const [said, a] of texts)
+    if (a.left < outer.left - 8 || a.right > outer.right + 8) found.push("outside: " + said);
+}
+return found;
+"""
+"""Texts of one figure that lie on each other, but for the space above and below their letters."""
+
+
+def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path):
+    from test_critical_difference import ranked
+
+    from pipeline.report.critical_difference import critical_difference_plot
+    from pipeline.report.figures import interval_plot
+    from pipeline.report.wording import LossStyle
+
+    figures = []
+    for count in range(2, 13):
+        for stem in ("weighted_ce_", "l"):
+            names = [f"{stem}{i}" for i in range(count)]
+            styles = {name: LossStyle(i) for i, name in enumerate(names)}
+            figures += [critical_difference_plot(ranked(names, gap=gap), styles) for gap in (0.0, 0.002, 0.02)]
+            pairs = [
+                {"a": names[0], "b": name, "difference": -12.3, "ci_low": -45.67, "ci_high": 23.45, "margin": 0.5}
+                for name in names[1:]
+            ]
+            figures.append(interval_plot(pairs, "hausdorff_mm", False, styles))
+    css = (Path(__file__).parents[2] / "pipeline/report/templates/report.css").read_text(encoding="utf-8")
+    page = tmp_path / "figures.html"
+    cards = "".join(f'<figure class="card" style="width:390px">{figure}</figure>' for figure in figures)
+    page.write_text(f"<meta charset=utf-8><style>{css}</style>{cards}", encoding="utf-8")
+    browser.get(page.as_uri())
+    assert browser.execute_script(OVERLAPS) == []
