@@ -20,8 +20,8 @@ METRICS = ("dice", "hausdorff95_mm")
 class SweepPoint:
     """One loss at one level in one metric.
 
-    `mean`, `low` and `high` (95 %, bootstrap over folds, cases and seeds) are over the runs that did not collapse, None
-    where all did; `missed` is the share of their cases in which nothing of the structure was found.
+    `mean`, `low` and `high` (95 %, bootstrap over folds, cases and seeds) are over the `cases` of the runs that did not
+    collapse, None where all did; `missed` is the share of their cases in which nothing of the structure was found.
     """
 
     loss: str
@@ -33,6 +33,7 @@ class SweepPoint:
     runs: int
     collapsed: int
     missed: float | None
+    cases: int
 
 
 def read_sweep(path: Path) -> pd.DataFrame:
@@ -70,7 +71,8 @@ def _point(rows: pd.DataFrame, loss: str, fraction: float, metric: str) -> Sweep
         mean = float(paired.means[0])
         low, high = (float(bound) for bound in mean_intervals(paired)[0])
         missed = float((usable[usable["metric"] == metric]["state"] == "missed").mean())
-    return SweepPoint(loss, fraction, metric, mean, low, high, len(of_runs), int(of_runs.sum()), missed)
+    fallen, cases = int(of_runs.sum()), 0 if paired is None else len(paired.cases)
+    return SweepPoint(loss, fraction, metric, mean, low, high, len(of_runs), fallen, missed, cases)
 
 
 def sweep_verdicts(table: pd.DataFrame) -> list[dict[str, Any]]:

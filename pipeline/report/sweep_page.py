@@ -142,6 +142,7 @@ def cells(point: SweepPoint | None) -> tuple[str, str]:
     notes = []
     if point.low is not None:
         notes.append(f"{number(point.low, point.metric)} to {number(point.high, point.metric)}")
+    notes.append(f"{point.cases} case{'s' if point.cases != 1 else ''}")
     if point.missed:
         notes.append(f"missed in {point.missed:.0%}")
     if point.collapsed:

@@ -47,14 +47,14 @@ def test_means_lie_within_their_intervals_and_are_those_of_the_cases():
 
 def test_collapsed_runs_are_counted_and_never_averaged_in():
     point = of(sweep_points(table()), "ce", 0.001)
-    assert (point.runs, point.collapsed) == (2, 1)
+    assert (point.runs, point.collapsed, point.cases) == (2, 1, 4)
     assert point.mean > 0.7
 
 
 def test_a_level_where_every_run_collapsed_has_no_mean():
     point = of(sweep_points(table(((0.001, "ce", 0), (0.001, "ce", 1)))), "ce", 0.001)
     assert point.mean is point.low is point.high is None
-    assert cells(point) == ("–", "2/2 collapsed")
+    assert cells(point) == ("–", "0 cases, 2/2 collapsed")
 
 
 def test_each_level_has_its_verdict():
