@@ -10,9 +10,13 @@ from pathlib import Path
 from pipeline.errors import RecordError
 
 
+class FolderInUse(RecordError):
+    """A folder whose lock another process holds."""
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a `RecordError` that names the holder where another process has it."""
+    """Hold the folder's lock; a `FolderInUse` that names the holder where another process has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a+", encoding="utf-8")
@@ -24,7 +28,10 @@ def exclusive(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
-            raise RecordError(folder, f"is in use by {holder}", "wait for it to end, or stop it") from error
+            raise FolderInUse(folder, f"is in use by {holder}", "wait for it to end, or stop it") from error
+        except OSError as error:
+            remedy = "mount its file system with locks (Lustre: flock; NFS: version 4), or give another folder"
+            raise RecordError(folder, f"cannot be locked ({error.strerror})", remedy) from error
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()}")
         stream.flush()

@@ -32,3 +32,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="give another --out"), exclusive(tmp_path / "file" / "study"):
         pass
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    with pytest.raises(RecordError, match=r"cannot be locked \(Function not implemented\); mount"), exclusive(tmp_path):
+        pass

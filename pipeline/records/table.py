@@ -6,7 +6,7 @@ Columns: ``loss, fold, seed, case, class, metric, value, state``. Distances in m
 would run as a formula is written with an apostrophe before it, and read without.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,24 +53,28 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 
 def csv_text(frame: pd.DataFrame) -> str:
     """Return a table as CSV whose names no spreadsheet runs."""
-    names = {name: frame[name].map(_defused) for name in NAMES if name in frame.columns}
+    names = {name: _renamed(frame[name], _defused) for name in NAMES if name in frame.columns}
     return str(frame.assign(**names).to_csv(index=False, lineterminator="\n"))
 
 
 def with_plain_names(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table that was read from such CSV with its names as they were."""
-    names = {name: frame[name].map(_plain) for name in NAMES if name in frame.columns}
+    names = {name: _renamed(frame[name], _plain) for name in NAMES if name in frame.columns}
     return frame.assign(**names)
 
 
-def _defused(name: object) -> object:
-    return f"'{name}" if isinstance(name, str) and name.lstrip("'").startswith(FORMULA) else name
+def _renamed(names: "pd.Series[str]", rename: Callable[[str], str]) -> "pd.Series[str]":
+    """Return a column with its names changed; of millions of rows only the different names are looked at."""
+    changed = {name: rename(name) for name in names.unique() if isinstance(name, str) and rename(name) != name}
+    return names.replace(changed) if changed else names
 
 
-def _plain(name: object) -> object:
-    if isinstance(name, str) and name.startswith("'") and name.lstrip("'").startswith(FORMULA):
-        return name[1:]
-    return name
+def _defused(name: str) -> str:
+    return f"'{name}" if name.lstrip("'").startswith(FORMULA) else name
+
+
+def _plain(name: str) -> str:
+    return name[1:] if name.startswith("'") and name.lstrip("'").startswith(FORMULA) else name
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -1,0 +1,65 @@
+"""What the driver of a study on Ray needs for itself: very many runs that do nothing, each with its list of cases.
+
+    python benchmarks/ray_driver.py [--runs 1000] [--cases 2000] [--workers 2]
+
+Prints runs a second, processor time and peak memory of the driver, and the bytes that travel to a worker with each run.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from pipeline.data.dataset import Case
+from pipeline.records.folder import RunFolder, RunKey
+from pipeline.study.ray_executor import run_on_ray
+from pipeline.training.preparation import PreparedCase
+
+
+def main() -> None:
+    """Print one line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+
+    def does_nothing(settings: object, key: object, root: str, progress: object, at: str) -> None:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        (Path(root) / "run.json").write_text("{}")
+
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        affine = tuple(tuple(float(i == j) for i in range(4)) for j in range(4))
+        cases = [
+            PreparedCase(f"case_{i:06d}", root / f"{i:032x}", (35, 50, 36), affine) for i in range(arguments.cases)
+        ]
+        cases[0].folder.mkdir()
+        (root / "image").touch()
+        originals = {case.id: Case(case.id, (root / "image",), root / "label", case.id) for case in cases}
+        settings = SimpleNamespace(
+            threads=1,
+            device="cpu",
+            training=tuple(cases[: len(cases) * 4 // 5]),
+            originals={case.id: originals[case.id] for case in cases[len(cases) * 4 // 5 :]},
+            plan=None,
+        )
+        keys = [RunKey("dice", fold, seed) for seed in range(arguments.runs // 5) for fold in range(5)]
+        runs = [(settings, RunFolder(root / "runs" / "dice" / f"fold{key.fold}_seed{key.seed}", key)) for key in keys]
+        (root / "runs").mkdir()
+        import ray.cloudpickle
+
+        travels = len(ray.cloudpickle.dumps(settings))
+        done: list[RunKey] = []
+        start, before = time.perf_counter(), time.process_time()
+        run_on_ray(runs, arguments.workers, lambda *step: None, done.append)  # type: ignore[arg-type]
+        seconds, own = time.perf_counter() - start, time.process_time() - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{len(done)} runs in {seconds:.1f} s, {1000 * own / len(done):.1f} ms of the driver's processor each")
+    print(f"{travels / 1e6:.2f} MB travel with a run, {travels / len(cases):.0f} bytes a case; peak {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

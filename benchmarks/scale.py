@@ -1,0 +1,145 @@
+"""Seconds and peak memory of `inspect`, folds and the cache of prepared cases as the number of cases grows.
+
+    python benchmarks/scale.py [--cases 200,2000,20000] [--stages inspect,folds,cache] [--json FILE]
+
+Cases are phantoms of 20 voxels an edge, gzipped NIfTI, no two alike. Each stage is a process of its own; memory is that
+of all its processes together, pages that they share counted once. The last line is `segloss inspect` on files like
+those of the hippocampus (35 x 50 x 36 voxels of float32): cases a second and core, by the clock and by processor time.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from peak import measured
+
+SMALL = (20, 20, 20)
+HIPPOCAMPUS = (35, 50, 36)
+STAGES = ("inspect", "folds", "cache")
+
+
+def write_dataset(root: Path, cases: int, shape: tuple[int, int, int]) -> Path:
+    """Write a Decathlon folder: noise with two bodies in it, other voxels in each image, three labels by turns."""
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    noise = np.round(random.normal(300, 60, shape), 1).astype("<f4")
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    labels, images = [], []
+    for size in (0.2, 0.23, 0.26):
+        label = np.zeros(shape, np.uint8)
+        for value, place in ((1, 0.35), (2, 0.65)):
+            label[np.linalg.norm((grid / shape) - (place, 0.5, 0.5), axis=-1) < size / 2] = value
+        labels.append(nib.Nifti1Image(label, np.eye(4)))
+        images.append(noise + 150 * (label > 0))
+    head = nib.Nifti1Image(noise, np.eye(4)).to_bytes()[:352]
+    entries = []
+    for index in range(cases):
+        name = f"phantom_{index:06d}.nii.gz"
+        kind = index % len(labels)
+        voxels = np.roll(images[kind].ravel(order="F"), index)
+        voxels[:8] = 300 + index  # a dataset with two images alike is refused
+        packer = zlib.compressobj(1, wbits=31)
+        (root / "imagesTr" / name).write_bytes(packer.compress(head + voxels.astype("<f4").tobytes()) + packer.flush())
+        first = root / "labelsTr" / f"phantom_{kind:06d}.nii.gz"
+        if index == kind:
+            nib.save(labels[kind], first)
+        else:
+            os.link(first, root / "labelsTr" / name)
+        entries.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    description = {
+        "name": "phantoms",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "left", "2": "right"},
+        "training": entries,
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
+def carry_out(stage: str, dataset: Path, cache: Path, edge: int) -> None:
+    """Do in this process what a study does before its first run: `folds` up to the folds, `cache` the rest too."""
+    from dataclasses import replace
+
+    from pipeline.data.datalists import read_dataset
+    from pipeline.data.folds import make_folds
+    from pipeline.data.planning import make_plan
+    from pipeline.data.scan import scan_dataset
+    from pipeline.training.preparation import prepare_dataset
+
+    result = scan_dataset(read_dataset(dataset), remembered=cache / "checked")
+    plan = make_plan(result.dataset, result.fingerprint)
+    make_folds(result.dataset, result.fingerprint, 5, 0)
+    if stage == "cache":
+        hashes = {scan.case: scan.content_hash for scan in result.fingerprint.scans}
+        prepare_dataset(result.dataset, replace(plan, patch=(edge,) * 3), hashes, cache)
+
+
+@contextmanager
+def dataset_of(cases: int, shape: tuple[int, int, int]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield write_dataset(Path(name) / "dataset", cases, shape)
+
+
+def main() -> None:
+    """Print a line for each number of cases and stage."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", default="200,2000,20000")
+    parser.add_argument("--stages", default=",".join(STAGES))
+    parser.add_argument("--hippocampus", type=int, default=2000, help="cases of that size for `inspect`; 0: none")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", nargs=3, metavar=("STAGE", "DATASET", "CACHE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        stage, dataset, cache = arguments.child
+        return carry_out(stage, Path(dataset), Path(cache), SMALL[0])
+    cores = len(os.sched_getaffinity(0))
+    rows = []
+
+    def show(row: dict[str, object], more: str = "") -> None:
+        rows.append(row)
+        print(
+            f"{row['stage']:8} {row['cases']:>8} cases {row['seconds']:9.1f} s {row['cpu_seconds']:9.1f} s CPU"
+            f" {row['peak_mib']:8.0f} MiB{more}",
+            flush=True,
+        )
+
+    stages = [stage for stage in STAGES if stage in arguments.stages.split(",")]
+    for cases in (int(text) for text in arguments.cases.split(",") if stages):
+        with dataset_of(cases, SMALL) as dataset:
+            for stage in stages:
+                command = [sys.executable, __file__, "--child", stage, str(dataset), str(dataset.parent / "cache")]
+                if stage == "inspect":
+                    command = [sys.executable, "-m", "pipeline", "inspect", str(dataset), "--json"]
+                show({"stage": stage, "cases": cases, **_figures(command)})
+    if arguments.hippocampus:
+        cases = arguments.hippocampus
+        with dataset_of(cases, HIPPOCAMPUS) as dataset:
+            figures = _figures([sys.executable, "-m", "pipeline", "inspect", str(dataset), "--json"])
+        rate = {
+            "per_second_and_core": cases / figures["seconds"] / cores,
+            "per_cpu_second": cases / figures["cpu_seconds"],
+        }
+        row = {"stage": "inspect", "shape": HIPPOCAMPUS, "cases": cases, **figures, **rate}
+        show(row, "  {per_second_and_core:.0f} cases/s/core, {per_cpu_second:.0f} per second of CPU".format(**rate))
+    if arguments.json:
+        machine = {"cores": cores, "machine": platform.machine(), "python": platform.python_version()}
+        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def _figures(command: list[str]) -> dict[str, float]:
+    return {name: value for name, value in asdict(measured(command)).items() if name != "output"}
+
+
+if __name__ == "__main__":
+    main()
