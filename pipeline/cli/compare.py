@@ -151,6 +151,7 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]], confidence: float) -> "Tabl
     table.add_column("a - b", overflow="fold")
     for column in ("gap", f"{100 * confidence:g} % interval", "p", *(["noise"] if noise_known else []), "same?"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.collapse_padding = True
     before = None
     for entry in pairs:
         metric = entry["metric"]

@@ -1,5 +1,7 @@
 """The rates that the verdict promises, counted over studies of known truth (docs/statistics.md has the numbers)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +11,7 @@ from pipeline.comparison import compare
 from pipeline.comparison.difference import difference
 from pipeline.comparison.pairing import pair, usable_rows
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide
-from pipeline.comparison.resampling import units_of
+from pipeline.comparison.resampling import resampled_means, units_of
 
 DESIGNS = {
     "5 folds": {"cases": 60},
@@ -48,6 +50,25 @@ def has_a_false_winner(design: str, seed: int) -> bool:
     return decide(compare_pairs(paired, None, 0.95, 300, 0))[0] == "winner"
 
 
+def share_of_means_in_their_interval(design: str, studies: int, distances: bool) -> tuple[float, float]:
+    """How often the interval of one loss's mean holds the true mean, and its smallest lower end.
+
+    As distances, the scores become 3 mm times a log-normal factor with a long tail.
+    """
+    held, least = 0, np.inf
+    for seed in range(FIRST_SEED, FIRST_SEED + studies):
+        paired, true = simulate_paired({"a": 0.0}, seed=seed, **DESIGNS[design]), 0.85
+        if distances:
+            # logarithms of a case: difficulty 5 points, fold 1, case 2, training 1, all by 5
+            spread = (0.05**2 + 0.01**2 + 0.02**2 + 0.01**2) / 0.05**2
+            seeds = 3 * np.exp((0.85 - paired.seeds) / 0.05)
+            paired = replace(paired, metric="hausdorff_mm", seeds=seeds, values=seeds.mean(axis=1))
+            true = 3 * np.exp(spread / 2)
+        low, high = np.quantile(resampled_means(paired, units_of(paired), 500, 0)[:, 0], [0.025, 0.975])
+        held, least = held + (low <= true <= high), min(least, low)
+    return held / studies, least
+
+
 def found_and_predicted(design: str, difference: float, studies: int) -> tuple[float, float]:
     found, predicted = 0, 0.0
     for seed in range(FIRST_SEED, FIRST_SEED + studies):
@@ -73,6 +94,23 @@ def test_a_planted_difference_is_found_at_the_power_that_the_tool_predicts():
     found, predicted = found_and_predicted("5 folds", 0.02, 400)
     assert 0.3 < found < 0.95
     assert found == pytest.approx(predicted, abs=0.10)
+
+
+@pytest.mark.parametrize("distances", [False, True])
+def test_intervals_of_a_mean_mostly_hold_it_and_never_reach_below_0(distances):
+    share, least = share_of_means_in_their_interval("5 folds", 100, distances)
+    assert share > 0.85
+    assert least > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distances", [False, True])
+@pytest.mark.parametrize("design", ["5 folds", "10 folds", "two scans a patient"])
+def test_intervals_of_a_mean_over_a_thousand_studies(design, distances):
+    share, least = share_of_means_in_their_interval(design, 1000, distances)
+    print(f"\ninterval of a mean | {design} | {'distances' if distances else 'shares'} | {100 * share:.1f} %")
+    assert share > 0.88
+    assert least > 0
 
 
 def test_the_shortcut_by_the_t_interval_gives_the_verdict_of_the_whole_comparison():
