@@ -203,7 +203,7 @@ def _train_all(
         elif request.executor == "ray":
             from pipeline.study.ray_executor import run_on_ray
 
-            run_on_ray(waiting, jobs, watcher.run_step, done, wanted, address=request.address)
+            run_on_ray(waiting, jobs, watcher.run_step, done, wanted, watcher.say, address=request.address)
         else:
             run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say)
 
