@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from pipeline.comparison.limits import possible
 from pipeline.comparison.pairing import Paired
@@ -177,7 +178,10 @@ def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
 
 
 def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], styles: Styles) -> Markup:
-    """Return each case as a point, `second` to the right and `first` upwards, with the deciding cases numbered."""
+    """Return each case as a point, `second` to the right and `first` upwards, with the deciding cases numbered.
+
+    Of very many cases some are drawn, evenly by the difference between both, and the plot says how many.
+    """
     x_values = paired.values[paired.losses.index(second)]
     y_values = paired.values[paired.losses.index(first)]
     everything = [*map(float, x_values), *map(float, y_values)]
@@ -189,7 +193,12 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
         y_axis(up, left, WIDTH - 14),
         tag("line", x1=left, y1=bottom, x2=float(WIDTH - 14), y2=14.0, class_="zero"),
     ]
-    for x, y, case in zip(x_values, y_values, paired.cases, strict=True):
+    drawn = _evenly(y_values - x_values, MANY_POINTS)
+    if len(drawn) < len(paired.cases):
+        said = f"{len(drawn):,} of {len(paired.cases):,} cases, evenly by the difference"
+        parts.append(text(WIDTH - 14, 12, said, anchor="end", class_="tick"))
+    for index in drawn:
+        x, y, case = float(x_values[index]), float(y_values[index]), paired.cases[index]
         winner = first if (y > x) == paired.higher_is_better else second
         colour = styles[winner].colour if x != y else "#4a5560"
         said = f"{case}: {first} {number(y, paired.metric)}, {second} {number(x, paired.metric)}"
@@ -212,8 +221,16 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
     return chart(WIDTH, bottom + 36, label, *parts)
 
 
+def _evenly(values: NDArray[np.float64], most: int) -> list[int]:
+    """Return the indices of at most `most` values, evenly by their order, with the least and the largest."""
+    if values.size <= most:
+        return list(range(values.size))
+    order = np.argsort(values, kind="stable")
+    return sorted(order[np.linspace(0, values.size - 1, most).round().astype(int)].tolist())
+
+
 def distribution_plot(paired: Paired, styles: Styles) -> Markup:
-    """Return a box with the single cases for each loss; with very many points, only those outside the boxes."""
+    """Return a box with the single cases for each loss; with very many points, some of those outside the boxes."""
     row, top = 46, 4
     bottom = float(top + row * len(paired.losses))
     scale = Scale.around([*map(float, paired.values.ravel())], 12, WIDTH - 12)
@@ -228,9 +245,9 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
             text(WIDTH - 12, y - 16, f"median {number(float(median), paired.metric)}", anchor="end", class_="value")
         )
         offsets = ((np.arange(values.size) * 0.618034) % 1.0 - 0.5) * 17
-        for value, offset, case in zip(values, offsets, paired.cases, strict=True):
-            if thin and quarter <= value <= three:
-                continue
+        shown = np.flatnonzero((values < quarter) | (values > three)) if thin else np.arange(values.size)
+        for at in shown[_evenly(values[shown], MANY_POINTS // len(paired.losses))]:
+            value, offset, case = values[at], offsets[at], paired.cases[at]
             said = f"{case}: {number(float(value), paired.metric)}"
             parts.append(
                 tag(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.comparison.pairing import Paired
 from pipeline.report.curves import Curve, mean_curve
-from pipeline.report.figures import interval_plot, seen_from
+from pipeline.report.figures import MANY_POINTS, distribution_plot, interval_plot, paired_plot, seen_from
 from pipeline.report.overlays import Overlays, grey_png, outlines
 from pipeline.report.svg import Scale, tag, text, tick_label
 from pipeline.report.tables import deciding_cases
@@ -156,3 +156,22 @@ def test_numbers_are_shown_as_people_write_them():
     assert (number(0.87654, "dice"), number(3.14159, "hausdorff_mm"), number(None)) == ("0.877", "3.14", "–")
     assert (signed(-1.234), p_value(0.00001), p_value(0.0421)) == ("−1.23", "< 0.001", "0.042")
     assert (duration(59), duration(245), duration(7320)) == ("59 s", "4 min 05 s", "2 h 02 min")
+
+
+def test_plots_of_very_many_cases_hold_a_bounded_number_of_points_with_the_extremes_among_them():
+    random = np.random.default_rng(0)
+    many = paired(random.normal(0.8, 0.05, 9000), random.normal(0.8, 0.05, 9000))
+    styles = {"a": LossStyle(0), "b": LossStyle(1)}
+    difference = many.values[0] - many.values[1]
+    plot = str(paired_plot(many, "a", "b", [], styles))
+    assert plot.count("<circle") == MANY_POINTS
+    assert f"{MANY_POINTS:,} of 9,000 cases, evenly by the difference" in plot
+    for extreme in (difference.argmin(), difference.argmax()):
+        assert f"c{extreme}: a" in plot
+    boxes = str(distribution_plot(many, styles))
+    assert boxes.count("<circle") == MANY_POINTS
+    for row in many.values:
+        assert f"c{row.argmin()}: " in boxes
+    few = paired(many.values[0][:50], many.values[1][:50])
+    assert str(paired_plot(few, "a", "b", [], styles)).count("<circle") == 50
+    assert "evenly" not in str(paired_plot(few, "a", "b", [], styles))
