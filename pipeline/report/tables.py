@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.comparison.limits import possible
 from pipeline.comparison.pairing import HIGHER_IS_BETTER, Paired
@@ -83,7 +82,7 @@ STATES = (
 """Counts of `summarise`, what they are called, and whether one is worth a warning."""
 
 
-def _state_cells(counts: Mapping[str, Any]) -> list[Cell]:
+def _state_cells(counts: Mapping[Any, Any]) -> list[Cell]:
     return [
         value_cell(count := int(counts[name]), str(count), kind="warn" if bad and count else "")
         for name, _, bad in STATES
@@ -120,9 +119,11 @@ def _aside_cell(evidence: Evidence, loss: str, metric: str, why: str) -> Cell:
 def _counts(evidence: Evidence) -> dict[str, dict[str, int]]:
     """Return how many class-of-case entries of each state stand behind the means of each loss."""
     rows = evidence.rows[evidence.rows["metric"] == evidence.primary]
-    found = summarise(rows).groupby("loss")[[name for name, _, _ in STATES]].sum() if len(rows) else pd.DataFrame()
-    nothing = dict.fromkeys((name for name, _, _ in STATES), 0)
-    return {loss: found.loc[loss].to_dict() if loss in found.index else nothing for loss in evidence.losses}
+    counts = {loss: dict.fromkeys((name for name, _, _ in STATES), 0) for loss in evidence.losses}
+    for row in summarise(rows).to_dict("records") if len(rows) else ():
+        for name in counts[str(row["loss"])]:
+            counts[str(row["loss"])][name] += int(row[name])
+    return counts
 
 
 def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
