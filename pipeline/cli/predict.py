@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model
-    from pipeline.inference.batch import Options
+    from pipeline.inference.batch import Batch, Options
     from pipeline.inference.journal import CaseRecord
     from pipeline.inference.sources import Job
 
@@ -46,6 +46,12 @@ def predict(
     watch: Annotated[
         float | None, typer.Option(help="Keep going: take studies once they have not changed for so many seconds.")
     ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss[ray]').")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, e.g. auto; left out: this machine.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray workers at most; left out: all that there is room for.")
+    ] = None,
+    cores: Annotated[int, typer.Option(help="Cores of each Ray worker.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
     allow_code: Annotated[
         str | None, typer.Option(help="SHA-256 of a bundle whose own code you trust and want executed.")
@@ -59,6 +65,12 @@ def predict(
         raise ConfigError(f"--precision {precision}", "is not known", "give float32 or bfloat16")
     if watch is not None and not (0 < watch < float("inf") and source.is_dir()):
         raise ConfigError(f"--watch {watch:g}", "needs a folder and more than 0 seconds", "name the folder to watch")
+    if executor not in ("local", "ray"):
+        raise ConfigError(f"--executor {executor}", "is unknown", "give local or ray")
+    if executor == "local" and (address is not None or workers is not None):
+        raise ConfigError("--address and --workers", "are of a Ray cluster", "give --executor ray too")
+    if cores < 1 or (workers is not None and workers < 1):
+        raise ConfigError("--cores and --workers", "are 1 or more", "give e.g. --cores 2")
     refuse_output_within(source, out)
     if quarantine is not None:
         refuse_output_within(source, quarantine)
@@ -80,7 +92,13 @@ def predict(
         empty_frames=empty_frames,
     )
     with exclusive(out):
-        content, records = _run(request, options, watch)
+        if executor == "ray":
+            content, records = _run_on_ray(request, options, watch, address, workers, cores)
+        else:
+            from pipeline.inference.batch import Batch
+
+            model = request.model()
+            content, records = _run(request, model, Batch(model, out, options), watch)
     if json:
         print_json(content)
     else:
@@ -100,12 +118,12 @@ class _Request:
         self.device, self.allow_code = device, allow_code
         self.series, self.resample_tilt = series, resample_tilt
 
-    def model(self) -> "Model":
+    def model(self, device: str | None = None) -> "Model":
         import torch
 
         from pipeline.bundle.model import load_model
 
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return load_model(self.bundle, device=device, allow_code=self.allow_code)
 
     def jobs(self, model: "Model") -> "list[Job]":
@@ -116,12 +134,11 @@ class _Request:
         )
 
 
-def _run(request: _Request, options: "Options", watch_s: float | None) -> "tuple[dict[str, Any], Sequence[CaseRecord]]":
-    from pipeline.inference.batch import Batch
+def _run(
+    request: _Request, model: "Model", batch: "Batch", watch_s: float | None
+) -> "tuple[dict[str, Any], Sequence[CaseRecord]]":
     from pipeline.inference.watching import Watch, watch
 
-    model = request.model()
-    batch = Batch(model, request.out, options)
     with _stopping() as stop, _Shown() as shown:
         if watch_s is None:
             jobs = request.jobs(model)
@@ -138,6 +155,31 @@ def _run(request: _Request, options: "Options", watch_s: float | None) -> "tuple
             records = watch(watched, take, stop)
         content = batch.content
     return content, records
+
+
+def _run_on_ray(
+    request: _Request, options: "Options", watch_s: float | None, address: str | None, workers: int | None, cores: int
+) -> "tuple[dict[str, Any], Sequence[CaseRecord]]":
+    import os
+    from functools import partial
+
+    from pipeline.bundle.model import load_model
+    from pipeline.cluster import Nodes, check_nodes, connected
+    from pipeline.inference.ray_batch import RayBatch, Share
+
+    model = request.model("cpu")
+    shared = [request.source, request.out, *([Path(request.bundle)] if Path(request.bundle).exists() else [])]
+    with connected(address, len(os.sched_getaffinity(0))) as ray:
+        for note in check_nodes(ray, [path.absolute() for path in shared]):
+            err.print(note, highlight=False, markup=False)
+        nodes = Nodes.of(ray)
+        device = request.device or ("cuda" if nodes.has_gpu else "cpu")
+        gpus = int(device != "cpu")
+        if not nodes.most_cores(gpus):
+            raise ConfigError(f"--device {device}", "is on no node of the cluster", "give --device cpu")
+        share = Share(min(cores, nodes.most_cores(gpus)), gpus, workers)
+        load = partial(load_model, request.bundle, device=device, allow_code=request.allow_code)
+        return _run(request, model, RayBatch(ray, model, load, request.out, options, share), watch_s)
 
 
 @contextmanager
