@@ -29,9 +29,10 @@ def parts(shared: str, study: str | None) -> dict[str, list[str]]:
     """Return the arguments of each benchmark."""
     data = f"{shared}/data"
     loop = f"{shared}/baselines/monai_loop.py"
-    training = ["training.py", f"{data}/hippocampus", "--loop", loop, "--minutes", "10"]
+    training = ["training.py", f"{data}/hippocampus", "--loop", loop]
     return {
         "training": [*training, *(["--study", study] if study else [])],
+        "ten minutes": [*training, "--minutes", "10"],
         "inference": ["inference.py", f"{data}/ms_lesions", "--pairs", "3", "--steps", "200"],
         "metrics": ["surface_metrics.py", f"{data}/ms_lesions"],
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],

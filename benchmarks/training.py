@@ -6,7 +6,7 @@ The loop trains on the first 160 cases of ``dataset.json`` and validates on the 
 and validates on the same cases with a budget of steps for each target, as a user would give one (``--budget``), at one
 learning rate, from files on disk to the validation's scores: checking, planning, preparation without a cache, choice of
 precision and training all count. Seconds of both begin after the imports. Loop and ours alternate, `--repeats` times,
-and medians count. With ``--minutes`` both get that long, once; with ``--study`` a finished study is compared with
+and medians count. With ``--minutes`` both get that long instead, once; with ``--study`` a finished study is compared with
 fifteen loops that stop at the study's mean Dice. ``--profile`` prints where the time of a step goes instead.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--loop", type=Path, help="the plain loop's script")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--minutes", type=float, help="give both so long as well")
+    parser.add_argument("--minutes", type=float, help="give both so long instead")
     parser.add_argument("--study", type=Path, help="finished study of three losses and five folds")
     parser.add_argument("--json", type=Path)
     one = "one training of ours; negative STEPS are seconds"
@@ -60,46 +60,41 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run both sides and return rows of the table and all that was measured."""
+    if arguments.minutes:
+        return compare_at_the_end(arguments)
     ours: dict[float, list[dict[str, Any]]] = {target: [] for target in TARGETS}
     loops: list[list[dict[str, Any]]] = []
     for repeat in range(arguments.repeats):
-        minutes = arguments.minutes if repeat == 0 else None
-        loops.append(loop(arguments, max(TARGETS), minutes))
+        loops.append(loop(arguments, max(TARGETS), None))
         for target, steps in TARGETS.items():
             ours[target].append(ours_apart(arguments.dataset, steps, repeat))
     rows = []
     for target in TARGETS:
         theirs = [reached(curve, target) for curve in loops]
         mine = [run["seconds"] if run["dice"] >= target else None for run in ours[target]]
-        rows.append(
-            row(f"seconds to a validation Dice of {target}, median of {len(mine)}", _median(mine), _median(theirs), 3)
-        )
+        what = f"seconds to a validation Dice of {target}, median of {len(mine)}"
+        rows.append(row(what, _median(mine), _median(theirs), 3))
     measured: dict[str, Any] = {"ours": {str(target): runs for target, runs in ours.items()}, "loops": loops}
-    if arguments.minutes:
-        long = ours_apart(arguments.dataset, -60 * arguments.minutes, 0)
-        at_end = [point for point in loops[0] if point["seconds"] <= 60 * arguments.minutes][-1]
-        measured["long"] = long
-        gap = long["dice"] - at_end["dice"]
-        rows.append(
-            {
-                "what": f"validation Dice after {arguments.minutes:g} minutes",
-                "segloss": f"{long['dice']:.4f}",
-                "other": f"{at_end['dice']:.4f}",
-                "ratio": f"{100 * gap:+.1f} points",
-                "bar": "+1 point",
-                "met": gap >= 0.01,
-            }
-        )
     rows.append(row_of_sharing(arguments.dataset))
     if arguments.study:
         told = study_cost(arguments.study)
-        seconds = _median([reached(curve, told["dice"]) for curve in loops])
-        fifteen = None if seconds is None else told["runs"] * seconds
-        measured["study"] = told
-        rows.append(
-            row(f"seconds of a study of {told['runs']} runs, mean Dice {told['dice']:.3f}", told["seconds"], fifteen, 5)
-        )
+        curve = loop(arguments, told["dice"], None)
+        fifteen = told["runs"] * curve[-1]["seconds"]
+        measured["study"] = told | {"loop": curve}
+        what = f"seconds of {told['runs']} runs of a study, {told['runs']} loops to its mean Dice of {told['dice']:.3f}"
+        rows.append(row(what, told["seconds"], fifteen, 5))
     return {"rows": rows, "measured": measured}
+
+
+def compare_at_the_end(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give both so many minutes, and return the row of what they reach."""
+    curve = loop(arguments, 1.0, arguments.minutes)
+    ours = ours_apart(arguments.dataset, -60 * arguments.minutes, 0)
+    theirs = [point for point in curve if point["seconds"] <= 60 * arguments.minutes][-1]
+    gap = ours["dice"] - theirs["dice"]
+    found = {"what": f"validation Dice after {arguments.minutes:g} minutes", "segloss": f"{ours['dice']:.4f}"}
+    found |= {"other": f"{theirs['dice']:.4f}", "ratio": f"{100 * gap:+.1f} points", "bar": "+1 point"}
+    return {"rows": [found | {"met": gap >= 0.01}], "measured": {"ours": ours, "loop": curve}}
 
 
 def row_of_sharing(folder: Path) -> dict[str, Any]:
