@@ -6,8 +6,8 @@ The loop trains on the first 160 cases of ``dataset.json`` and validates on the 
 and validates on the same cases with a budget of steps for each target, as a user would give one (``--budget``), at one
 learning rate, from files on disk to the validation's scores: checking, planning, preparation without a cache, choice of
 precision and training all count. Seconds of both begin after the imports. Loop and ours alternate, `--repeats` times,
-and medians count. With ``--minutes`` both get that long instead, once; with ``--study`` a finished study is compared with
-fifteen loops that stop at the study's mean Dice. ``--profile`` prints where the time of a step goes instead.
+and medians count. With ``--minutes`` both get that long instead, once. With ``--study`` a finished study is compared
+with fifteen loops that stop at its mean Dice. ``--profile`` prints where the time of a step goes instead.
 """
 
 import argparse
