@@ -149,11 +149,12 @@ def caveats_of(
         if against and entry["better"] not in (None, recommended, *controls):
             ahead.setdefault(entry["metric"], []).append(entry["better"])
     said += [
-        f"{recommended} is worse than {', '.join(names)} in {name}: weigh what matters to you."
+        f"{recommended} is worse than {', '.join(names)} by {NAMES.get(name, name)}: weigh what matters to you."
         for name, names in ahead.items()
     ]
     said += [
-        f"{entry['a']} and {entry['b']} are the very same loss and yet differ clearly in {entry['metric']}: chance "
+        f"{entry['a']} and {entry['b']} are the very same loss and yet differ clearly by "
+        f"{NAMES.get(entry['metric'], entry['metric'])}: chance "
         "does that in 1 of 20 comparisons; trust no gap of that size here."
         for entry in pairs
         if entry["better"] and (controls.get(entry["a"]) == entry["b"] or controls.get(entry["b"]) == entry["a"])

@@ -103,7 +103,7 @@ def test_metrics_that_disagree_are_said_and_both_are_on_the_pareto_front():
     )
     verdict = compare(table)
     assert verdict.recommended == "dice"
-    assert any("worse than ce in hausdorff95_mm" in caveat for caveat in verdict.caveats)
+    assert any("worse than ce by 95 % Hausdorff distance" in caveat for caveat in verdict.caveats)
     assert set(verdict.pareto) == {"dice", "ce"}
 
 
