@@ -54,7 +54,7 @@ def main() -> None:
         travels = len(ray.cloudpickle.dumps(settings))
         done: list[RunKey] = []
         start, before = time.perf_counter(), time.process_time()
-        run_on_ray(runs, arguments.workers, lambda *step: None, done.append)  # type: ignore[arg-type]
+        run_on_ray(runs, arguments.workers, lambda *step: None, done.append, carry_out=does_nothing)  # type: ignore
         seconds, own = time.perf_counter() - start, time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{len(done)} runs in {seconds:.1f} s, {1000 * own / len(done):.1f} ms of the driver's processor each")
