@@ -75,7 +75,8 @@ def main() -> None:
     }
     print(json.dumps(result))
     if arguments.json:
-        worst = min(min(one["dice_head"], one["dice_lesions"]) for one in pairs)
+        agreement = [one[name] for one in pairs for name in ("dice_head", "dice_lesions")]
+        worst = float(np.min(agreement))  # NaN where neither finds a lesion, and then nothing is shown of lesions
         seconds = {name: statistics.median(one[f"{name}_wall_s"] for one in pairs) for name in ("segloss", "monai")}
         ratio = result["median_ratio_of_wall_time"]
         row = {

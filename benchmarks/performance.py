@@ -33,7 +33,7 @@ def parts(shared: str, study: str | None) -> dict[str, list[str]]:
     return {
         "training": [*training, *(["--study", study] if study else [])],
         "ten minutes": [*training, "--minutes", "10"],
-        "inference": ["inference.py", f"{data}/ms_lesions", "--pairs", "3", "--steps", "200"],
+        "inference": ["inference.py", f"{data}/ms_lesions", "--pairs", "3", "--steps", "600"],
         "metrics": ["surface_metrics.py", f"{data}/ms_lesions"],
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
         "scale": ["scale.py"],
