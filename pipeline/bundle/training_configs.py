@@ -15,6 +15,7 @@ from pipeline.bundle.losses import LOSSES, loss_config
 from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
 from pipeline.data.plan import Plan
 
+TRAINING_IMPORTS = [*IMPORTS, "$import time"]
 IMAGES = "$sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii*'))"
 FIRST_CHANNELS = "$sorted(glob.glob(@dataset_dir + '/imagesTr/*_0000.nii*'))"
 DATA = "$[{'image': path, 'label': os.path.join(@dataset_dir, 'labelsTr', os.path.basename(path))} for path in @images]"
@@ -87,7 +88,7 @@ def _network(plan: Plan, spec: BundleSpec, members: int) -> Config:
 def _common(plan: Plan, spec: BundleSpec, members: int = 1) -> Config:
     several = spec.several_files
     return {
-        "imports": [*IMPORTS, "$import time"],
+        "imports": TRAINING_IMPORTS,
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
         "output_dir": EVALUATION,
@@ -176,6 +177,7 @@ def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained
         "inferer": {"_target_": "SimpleInferer"},
         "postprocessing": {"_target_": "Compose", "transforms": [_discrete()]},
         "key_metric": _metrics("train", ["dice"]),
+        "additional_metrics": {"train_mean_loss": {"_target_": "ignite.metrics.Average", "output_transform": LOSS}},
         "handlers": [
             {"_target_": "LrScheduleHandler", "lr_scheduler": "@lr_scheduler", "print_lr": False},
             {"_target_": "ValidationHandler", "validator": "@validate::evaluator", "interval": "@val_interval"},
@@ -206,6 +208,7 @@ def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained
             "inferer": "@train::inferer",
             "postprocessing": "@train::postprocessing",
             "key_train_metric": "@train::key_metric",
+            "additional_metrics": "@train::additional_metrics",
             "train_handlers": "@train::handlers",
             "amp": "$torch.cuda.is_available()",
         },
@@ -266,10 +269,10 @@ def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained
 
 
 def _metrics_saver(prefix: str) -> Config:
+    # For all processes: it gathers the names of cases from each and writes on the first alone.
     names = [f"{prefix}_{name}" for name in METRICS]
     return {
         "_target_": "MetricsSaver",
-        "_disabled_": "@is_not_rank0",
         "save_dir": "@output_dir",
         "metrics": names,
         "metric_details": names,
@@ -359,6 +362,7 @@ def multi_gpu() -> Config:
         }
 
     return {
+        "imports": [*TRAINING_IMPORTS, "$import ignite"],
         "device": "$torch.device('cuda', int(os.environ['LOCAL_RANK'])) if torch.cuda.is_available() "
         "else torch.device('cpu')",
         "network": {
@@ -374,8 +378,10 @@ def multi_gpu() -> Config:
         "initialize": [
             "$torch.distributed.is_initialized() or torch.distributed.init_process_group("
             "backend='nccl' if torch.cuda.is_available() else 'gloo')",
+            # The first question to Ignite is one that all processes must ask together, lest they wait for ever.
+            "$ignite.distributed.get_world_size()",
             "$torch.cuda.is_available() and torch.cuda.set_device(@device)",
-            "$monai.utils.set_determinism(seed=@seed)",
+            "$monai.utils.set_determinism(seed=@seed + torch.distributed.get_rank())",
         ],
         "finalize": ["$torch.distributed.is_initialized() and torch.distributed.destroy_process_group()"],
     }

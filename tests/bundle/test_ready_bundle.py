@@ -104,13 +104,12 @@ def test_monais_own_handler_gives_voxels():
     assert in_mm == pytest.approx(np.sqrt(4**2 + 1**2 + 1.5**2))
 
 
-@pytest.fixture
-def phantoms(tmp_path):
-    root = tmp_path / "bundle"
+def phantom_bundle(root, cases=4, vary=True):
+    """Copy the bundle to `root` with phantoms as its data; with `vary` they differ in size."""
     shutil.copytree(READY, root)
-    for index in range(4):
+    for index in range(cases):
         random = np.random.default_rng(index)
-        shape = (14, 16, 12 + index)
+        shape = (14, 16, 12 + index * vary)
         grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
         label = (np.linalg.norm(grid - np.asarray(shape) / 2, axis=-1) < 4).astype(np.uint8)
         image = (label + 0.3 * random.standard_normal(shape)).astype(np.float32)
@@ -118,6 +117,11 @@ def phantoms(tmp_path):
             (root / "data" / folder).mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(data, np.diag([*SPACING, 1.0])), root / "data" / folder / f"c{index}.nii.gz")
     return root
+
+
+@pytest.fixture
+def phantoms(tmp_path):
+    return phantom_bundle(tmp_path / "bundle")
 
 
 SMALL = {
@@ -171,16 +175,109 @@ def test_it_trains_evaluates_and_infers_and_tracks_dice_and_hausdorff(phantoms, 
         assert mask.get_data_dtype() == np.uint8
 
 
+CURVE = """
+import json
+import torch
+from ignite.engine import Events
+from monai.engines.utils import IterationEvents
+
+class LossCurve:
+    def __init__(self, path):
+        self.path, self.losses, self.world = path, [], torch.distributed.is_initialized()
+
+    def attach(self, engine):
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.note)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def note(self, engine):
+        self.batch = len(engine.state.batch["image"])
+        loss = engine.state.output["loss"].detach().clone()
+        if self.world:
+            torch.distributed.all_reduce(loss)
+            loss /= torch.distributed.get_world_size()
+        self.losses.append(float(loss))
+
+    def write(self, engine):
+        if not self.world or torch.distributed.get_rank() == 0:
+            reported = engine.state.metrics["train_mean_loss"]
+            with open(self.path, "w") as stream:
+                json.dump({"losses": self.losses, "reported": reported, "batch": self.batch}, stream)
+"""
+
+WITHOUT_CHANCE = {
+    "train::random": [{"_target_": "CenterSpatialCropd", "keys": ["image", "label"], "roi_size": "@patch"}],
+    "train::dataloader::shuffle": False,
+    "+train::handlers": [{"_target_": "losscurve.LossCurve", "path": "$@output_dir + '/curve.json'"}],
+}
+
+
+@pytest.fixture(scope="module")
+def trained_alone_and_together(tmp_path_factory):
+    """The folders of one process with batches of two, and of two processes with batches of one, on the same data."""
+    folders = {}
+    for processes in (1, 2):
+        root = phantom_bundle(tmp_path_factory.mktemp("ready") / f"processes_{processes}", cases=6, vary=False)
+        (root / "losscurve.py").write_text(CURVE)
+        without_chance = dict(WITHOUT_CHANCE)
+        names = ["train", "without_chance"]
+        starting = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"]
+        if processes > 1:
+            without_chance["train::sampler::shuffle"] = without_chance.pop("train::dataloader::shuffle")
+            names.insert(1, "multi_gpu_train")
+            starting[3:4] = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+        (root / "configs/without_chance.json").write_text(json.dumps(without_chance))
+        settings = SMALL | {"folds": 3, "learning_rate": 0.01, "batch_size": 2 // processes, "patches_per_case": 1}
+        settings |= {"train::trainer::max_epochs": 4, "val_interval": 4}
+        files = [f"configs/{name}.json" for name in names]
+        result = subprocess.run(
+            [*starting, "--config_file", str(files), *(f"--{name}={value}" for name, value in settings.items())],
+            cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+            capture_output=True, text=True, timeout=1800,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr[-3000:]
+        folders[processes] = root
+    return folders
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_network(phantoms):
-    overrides = [f"--{name}={value}" for name, value in SMALL.items()]
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(trained_alone_and_together):
+    alone, together = (
+        json.loads((root / "eval/curve.json").read_text()) for root in trained_alone_and_together.values()
+    )
+    assert (alone["batch"], together["batch"]) == (2, 1)
+    assert len(alone["losses"]) == 4 * 2
+    assert alone["losses"][-1] < 0.95 * alone["losses"][0]
+    np.testing.assert_allclose(together["losses"], alone["losses"], rtol=1e-4)
+    for curve in (alone, together):
+        assert curve["reported"] == pytest.approx(np.mean(curve["losses"][-2:]), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_leave_the_network_and_the_metrics_of_one(trained_alone_and_together):
+    alone, together = (
+        torch.load(root / "models/model.pt", weights_only=True) for root in trained_alone_and_together.values()
+    )
+    assert list(alone) == list(together)
+    for name in alone:
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-2, atol=1e-3)
+    tables = []
+    for root in trained_alone_and_together.values():
+        with (root / "eval/val_dice_raw.csv").open() as stream:
+            _, *rows = csv.reader(stream)
+        assert [row[0].rsplit("/", 1)[-1] for row in rows] == ["c0.nii.gz", "c3.nii.gz"]
+        tables.append([[float(value) for value in row[1:]] for row in rows])
+    np.testing.assert_allclose(tables[1], tables[0], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_each_process_draws_random_numbers_of_its_own(phantoms):
+    draw = "$open('drawn%d' % torch.distributed.get_rank(), 'w').write(str(float(torch.rand(1))))"
+    (phantoms / "configs/draw.json").write_text(json.dumps({"run": [draw]}))
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611",
-         "-m", "monai.bundle", "run", "--config_file", "['configs/train.json','configs/multi_gpu_train.json']",
-         "--train::trainer::max_epochs=2", "--val_interval=1", "--patches_per_case=1", *overrides],
+        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m",
+         "monai.bundle", "run", "--config_file",
+         "['configs/train.json','configs/multi_gpu_train.json','configs/draw.json']"],
         cwd=phantoms, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    assert (phantoms / "models/model.pt").exists()
-    with (phantoms / "eval/val_hausdorff_mm_raw.csv").open() as stream:
-        assert len(list(csv.reader(stream, delimiter="\t"))) == 3
+    assert len({(phantoms / f"drawn{rank}").read_text() for rank in range(2)}) == 2
