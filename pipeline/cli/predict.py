@@ -46,7 +46,7 @@ def predict(
     watch: Annotated[
         float | None, typer.Option(help="Keep going: take studies once they have not changed for so many seconds.")
     ] = None,
-    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss[ray]').")] = "local",
+    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss\\[ray]').")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, e.g. auto; left out: this machine.")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Ray workers at most; left out: all that there is room for.")

@@ -39,7 +39,7 @@ def study(
     keep_predictions: Annotated[bool, typer.Option(help="Keep the out-of-fold masks as NIfTI.")] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without cases that cannot be used.")] = False,
     race: Annotated[bool, typer.Option("--race", help="Drop losses that are clearly behind, between folds.")] = False,
-    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss[ray]').")] = "local",
+    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss\\[ray]').")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, e.g. auto; left out: this machine.")] = None,
     part: Annotated[
         str | None, typer.Option(help="I/N: every N-th run from the I-th on, beside others; 0/N only begins the study.")
