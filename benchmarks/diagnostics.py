@@ -11,32 +11,20 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.data.plan import Plan
+from pipeline.bundle.ready import PLAN as READY
 from pipeline.training import trainer
 from pipeline.training.feed import Feed
 from pipeline.training.losses import LossSpec, build_loss
 from pipeline.training.network import build_network
 from pipeline.training.preparation import PreparedCase
 
-PLAN = Plan(
-    spacing_mm=(1.0, 1.0, 1.0),
-    patch=(40, 56, 40),
-    batch=2,
-    normalisation=("zscore",),
-    intensity_range=((0.0, 1.0),),
-    intensity_mean=(0.0,),
-    intensity_std=(1.0,),
-    channels=(16, 32, 64, 128),
-    strides=((2, 2, 2),) * 3,
-    tolerance_mm=1.0,
-    metrics=("dice",),
-    reasons={},
-)
+PLAN = replace(READY, patch=(40, 56, 40))
 NEVER = 10**9
 
 

@@ -36,11 +36,12 @@ def network(plan: Plan, channels: int, classes: int, members: int = 1) -> Config
     """Return ``network_def`` and what it refers to: MONAI's DynUNet as `pipeline.training.network` builds it.
 
     With a stem it stands as ``unet`` between the convolutions ``into`` and ``out_of`` the stem's patches.
+
     An ensemble is one network of MONAI's and torch's parts that gives the mean of its members' logits: each member's
     logits are concatenated to its input, the next member is led back to the image by a fixed 1 x 1 convolution, and a
     last convolution takes the mean. So it exports, traces and verifies like a single network.
     """
-    levels, stem, features = len(plan.channels), list(plan.stem), stem_features(plan)
+    levels, features = len(plan.channels), stem_features(plan)
     unet: Config = {
         "_target_": "DynUNet",
         "spatial_dims": 3,
@@ -53,18 +54,17 @@ def network(plan: Plan, channels: int, classes: int, members: int = 1) -> Config
         "norm_name": ["INSTANCE", {"affine": True}],
         "act_name": ["leakyrelu", {"inplace": True, "negative_slope": 0.01}],
     }
-    single: list[Config] = [unet]
+    parts: Config = {"network_def": unet}
     if features is not None:
+        patches = {"kernel_size": list(plan.stem), "stride": list(plan.stem)}
         into = {"_target_": "torch.nn.Conv3d", "in_channels": channels, "out_channels": features[0]}
         out_of = {"_target_": "torch.nn.ConvTranspose3d", "in_channels": features[1], "out_channels": classes}
-        single = [convolution | {"kernel_size": stem, "stride": stem} for convolution in (into, out_of)]
-        single.insert(1, unet)
-    if members == 1 and features is None:
-        return {"network_def": unet}
+        parts = {"into": into | patches, "unet": unet, "out_of": out_of | patches}
     if members == 1:
-        return dict(zip(("into", "unet", "out_of"), single, strict=True)) | {"network_def": STEMMED}
+        return parts if features is None else parts | {"network_def": STEMMED}
     found: Config = {
-        f"member_{index}": [_pointwise(channels + index * classes, channels), *single] for index in range(members)
+        f"member_{index}": [_pointwise(channels + index * classes, channels), *parts.values()]
+        for index in range(members)
     }
     skips = [
         {

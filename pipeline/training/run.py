@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -337,12 +337,8 @@ def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_s
 
 def _check_alive(folder: RunFolder, training: Training) -> None:
     """Stop a training that has long found nothing: what is left of its steps would be wasted."""
-    validations: list[dict[str, Any]] = []
-    for event in read_events(folder.events):
-        if event["kind"] == "restart":
-            validations = []
-        elif event["kind"] == "validation":
-            validations.append(event)
+    events = read_events(folder.events)
+    validations = [event for event in events[_last_begin(events) :] if event["kind"] == "validation"]
     late = LATE * training.steps <= training.step < training.steps
     if late and len(validations) > 1 and not any(_finds_something(event) for event in validations[-2:]):
         earlier = validations[-2]["step"]
@@ -364,13 +360,18 @@ def _forget_events_after(folder: RunFolder, step: int | None) -> None:
     if not folder.events.exists():
         return
     events = read_events(folder.events)
-    begin = max((index for index, event in enumerate(events, start=1) if event["kind"] == "restart"), default=0)
+    begin = _last_begin(events)
     kept = [
         event
         for event in events[begin:]
         if step is not None and event.get("step", 0) <= step and event["kind"] != "state"
     ]
     write_events(folder.events, [*events[:begin], *kept])
+
+
+def _last_begin(events: Sequence[Mapping[str, Any]]) -> int:
+    """Return where the events of the present training begin: after the last restart in float32."""
+    return max((index for index, event in enumerate(events, start=1) if event["kind"] == "restart"), default=0)
 
 
 def forget_progress(folder: RunFolder) -> None:
