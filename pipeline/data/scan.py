@@ -16,7 +16,7 @@ from pipeline.data.nifti import claimed_bytes
 from pipeline.errors import DatasetError
 from pipeline.processes import worker_pool
 
-_WORTH_A_POOL_BYTES = 128 << 20
+WORTH_A_POOL_BYTES = 128 << 20
 """Below this, starting processes takes longer than they save (about 0.5 s for each 64 MiB)."""
 _COPIES = 3
 """Peak memory of one worker in units of its largest file: stored, inflated, and what is derived from it."""
@@ -114,7 +114,7 @@ def _results(dataset: Dataset, workers: int, budget: int, remembered: Path | Non
         from pipeline.data.remembered import remembered_check
 
         check = partial(remembered_check, max_bytes=limit, folder=remembered)
-    if workers <= 1 or sum(sizes) < _WORTH_A_POOL_BYTES:
+    if workers <= 1 or sum(sizes) < WORTH_A_POOL_BYTES:
         yield from map(check, dataset.cases)
         return
     chunk = max(1, min(8, len(dataset.cases) // (4 * workers)))

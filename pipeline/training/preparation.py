@@ -19,7 +19,9 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline.data.dataset import Case, Dataset
+from pipeline.data.nifti import claimed_bytes
 from pipeline.data.plan import Plan
+from pipeline.data.scan import WORTH_A_POOL_BYTES
 from pipeline.files import WRITING, fsync_file, remove_leftovers, write_json
 from pipeline.processes import worker_pool
 
@@ -99,7 +101,8 @@ def prepare_dataset(
     """Prepare every case that the cache lacks and return all by id.
 
     `content_hashes` gives the SHA-256 of each case's files; the key of a case is made of it, the plan's preprocessing
-    settings and the class values. `workers` are processes; 0 prepares in this one.
+    settings and the class values. `workers` are processes, by default one a core, or none where all files together are
+    small; 0 prepares in this one.
     """
     settings = {
         "format": FORMAT,
@@ -118,15 +121,14 @@ def prepare_dataset(
     remove_leftovers(cache, older_than_s=A_DAY_S)
     missing = [case for case in dataset.cases if not (folders[case.id] / "prepared.json").exists()]
     values = tuple(sorted(dataset.classes))
-    if missing and workers == 0:
+    if missing:
         cache.mkdir(parents=True, exist_ok=True)
-        for case in missing:
-            _prepare_case(case, plan, values, folders[case.id])
-            on_case()
+    if workers is None:
+        workers = (os.cpu_count() or 1) if _worth_a_pool(missing) else 0
+    if workers == 0:
+        _prepare_here(missing, plan, values, folders, on_case)
     elif missing:
-        cache.mkdir(parents=True, exist_ok=True)
-        workers = min(workers or os.cpu_count() or 1, len(missing))
-        with worker_pool(workers) as pool:
+        with worker_pool(min(workers, len(missing))) as pool:
             jobs = [pool.submit(_prepare_case, case, plan, values, folders[case.id]) for case in missing]
             for job in jobs:
                 job.result()
@@ -153,6 +155,30 @@ def load_case(case: Case, plan: Plan, with_label: bool) -> tuple[np.ndarray, np.
     if with_label:
         label = np.asarray(Compose(image_transforms(plan, ("label",)))({"label": str(case.label)})["label"])[0]
     return image, label, affine
+
+
+def _prepare_here(
+    cases: Sequence[Case],
+    plan: Plan,
+    values: Sequence[int],
+    folders: Mapping[str, Path],
+    on_case: Callable[[], None],
+) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        for case in cases:
+            _prepare_case(case, plan, values, folders[case.id])
+            on_case()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _worth_a_pool(cases: Sequence[Case]) -> bool:
+    """Whether processes, each of which first imports torch and MONAI, save more time than they cost."""
+    paths = [path for case in cases for path in (*case.images, *([case.label] if case.label else []))]
+    return sum(map(claimed_bytes, paths)) >= WORTH_A_POOL_BYTES
 
 
 def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -> None:
