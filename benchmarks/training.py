@@ -173,6 +173,7 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
     """Train on the first 160 cases and score the others; seconds are from files on disk to scores."""
     import torch
 
+    from pipeline.data.planning import STEM_STEPS, without_stem
     from pipeline.training.trainer import train
     from pipeline.training.validation import mean_dice, validate
 
@@ -180,8 +181,11 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         if steps < 0:
-            step_s = timed_step(made)
-            steps = int((-steps - RESERVE_S - (time.perf_counter() - start)) / step_s)
+            left = -steps - RESERVE_S
+            steps = affordable(made, start + left)
+            if steps >= STEM_STEPS:
+                made = dataclasses.replace(made, plan=without_stem(made.plan))
+                steps = affordable(made, start + left)
         training = training_of(made, int(steps), seed)
         train(training, interval=training.steps)
         point = validate(
@@ -275,6 +279,12 @@ def training_of(made: Made, steps: int, seed: int) -> Any:
     )
 
 
+def affordable(made: Made, until: float) -> int:
+    """Return the steps that fit into the time left."""
+    step_s = timed_step(made)
+    return int((until - time.perf_counter()) / step_s)
+
+
 def timed_step(made: Made, steps: int = 40) -> float:
     """Return the seconds of a step, as the mean of a few after a warm-up."""
     from pipeline.training.trainer import train
@@ -310,12 +320,13 @@ def profile(folder: Path, steps: int = 20) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
+    from pipeline.data.planning import without_stem
     from pipeline.training.trainer import train
 
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         train(training_of(made, 5, 0), interval=5)
-        for stem, plan in {"as planned": made.plan, "without a stem": _without_stem(made.plan)}.items():
+        for stem, plan in {"as planned": made.plan, "without a stem": without_stem(made.plan)}.items():
             training = training_of(dataclasses.replace(made, plan=plan), steps, 0)
             with profiled(activities=[ProfilerActivity.CPU]) as found:
                 train(training, interval=steps)
@@ -324,14 +335,6 @@ def profile(folder: Path, steps: int = 20) -> None:
             total = sum(event.self_cpu_time_total for event in events)
             for event in events[:14]:
                 print(f"  {event.self_cpu_time_total / total:6.1%}  {event.count:5}  {event.key}")
-
-
-def _without_stem(plan: Any) -> Any:
-    """Return the plan with the same patch and one more level at full resolution instead of its stem."""
-    if plan.stem == (1, 1, 1):
-        return plan
-    channels = (plan.channels[0] // 2, *plan.channels)
-    return dataclasses.replace(plan, channels=channels, strides=(plan.stem, *plan.strides), stem=(1, 1, 1))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,8 @@ FEATURES = (16, 32, 64, 128)
 ANISOTROPY = 3.0
 MOSTLY_ZERO = 0.4
 SMALL_STRUCTURE_VOXELS = 500
+STEM_STEPS = 2000
+"""A training that can afford so many steps with a stem gets further without one (docs/performance.md)."""
 LEAST_SHARE = 0.85
 """Of a volume's edge that a patch may have for lack of divisibility, rather than be padded."""
 
@@ -66,7 +69,8 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         stem, strides, features = strides[0], strides[1:], features[1:]
         reasons["network"] += (
             f"; the first halving is a stem, since structures have {smallest:,.0f} voxels and more: more than twice as "
-            "fast a step (benchmarks/training.py)"
+            f"fast a step; a budget of {STEM_STEPS:,} such steps goes to a level at full resolution instead "
+            "(benchmarks/training.py)"
         )
     batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
@@ -88,6 +92,24 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         reasons=reasons,
         stem=stem,
         window=window,
+    )
+
+
+def without_stem(plan: Plan) -> Plan:
+    """Return the plan with one more level, at full resolution, in the place of its stem."""
+    if plan.stem == (1, 1, 1):
+        return plan
+    channels = (plan.channels[0] // 2, *plan.channels)
+    reason = (
+        f"{len(channels)} levels of {', '.join(map(str, channels))} features, the first at full resolution, since the "
+        f"budget would pay for {STEM_STEPS:,} steps of a network that has a stem there"
+    )
+    return replace(
+        plan,
+        channels=channels,
+        strides=(plan.stem, *plan.strides),
+        stem=(1, 1, 1),
+        reasons={**plan.reasons, "network": reason},
     )
 
 

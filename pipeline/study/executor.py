@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import Any
 
 from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.processes import worker_pool
 from pipeline.records.folder import RunFolder, RunKey
+from pipeline.study.gpus import take_turn, turns, visible_gpus
 from pipeline.training.run import RunSettings, run
 
 _messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]] | None" = None
@@ -82,7 +84,7 @@ def _run_in_pool(
     messages = get_context("spawn").Queue()
     waiting = [(settings, folder) for settings, folder in runs if not folder.record.exists()]
     going: dict[Future[None], RunKey] = {}
-    with worker_pool(jobs, _begin, messages) as pool:
+    with worker_pool(jobs, _begin, messages, turns(), visible_gpus()) as pool:
         while waiting or going:
             while waiting and len(going) < jobs:
                 settings, folder = waiting.pop(0)
@@ -129,9 +131,10 @@ def _drain(
             return
 
 
-def _begin(messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]") -> None:
+def _begin(messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]", counter: Any, gpus: Sequence[str]) -> None:
     global _messages
     _messages = messages
+    take_turn(counter, gpus)
 
 
 def _run(settings: RunSettings, folder: RunFolder) -> None:

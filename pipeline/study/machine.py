@@ -2,10 +2,13 @@
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.plan import Plan
+from pipeline.errors import is_out_of_memory
 from pipeline.processes import worker_pool
+from pipeline.study.gpus import take_turn, turns, visible_gpus
 from pipeline.training.precision import Precision
 
 
@@ -26,34 +29,71 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+Trial = tuple[Precision, str, float]
+"""Precision, the reason for it, and seconds of a step."""
+
+RUNS_A_GPU = (1, 2, 4)
+WORTHWHILE_GAIN = 1.1
+
+
 def measure_machine(
     plan: Plan, classes: int, runs: int, *, jobs: int | None, precision: Precision | None, here: bool = False
 ) -> Machine:
     """Time training steps in as many processes at once as runs will use, and choose the precision.
 
     On a CPU runs share the cores, one thread each where there are runs enough: small 3D networks gain little from a
-    second thread (`benchmarks/` measures it). On a GPU one run at a time. `here` times one run in this process.
+    second thread (`benchmarks/` measures it). Of each GPU one, two or four runs, as many as are worth it, where `jobs`
+    does not say. `here` times one run in this process.
     """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cores = available_cores()
+    cores, gpus = available_cores(), visible_gpus()
     if here:
         return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
-    jobs = jobs or (1 if device == "cuda" else max(1, min(cores, runs)))
-    threads = max(1, cores // jobs)
-    with worker_pool(jobs) as pool:
-        trials = [pool.submit(_trial, plan, classes, threads, device, precision) for _ in range(jobs)]
-        results = [trial.result() for trial in trials]
+    if jobs:
+        counts = [jobs]
+    elif gpus:
+        counts = sorted({max(1, min(len(gpus) * share, runs, cores)) for share in RUNS_A_GPU})
+    else:
+        counts = [max(1, min(cores, runs))]
+
+    def timed(jobs: int) -> list[Trial]:
+        with worker_pool(jobs, take_turn, turns(), gpus) as pool:
+            threads = max(1, cores // jobs)
+            trials = [pool.submit(_trial, plan, classes, threads, device, precision) for _ in range(jobs)]
+            return [trial.result() for trial in trials]
+
+    jobs, results = most_steps(counts, timed)
     chosen, reason, _ = results[0]
     if any(result[0] != chosen for result in results):
         chosen, reason = "float32", "trial processes disagreed on bfloat16"
-    return Machine(device, jobs, threads, chosen, reason, max(result[2] for result in results))
+    return Machine(device, jobs, max(1, cores // jobs), chosen, reason, max(result[2] for result in results))
 
 
-def _trial(
-    plan: Plan, classes: int, threads: int, device: str, precision: Precision | None
-) -> tuple[Precision, str, float]:
+def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tuple[int, list[Trial]]:
+    """Return of growing counts of runs at once the last that was a tenth faster than the one before, with its trials.
+
+    `timed` returns a trial of each run. A count that the memory does not hold is the end, unless it is the first.
+    """
+    best: tuple[int, list[Trial]] | None = None
+    rate = 0.0
+    for jobs in counts:
+        try:
+            results = timed(jobs)
+        except (MemoryError, RuntimeError) as error:
+            if best is None or not is_out_of_memory(error):
+                raise
+            break
+        steps_a_second = jobs / max(result[2] for result in results)
+        if best is not None and steps_a_second < WORTHWHILE_GAIN * rate:
+            break
+        best, rate = (jobs, results), steps_a_second
+    assert best is not None, "no count was given"
+    return best
+
+
+def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:
     """Return precision, reason and seconds of a whole training step, feed and augmentation included."""
     import torch
 

@@ -33,6 +33,7 @@ from pipeline.study.settings import (
     extend_study,
     further_runs,
     jsonable,
+    plan_as_begun,
 )
 from pipeline.study.watcher import Quiet, Watcher
 from pipeline.training.inference import WINDOW_OVERLAP
@@ -45,6 +46,9 @@ PREPARED = "prepared"
 
 CHECKED = "checked"
 """What was found of them by the check, beside them."""
+
+GPU_FEEDERS = 2
+"""Processes that cut the patches of a run on a GPU; on a CPU the run does it itself."""
 
 
 def run_study(
@@ -93,6 +97,8 @@ def run_study(
         cache = request.cache or study.root / PREPARED
         dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
         plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))
+        if not new:
+            plan = plan_as_begun(study, plan)
         check_unchanged(study, fingerprint)
         folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
         hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
@@ -101,7 +107,9 @@ def run_study(
         advance = watcher.stage("preparing", len(dataset.cases))
         prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
         if new:
-            begin_study(study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here)
+            plan = begin_study(
+                study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here
+            )
         elif further:
             extend_study(study, request, losses, further, warnings, watcher)
         if whole or part:
@@ -159,7 +167,8 @@ def _train_all(
 ) -> None:
     """Carry out the runs that have no record yet."""
     settings = study.read_settings()
-    if settings["plan"] != json.loads(json.dumps(jsonable(asdict(plan)))):
+    planned = json.loads(json.dumps(jsonable(asdict(plan))))
+    if settings["plan"] | {"reasons": {}} != planned | {"reasons": {}}:
         raise RecordError(study.root, "the dataset or its plan has changed since the study began", "give another --out")
     stored_machine = Machine(**settings["machine"])
     originals = {case.id: case for case in dataset.cases}
@@ -246,5 +255,6 @@ def _settings_of(
         learning_rates=tuple(settings["learning_rates"]),
         threads=settings["machine"]["threads"],
         device=settings["machine"]["device"],
+        workers=GPU_FEEDERS if settings["machine"]["device"] == "cuda" else 0,
         keep_predictions=request.keep_predictions,
     )

@@ -14,11 +14,12 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.data.folds import Fold
 from pipeline.data.plan import Plan
+from pipeline.data.planning import STEM_STEPS, without_stem
 from pipeline.errors import ConfigError, RecordError
 from pipeline.files import write_json
 from pipeline.records.folder import StudyFolder
 from pipeline.study.budget import Budget
-from pipeline.study.machine import measure_machine
+from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.request import StudyRequest
 from pipeline.study.watcher import Watcher
 from pipeline.training.learning_rate import CANDIDATES
@@ -123,16 +124,23 @@ def begin_study(
     warnings: Sequence[str],
     watcher: Watcher,
     here: bool,
-) -> None:
-    """Write folds, fingerprint and, last, the settings of a new study."""
+) -> Plan:
+    """Write folds, fingerprint and, last, the settings of a new study; return the plan, which the budget may change."""
     planned = _planned(_seeds(request), folds, losses)
     advance = watcher.stage("timing this machine", 1)
-    precision = cast("Precision | None", request.precision)
-    machine = measure_machine(
-        plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision, here=here
-    )
+
+    def timed(plan: Plan) -> tuple[Machine, int]:
+        precision = cast("Precision | None", request.precision)
+        machine = measure_machine(
+            plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision, here=here
+        )
+        return machine, budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
+
+    machine, steps = timed(plan)
+    if steps >= STEM_STEPS and plan.stem != (1, 1, 1):
+        plan = without_stem(plan)
+        machine, steps = timed(plan)
     advance()
-    steps = budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
     watcher.say(
         f"{len(planned)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
         f"({machine.step_seconds * 1000:.0f} ms a step; {machine.precision}: {machine.precision_reason})"
@@ -179,6 +187,13 @@ def begin_study(
         "runs": planned,
     }
     write_json(study.settings, settings)
+    return plan
+
+
+def plan_as_begun(study: StudyFolder, plan: Plan) -> Plan:
+    """Return the plan without its stem where a study that exists began without one."""
+    stored = study.read_settings()["plan"].get("stem")
+    return without_stem(plan) if stored == [1, 1, 1] else plan
 
 
 def _seeds(request: StudyRequest) -> list[int]:

@@ -98,8 +98,13 @@ class _Batches(Dataset[dict[str, torch.Tensor]]):
         return {"image": torch.stack(images), "label": torch.stack(labels), "step": torch.tensor(step)}
 
 
-def batches(feed: Feed, first_step: int, last_step: int, workers: int) -> DataLoader[dict[str, torch.Tensor]]:
-    """Return a loader of the batches from `first_step` up to, not including, `last_step`, in order."""
+def batches(
+    feed: Feed, first_step: int, last_step: int, workers: int, pinned: bool = False
+) -> DataLoader[dict[str, torch.Tensor]]:
+    """Return a loader of the batches from `first_step` up to, not including, `last_step`, in order.
+
+    `pinned` memory is copied to a GPU while that computes.
+    """
     return DataLoader(
         _Batches(feed, first_step, last_step),
         batch_size=None,
@@ -108,6 +113,7 @@ def batches(feed: Feed, first_step: int, last_step: int, workers: int) -> DataLo
         generator=torch.Generator().manual_seed(0),
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=False,
+        pin_memory=pinned,
     )
 
 

@@ -140,7 +140,10 @@ def train(
         device=training.device,
         max_epochs=1,
         epoch_length=remaining,
-        train_data_loader=batches(training.feed, training.step, training.steps, training.workers),
+        train_data_loader=batches(
+            training.feed, training.step, training.steps, training.workers, pinned=training.device.type == "cuda"
+        ),
+        non_blocking=True,
         network=training.network,
         optimizer=training.optimizer,
         loss_function=training.loss,
