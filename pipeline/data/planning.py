@@ -28,7 +28,7 @@ ANISOTROPY = 3.0
 MOSTLY_ZERO = 0.4
 SMALL_STRUCTURE_VOXELS = 500
 STEM_STEPS = 2000
-"""A training that can afford so many steps with a stem gets further without one (docs/performance.md)."""
+"""A training that can afford so many steps with a stem goes without one (docs/performance.md)."""
 LEAST_SHARE = 0.85
 """Of a volume's edge that a patch may have for lack of divisibility, rather than be padded."""
 
