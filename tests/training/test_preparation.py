@@ -1,0 +1,42 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from pipeline.data.datalists import read_dataset
+from pipeline.data.planning import make_plan
+from pipeline.data.scan import scan_dataset
+from pipeline.training.preparation import prepare_dataset
+
+
+def dataset_of(root, cases=3):
+    entries = []
+    for index in range(cases):
+        label = np.zeros((12, 14, 10), np.uint8)
+        label[4:8, 5:9, 3:7] = 1
+        image = (label + np.random.default_rng(index).standard_normal(label.shape)).astype(np.float32)
+        entry = {"image": f"./i{index}.nii.gz", "label": f"./l{index}.nii.gz"}
+        for name, volume in (("image", image), ("label", label)):
+            nib.save(nib.Nifti1Image(volume, np.diag([-1.0, 1.0, 2.0, 1.0])), root / entry[name])
+        entries.append(entry)
+    description = {"name": "x", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "box"}}
+    (root / "dataset.json").write_text(json.dumps(description | {"training": entries}))
+    return scan_dataset(read_dataset(root))
+
+
+def test_processes_and_this_one_prepare_the_same_bytes(tmp_path, monkeypatch):
+    found = dataset_of(tmp_path)
+    plan = make_plan(found.dataset, found.fingerprint)
+    hashes = {scan.case: scan.content_hash for scan in found.fingerprint.scans}
+    threads = torch.get_num_threads()
+    here = prepare_dataset(found.dataset, plan, hashes, tmp_path / "here")
+    assert torch.get_num_threads() == threads
+    monkeypatch.setattr("pipeline.training.preparation.WORTH_A_POOL_BYTES", 0)
+    pooled = prepare_dataset(found.dataset, plan, hashes, tmp_path / "pooled")
+    assert len(here) == 3
+    assert here.keys() == pooled.keys()
+    for case, prepared in here.items():
+        assert prepared.folder.name == pooled[case].folder.name
+        for name in ("image.npy", "label.npy", "foreground.npz", "prepared.json"):
+            assert (prepared.folder / name).read_bytes() == (pooled[case].folder / name).read_bytes(), name
