@@ -39,7 +39,7 @@ def connected(address: str | None, cores: int) -> Iterator[Any]:
         if address is not None and ":" in address:
             _knock(address)
         if address is None:
-            ray.init(num_cpus=cores, include_dashboard=False, **_QUIET)
+            ray.init("local", num_cpus=cores, include_dashboard=False, **_QUIET)  # None would find one that runs here
         else:
             ray.init(address=address, **_QUIET)
     except Exception as error:  # Ray raises bare ones, as for a node that does not start in time
