@@ -281,7 +281,7 @@ def training_of(made: Made, steps: int, seed: int) -> Any:
 
 def affordable(made: Made, until: float) -> int:
     """Return the steps that fit into the time left."""
-    step_s = timed_step(made)
+    step_s = timed_step(made)  # takes some of the time itself
     return int((until - time.perf_counter()) / step_s)
 
 

@@ -60,8 +60,7 @@ def inspect(
 
 
 def _missing(dataset: "Dataset") -> list[Path]:
-    files = [path for case in dataset.cases for path in (*case.images, case.label) if path is not None]
-    return [path for path in files if not path.exists()]
+    return [path for case in dataset.cases for path in case.files if not path.exists()]
 
 
 def _print(inspection: "Inspection") -> None:

@@ -21,6 +21,11 @@ class Case:
     patient: str
     fold: int | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of the images, then that of the label where there is one."""
+        return (*self.images, *([self.label] if self.label else []))
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -69,8 +69,8 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         stem, strides, features = strides[0], strides[1:], features[1:]
         reasons["network"] += (
             f"; the first halving is a stem, since structures have {smallest:,.0f} voxels and more: more than twice as "
-            f"fast a step; a budget of {STEM_STEPS:,} such steps goes to a level at full resolution instead "
-            "(benchmarks/training.py)"
+            f"fast a step (benchmarks/training.py); a budget of {STEM_STEPS:,} such steps goes to a level at full "
+            "resolution instead"
         )
     batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"

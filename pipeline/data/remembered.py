@@ -43,6 +43,6 @@ def remembered_check(case: Case, max_bytes: int, folder: Path) -> CaseResult:
 def content_hash(case: Case) -> str | None:
     """Return the SHA-256 over the bytes of the image files, then the label file; None where one cannot be read."""
     try:
-        return sha256_of_files((*case.images, *([case.label] if case.label else [])))
+        return sha256_of_files(case.files)
     except OSError:
         return None

@@ -102,11 +102,8 @@ def scan_dataset(
 def _results(dataset: Dataset, workers: int, budget: int, remembered: Path | None) -> Iterator[CaseResult]:
     """Yield the results in the order of the cases; small datasets are not worth starting processes for."""
     limit = budget // _COPIES
-    claims = [
-        [claimed_bytes(path) for path in (*case.images, *([case.label] if case.label else []))]
-        for case in dataset.cases
-    ]
-    sizes = [size for sizes in claims for size in sizes if size <= limit]
+    claims = [claimed_bytes(path) for case in dataset.cases for path in case.files]
+    sizes = [size for size in claims if size <= limit]
     largest = max(sizes, default=0)
     workers = min(workers, len(dataset.cases), max(1, limit // max(largest, 1)))
     check: Callable[[Case], CaseResult] = partial(check_case, max_bytes=limit)

@@ -11,6 +11,13 @@ from pipeline.processes import worker_pool
 from pipeline.study.gpus import take_turn, turns, visible_gpus
 from pipeline.training.precision import Precision
 
+RUNS_A_GPU = (1, 2, 4)
+WORTHWHILE_GAIN = 1.1
+"""How many times the steps a second more runs on a GPU must make to be begun at once."""
+
+Trial = tuple[Precision, str, float]
+"""Precision, the reason for it, and seconds of a step."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -29,13 +36,6 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-Trial = tuple[Precision, str, float]
-"""Precision, the reason for it, and seconds of a step."""
-
-RUNS_A_GPU = (1, 2, 4)
-WORTHWHILE_GAIN = 1.1
-
-
 def measure_machine(
     plan: Plan, classes: int, runs: int, *, jobs: int | None, precision: Precision | None, here: bool = False
 ) -> Machine:
@@ -45,10 +45,8 @@ def measure_machine(
     second thread (`benchmarks/` measures it). Of each GPU one, two or four runs, as many as are worth it, where `jobs`
     does not say. `here` times one run in this process.
     """
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     cores, gpus = available_cores(), visible_gpus()
+    device = "cuda" if gpus else "cpu"
     if here:
         return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
     if jobs:
@@ -58,17 +56,19 @@ def measure_machine(
     else:
         counts = [max(1, min(cores, runs))]
 
+    def threads_of(jobs: int) -> int:
+        return max(1, cores // jobs)
+
     def timed(jobs: int) -> list[Trial]:
         with worker_pool(jobs, take_turn, turns(), gpus) as pool:
-            threads = max(1, cores // jobs)
-            trials = [pool.submit(_trial, plan, classes, threads, device, precision) for _ in range(jobs)]
+            trials = [pool.submit(_trial, plan, classes, threads_of(jobs), device, precision) for _ in range(jobs)]
             return [trial.result() for trial in trials]
 
     jobs, results = most_steps(counts, timed)
     chosen, reason, _ = results[0]
     if any(result[0] != chosen for result in results):
         chosen, reason = "float32", "trial processes disagreed on bfloat16"
-    return Machine(device, jobs, max(1, cores // jobs), chosen, reason, max(result[2] for result in results))
+    return Machine(device, jobs, threads_of(jobs), chosen, reason, max(result[2] for result in results))
 
 
 def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tuple[int, list[Trial]]:

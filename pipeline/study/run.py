@@ -47,9 +47,6 @@ PREPARED = "prepared"
 CHECKED = "checked"
 """What was found of them by the check, beside them."""
 
-GPU_FEEDERS = 2
-"""Processes that cut the patches of a run on a GPU; on a CPU the run does it itself."""
-
 
 def run_study(
     request: StudyRequest,
@@ -255,6 +252,5 @@ def _settings_of(
         learning_rates=tuple(settings["learning_rates"]),
         threads=settings["machine"]["threads"],
         device=settings["machine"]["device"],
-        workers=GPU_FEEDERS if settings["machine"]["device"] == "cuda" else 0,
         keep_predictions=request.keep_predictions,
     )

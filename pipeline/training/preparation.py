@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,8 +178,8 @@ def _prepare_here(
 
 def _worth_a_pool(cases: Sequence[Case]) -> bool:
     """Whether processes, each of which first imports torch and MONAI, save more time than they cost."""
-    paths = [path for case in cases for path in (*case.images, *([case.label] if case.label else []))]
-    return sum(map(claimed_bytes, paths)) >= WORTH_A_POOL_BYTES
+    claims = (claimed_bytes(path) for case in cases for path in case.files)
+    return any(total >= WORTH_A_POOL_BYTES for total in accumulate(claims))
 
 
 def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -> None:

@@ -65,7 +65,6 @@ class RunSettings:
     learning_rates: tuple[float, ...]
     validations: int = 5
     threads: int = 1
-    workers: int = 0
     device: str = "cpu"
     keep_predictions: bool = True
 
@@ -252,7 +251,6 @@ def _training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: floa
         steps=steps,
         precision=settings.precision,
         device=torch.device(settings.device),
-        workers=settings.workers,
     )
 
 

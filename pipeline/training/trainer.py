@@ -27,6 +27,9 @@ MAXIMUM_GRADIENT_NORM = 12.0
 
 RECORD_EVERY = 10
 
+GPU_FEEDERS = 2
+"""Processes that cut the patches of a training on a GPU; on a CPU the training does it itself."""
+
 logging.getLogger("ignite").setLevel(logging.CRITICAL)
 
 
@@ -49,7 +52,10 @@ class SinceRecord:
 
 @dataclass
 class Training:
-    """Everything that changes while a network is trained, and so everything that a checkpoint holds."""
+    """Everything that changes while a network is trained, and so everything that a checkpoint holds.
+
+    `workers` are processes that cut patches; None: by the device.
+    """
 
     network: nn.Module
     loss: nn.Module
@@ -58,7 +64,7 @@ class Training:
     steps: int
     precision: Precision
     device: torch.device
-    workers: int = 0
+    workers: int | None = None
     step: int = 0
     hash: FeedHash = field(default_factory=FeedHash)
     seconds: float = 0.0
@@ -124,6 +130,8 @@ def train(
     if remaining <= 0:
         return
     _tell_progress(training)
+    on_gpu = training.device.type == "cuda"
+    workers = training.workers if training.workers is not None else GPU_FEEDERS if on_gpu else 0
     augmentation = Augmentation(training.feed.plan, training.feed.seed, training.feed.fold)
 
     def prepare_batch(
@@ -140,9 +148,7 @@ def train(
         device=training.device,
         max_epochs=1,
         epoch_length=remaining,
-        train_data_loader=batches(
-            training.feed, training.step, training.steps, training.workers, pinned=training.device.type == "cuda"
-        ),
+        train_data_loader=batches(training.feed, training.step, training.steps, workers, pinned=on_gpu),
         non_blocking=True,
         network=training.network,
         optimizer=training.optimizer,

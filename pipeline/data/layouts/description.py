@@ -70,7 +70,7 @@ def class_names(value: object, path: Path) -> dict[int, str]:
 
 def refuse_missing_files(source: Path, cases: Sequence[Case]) -> None:
     """Raise a DatasetError that counts the files of `cases` which do not exist and names the first."""
-    files = [file for case in cases for file in (*case.images, *([case.label] if case.label else []))]
+    files = [file for case in cases for file in case.files]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise DatasetError(
