@@ -96,8 +96,14 @@ def predict(
             content, records = _run_on_ray(request, options, watch, address, workers, cores)
         else:
             from pipeline.inference.batch import Batch
+            from pipeline.training.precision import EMULATED_RATIO, bfloat16_cost
 
             model = request.model()
+            if precision == "bfloat16" and (cost := bfloat16_cost(model.device)) >= EMULATED_RATIO:
+                err.print(
+                    f"--precision bfloat16: is only emulated here, a convolution takes {cost:.0f} times as long; "
+                    "give --precision float32"
+                )
             content, records = _run(request, model, Batch(model, out, options), watch)
     if json:
         print_json(content)

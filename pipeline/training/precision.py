@@ -1,7 +1,7 @@
 """Which number format the network computes in: bfloat16 where it is faster *and* sane, else float32."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -11,6 +11,9 @@ from torch import nn
 Precision = Literal["float32", "bfloat16"]
 
 WORTHWHILE_RATIO = 1.1
+
+EMULATED_RATIO = 10.0
+"""A processor for which bfloat16 takes so many times as long only emulates it."""
 
 
 @contextmanager
@@ -27,6 +30,8 @@ def choose_precision(
 
     The choice is made once per study and stored, so that all runs of a study compute alike.
     """
+    if (cost := bfloat16_cost(device)) >= EMULATED_RATIO:
+        return "float32", f"bfloat16 is only emulated here: a convolution takes {cost:.0f} times as long"
     image = torch.rand((batch, in_channels, *patch), generator=torch.Generator().manual_seed(0)).to(device)
     seconds = {name: _step_seconds(network, image, name) for name in ("float32", "bfloat16")}
     if seconds["bfloat16"] is None:
@@ -37,18 +42,42 @@ def choose_precision(
     return "bfloat16", f"bfloat16 is {ratio:.2f} times as fast as float32 here"
 
 
+def bfloat16_cost(device: torch.device) -> float:
+    """Return how many times as long as in float32 a small convolution takes in bfloat16.
+
+    Processors without bfloat16 emulate it, dozens of times slower: there even one trial step takes long.
+    """
+
+    def seconds(kind: torch.dtype) -> float:
+        image = torch.ones((1, 16, 16, 16, 16), dtype=kind, device=device)
+        weight = torch.ones((16, 16, 3, 3, 3), dtype=kind, device=device)
+        return _best_of_three(lambda: torch.nn.functional.conv3d(image, weight, padding=1), device)
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
+
+
 def _step_seconds(network: nn.Module, image: torch.Tensor, precision: Precision) -> float | None:
     """Return the best of three timed steps after a warm-up, or None where gradients are not finite."""
-    times: list[float] = []
-    for _ in range(4):
-        start = time.perf_counter()
+
+    def step() -> None:
         network.zero_grad(set_to_none=True)
         with autocast(precision, image.device):
             logits = network(image)
         logits.float().square().mean().backward()
-        if image.device.type == "cuda":
-            torch.cuda.synchronize(image.device)
-        times.append(time.perf_counter() - start)
+
+    seconds = _best_of_three(step, image.device)
     finite = all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
     network.zero_grad(set_to_none=True)
-    return min(times[1:]) if finite else None
+    return seconds if finite else None
+
+
+def _best_of_three(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the fastest of three calls after a warm-up."""
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

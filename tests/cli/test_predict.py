@@ -96,6 +96,13 @@ def test_bfloat16_and_float32_are_not_taken_for_each_other(tmp_path):
     assert "done before" not in predict(source, "--out", out, "--precision", "bfloat16").stdout
 
 
+def test_a_processor_that_only_emulates_bfloat16_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.precision.bfloat16_cost", lambda device: 38.0)
+    source = folder(tmp_path) / "a.nii.gz"
+    assert "takes 38 times as long" in predict(source, "--out", tmp_path / "out", "--precision", "bfloat16").stderr
+    assert "takes 38 times as long" not in predict(source, "--out", tmp_path / "out").stderr
+
+
 def test_watching_takes_what_is_there_and_ends_on_sigterm(tmp_path, monkeypatch):
     import pipeline.inference.watching as watching
 
