@@ -157,6 +157,8 @@ def loop(arguments: argparse.Namespace, target: float, minutes: float | None) ->
             if curve[-1]["seconds"] >= 60 * minutes if minutes else curve[-1]["dice"] >= target:
                 break
         process.kill()
+    if not curve:
+        raise SystemExit(f"{' '.join(command)}: ended before its first validation; call it alone to see why")
     return curve
 
 
@@ -173,19 +175,20 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
     """Train on the first 160 cases and score the others; seconds are from files on disk to scores."""
     import torch
 
-    from pipeline.data.planning import STEM_STEPS, without_stem
+    from pipeline.data.planning import plan_for_budget
     from pipeline.training.trainer import train
     from pipeline.training.validation import mean_dice, validate
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
-        if steps < 0:
-            left = -steps - RESERVE_S
-            steps = affordable(made, start + left)
-            if steps >= STEM_STEPS:
-                made = dataclasses.replace(made, plan=without_stem(made.plan))
-                steps = affordable(made, start + left)
+        until = None if steps > 0 else start - steps - RESERVE_S
+        planned = made.plan
+        made = dataclasses.replace(
+            made, plan=plan_for_budget(planned, affordable(made, until) if until else int(steps))
+        )
+        if until:
+            steps = affordable(made, until)
         training = training_of(made, int(steps), seed)
         train(training, interval=training.steps)
         point = validate(
@@ -207,6 +210,7 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
         "step_ms": round(1000 * training.seconds / steps, 1),
         "precision": training.precision,
         "patch": made.plan.patch,
+        "channels": made.plan.channels,
         "threads": torch.get_num_threads(),
     }
 
@@ -320,17 +324,18 @@ def profile(folder: Path, steps: int = 20) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
-    from pipeline.data.planning import without_stem
+    from pipeline.data.planning import budget_plans
     from pipeline.training.trainer import train
 
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         train(training_of(made, 5, 0), interval=5)
-        for stem, plan in {"as planned": made.plan, "without a stem": without_stem(made.plan)}.items():
+        for plan in budget_plans(made.plan):
             training = training_of(dataclasses.replace(made, plan=plan), steps, 0)
             with profiled(activities=[ProfilerActivity.CPU]) as found:
                 train(training, interval=steps)
-            print(f"{stem}: {1000 * training.seconds / steps:.0f} ms a step under the profiler, patch {plan.patch}")
+            print(plan.reasons["network"])
+            print(f"{1000 * training.seconds / steps:.0f} ms a step under the profiler, patch {plan.patch}")
             events = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
             total = sum(event.self_cpu_time_total for event in events)
             for event in events[:14]:

@@ -14,7 +14,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.data.folds import Fold
 from pipeline.data.plan import Plan
-from pipeline.data.planning import STEM_STEPS, without_stem
+from pipeline.data.planning import budget_plans, plan_for_budget
 from pipeline.errors import ConfigError, RecordError
 from pipeline.files import write_json
 from pipeline.records.folder import StudyFolder
@@ -137,8 +137,9 @@ def begin_study(
         return machine, budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
 
     machine, steps = timed(plan)
-    if steps >= STEM_STEPS and plan.stem != (1, 1, 1):
-        plan = without_stem(plan)
+    fitting = plan_for_budget(plan, steps)
+    if fitting != plan:
+        plan = fitting
         machine, steps = timed(plan)
     advance()
     watcher.say(
@@ -191,9 +192,10 @@ def begin_study(
 
 
 def plan_as_begun(study: StudyFolder, plan: Plan) -> Plan:
-    """Return the plan without its stem where a study that exists began without one."""
-    stored = study.read_settings()["plan"].get("stem")
-    return without_stem(plan) if stored == [1, 1, 1] else plan
+    """Return the plan with the network that the budget of a study that exists gave it."""
+    stored = study.read_settings()["plan"]
+    same = (made for made in budget_plans(plan) if list(made.channels) == stored["channels"])
+    return next(same, plan)
 
 
 def _seeds(request: StudyRequest) -> list[int]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scanned_cases import MRI, scan, scanned
 
 from pipeline.data.fingerprint import ClassScan
-from pipeline.data.planning import MINIMUM_EDGE, PATCH_VOXELS, make_plan
+from pipeline.data.planning import MINIMUM_EDGE, PATCH_VOXELS, make_plan, plan_for_budget
 
 
 def plan_of(*scans, memory_gib=8.0, **told):
@@ -31,6 +31,29 @@ def test_small_structures_keep_a_first_level_at_full_resolution(voxels, componen
     classes = {value: replace(item, components=components) for value, item in case.classes.items()}
     plan = plan_of(replace(case, classes=classes))
     assert (plan.stem, plan.strides, len(plan.channels)) == ((1, 1, 1), ((2, 2, 2),) * 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("steps", "stem", "channels"),
+    [
+        (799, (2, 2, 2), (16, 32, 64)),
+        (800, (2, 2, 2), (32, 64, 128)),
+        (1999, (2, 2, 2), (32, 64, 128)),
+        (2000, (1, 1, 1), (16, 32, 64, 128)),
+    ],
+)
+def test_the_budget_chooses_between_three_networks_of_the_same_depth(steps, stem, channels):
+    planned = plan_of(scan(voxels=(59000, 1600, 1500)))
+    plan = plan_for_budget(planned, steps)
+    assert (plan.stem, plan.channels) == (stem, channels)
+    halvings = [math.prod(edges) for edges in zip(plan.stem, *plan.strides, strict=True)]
+    assert halvings == [8, 8, 8]
+    assert str(channels).strip("()") in plan.reasons["network"] or plan == planned
+
+
+def test_small_structures_keep_their_network_whatever_the_budget():
+    plan = plan_of(scan(voxels=(59000, 1600, 400)))
+    assert [plan_for_budget(plan, steps) for steps in (10, 1000, 10_000)] == [plan] * 3
 
 
 def test_a_window_is_given_only_where_the_patch_is_smaller_than_the_volume():

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from tiny_dataset import make_tiny_dataset
 
+from pipeline.data import planning
 from pipeline.errors import ConfigError, RecordError
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table
-from pipeline.study import settings
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.study.watcher import Quiet
@@ -151,16 +151,19 @@ def test_parts_together_give_the_same_bytes_as_the_whole(study, request_, tmp_pa
     assert whole.cases.read_bytes() == study.cases.read_bytes()
 
 
-@pytest.mark.parametrize(("steps", "stem"), [(11, [2, 2, 2]), (12, [1, 1, 1])])
-def test_a_long_budget_is_spent_at_full_resolution_and_stays_there(steps, stem, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "STEM_STEPS", 12)
+@pytest.mark.parametrize(("steps", "stem", "channels"), [(10, (2, 2, 2), 16), (11, (2, 2, 2), 32), (12, (1, 1, 1), 16)])
+def test_the_network_is_that_of_the_budget_and_stays_it(steps, stem, channels, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "NARROW_STEPS", 11)
+    monkeypatch.setattr(planning, "STEM_STEPS", 12)
     request = StudyRequest(
         dataset=make_tiny_dataset(tmp_path / "balls", cases=4, times=2), out=tmp_path / "out", losses="ce", folds=2,
         budget=f"{steps}steps", learning_rates=(0.01,), precision="float32",
     )  # fmt: skip
     study = run_study(request, here=True)
-    assert study.read_settings()["plan"]["stem"] == stem
-    monkeypatch.setattr(settings, "STEM_STEPS", 1 if steps < 12 else 1000)
+    plan = study.read_settings()["plan"]
+    assert (tuple(plan["stem"]), plan["channels"][0]) == (stem, channels)
+    monkeypatch.setattr(planning, "NARROW_STEPS", 1)
+    monkeypatch.setattr(planning, "STEM_STEPS", 1 if steps < 12 else 1000)
     first = next(iter(study.runs()))
     before = records(study)
     first.record.unlink()
