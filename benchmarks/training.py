@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TARGETS = {0.84: 360, 0.85: 540}
-"""Mean Dice to reach, and the steps that ours is given for it."""
+TARGETS = {0.84: 600, 0.85: 950}
+"""Mean Dice to reach, and the steps that ours is given for it: of the network that a budget of so few seconds gets."""
 
 LEARNING_RATE = 0.008
 TRAINING_CASES = 160
@@ -175,7 +175,7 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
     """Train on the first 160 cases and score the others; seconds are from files on disk to scores."""
     import torch
 
-    from pipeline.data.planning import plan_for_budget
+    from pipeline.data.planning import budget_plans, plan_for_budget
     from pipeline.training.trainer import train
     from pipeline.training.validation import mean_dice, validate
 
