@@ -183,10 +183,8 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         until = None if steps > 0 else start - steps - RESERVE_S
-        planned = made.plan
-        made = dataclasses.replace(
-            made, plan=plan_for_budget(planned, affordable(made, until) if until else int(steps))
-        )
+        plan = plan_for_budget(made.plan, affordable(made, until)) if until else budget_plans(made.plan)[0]
+        made = dataclasses.replace(made, plan=plan)
         if until:
             steps = affordable(made, until)
         training = training_of(made, int(steps), seed)
