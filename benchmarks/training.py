@@ -42,13 +42,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     one = "one training of ours; negative STEPS are seconds"
     parser.add_argument("--one", type=float, nargs=2, metavar=("STEPS", "SEED"), help=one)
+    parser.add_argument("--network", type=int, choices=range(3), help="of a short, middle or long budget; of that one")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     if arguments.profile:
         return profile(arguments.dataset)
     if arguments.one:
         steps, seed = arguments.one
-        print(json.dumps(one_training(arguments.dataset, steps, int(seed))), flush=True)
+        print(json.dumps(one_training(arguments.dataset, steps, int(seed), arguments.network)), flush=True)
         return None
     result = compare(arguments)
     for row in result["rows"]:
@@ -67,7 +68,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     for repeat in range(arguments.repeats):
         loops.append(loop(arguments, max(TARGETS), None))
         for target, steps in TARGETS.items():
-            ours[target].append(ours_apart(arguments.dataset, steps, repeat))
+            ours[target].append(ours_apart(arguments.dataset, steps, repeat, "--network", "0"))
     rows = []
     for target in TARGETS:
         theirs = [reached(curve, target) for curve in loops]
@@ -162,16 +163,16 @@ def loop(arguments: argparse.Namespace, target: float, minutes: float | None) ->
     return curve
 
 
-def ours_apart(dataset: Path, steps: float, seed: int) -> dict[str, Any]:
+def ours_apart(dataset: Path, steps: float, seed: int, *options: str) -> dict[str, Any]:
     """Return what one training of ours, in a process of its own, prints."""
-    command = [sys.executable, __file__, str(dataset), "--one", str(steps), str(seed)]
+    command = [sys.executable, __file__, str(dataset), "--one", str(steps), str(seed), *options]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"ours {found}", file=sys.stderr, flush=True)
     return found
 
 
-def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
+def one_training(folder: Path, steps: float, seed: int, network: int | None) -> dict[str, Any]:
     """Train on the first 160 cases and score the others; seconds are from files on disk to scores."""
     import torch
 
@@ -183,7 +184,10 @@ def one_training(folder: Path, steps: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         until = None if steps > 0 else start - steps - RESERVE_S
-        plan = plan_for_budget(made.plan, affordable(made, until)) if until else budget_plans(made.plan)[0]
+        if network is None:
+            plan = plan_for_budget(made.plan, affordable(made, until) if until else int(steps))
+        else:
+            plan = budget_plans(made.plan)[network]
         made = dataclasses.replace(made, plan=plan)
         if until:
             steps = affordable(made, until)
