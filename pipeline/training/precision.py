@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal
 
 import torch
@@ -42,6 +43,7 @@ def choose_precision(
     return "bfloat16", f"bfloat16 is {ratio:.2f} times as fast as float32 here"
 
 
+@cache
 def bfloat16_cost(device: torch.device) -> float:
     """Return how many times as long as in float32 a small convolution takes in bfloat16.
 
