@@ -184,13 +184,14 @@ def one_training(folder: Path, steps: float, seed: int, network: int | None) -> 
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         until = None if steps > 0 else start - steps - RESERVE_S
-        if network is None:
-            plan = plan_for_budget(made.plan, affordable(made, until) if until else int(steps))
-        else:
-            plan = budget_plans(made.plan)[network]
-        made = dataclasses.replace(made, plan=plan)
+        if network is not None:
+            made = dataclasses.replace(made, plan=budget_plans(made.plan)[network])
         if until:
             steps = affordable(made, until)
+        if network is None and (plan := plan_for_budget(made.plan, int(steps))) != made.plan:
+            made = dataclasses.replace(made, plan=plan)
+            if until:
+                steps = affordable(made, until)
         training = training_of(made, int(steps), seed)
         train(training, interval=training.steps)
         point = validate(
