@@ -1,10 +1,10 @@
 """Every comparison of speed with what a user would run instead, written as the table of ``docs/performance.md``.
 
-    python benchmarks/performance.py ../shared [--only training,inference] [--study STUDY]
+    python benchmarks/performance.py ../shared [--only training,inference]
 
 Each part is a benchmark of this folder, run with ``--json``; what it measured is kept in ``docs/performance.json`` with
 command, day, machine and versions, so that one part can be run anew without the others. The table is made of that file
-alone. Run it on a machine with nothing else to do. All parts take about an hour and a half on two cores.
+alone. Run it on a machine with nothing else to do. All parts take about four hours on two cores.
 """
 
 import argparse
@@ -25,14 +25,15 @@ BEGIN, END = "<!-- table: benchmarks/performance.py -->", "<!-- end of table -->
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy")
 
 
-def parts(shared: str, study: str | None) -> dict[str, list[str]]:
+def parts(shared: str) -> dict[str, list[str]]:
     """Return the arguments of each benchmark."""
     data = f"{shared}/data"
     loop = f"{shared}/baselines/monai_loop.py"
     training = ["training.py", f"{data}/hippocampus", "--loop", loop]
     return {
-        "training": [*training, *(["--study", study] if study else [])],
+        "training": training,
         "ten minutes": [*training, "--minutes", "10"],
+        "study": ["study_cost.py", *training[1:]],
         "inference": ["inference.py", f"{data}/ms_lesions", "--pairs", "3", "--steps", "600"],
         "metrics": ["surface_metrics.py", f"{data}/ms_lesions"],
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
@@ -46,9 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", help="folder with data/ and baselines/")
     parser.add_argument("--only", default="", help="names of parts, separated by commas; none: all; -: only the table")
-    parser.add_argument("--study", help="finished study of three losses and five folds of the hippocampus")
     arguments = parser.parse_args()
-    every = parts(arguments.shared, arguments.study)
+    every = parts(arguments.shared)
     wanted = [name for name in (arguments.only.split(",") if arguments.only else every) if name != "-"]
     store = DOCS / "performance.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}

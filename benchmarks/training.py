@@ -1,4 +1,4 @@
-"""One training against the loop that a user would write from MONAI's tutorials, and a study against fifteen of them.
+"""One training against the loop that a user would write from MONAI's tutorials.
 
     python benchmarks/training.py ../shared/data/hippocampus --loop ../shared/baselines/monai_loop.py
 
@@ -6,8 +6,8 @@ The loop trains on the first 160 cases of ``dataset.json`` and validates on the 
 and validates on the same cases with a budget of steps for each target, as a user would give one (``--budget``), at one
 learning rate, from files on disk to the validation's scores: checking, planning, preparation without a cache, choice of
 precision and training all count. Seconds of both begin after the imports. Loop and ours alternate, `--repeats` times,
-and medians count. With ``--minutes`` both get that long instead, once. With ``--study`` a finished study is compared
-with fifteen loops that stop at its mean Dice. ``--profile`` prints where the time of a step goes instead.
+and medians count. With ``--minutes`` both get that long instead, once. ``--profile`` prints where the time of a step
+goes instead.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ def main() -> None:
     parser.add_argument("--loop", type=Path, help="the plain loop's script")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="give both so long instead")
-    parser.add_argument("--study", type=Path, help="finished study of three losses and five folds")
     parser.add_argument("--json", type=Path)
     one = "one training of ours; negative STEPS are seconds"
     parser.add_argument("--one", type=float, nargs=2, metavar=("STEPS", "SEED"), help=one)
@@ -66,7 +64,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     ours: dict[float, list[dict[str, Any]]] = {target: [] for target in TARGETS}
     loops: list[list[dict[str, Any]]] = []
     for repeat in range(arguments.repeats):
-        loops.append(loop(arguments, max(TARGETS), None))
+        loops.append(loop(arguments, max(TARGETS)))
         for target, steps in TARGETS.items():
             ours[target].append(ours_apart(arguments.dataset, steps, repeat, "--network", "0"))
     rows = []
@@ -77,13 +75,6 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         rows.append(row(what, _median(mine), _median(theirs), 3))
     measured: dict[str, Any] = {"ours": {str(target): runs for target, runs in ours.items()}, "loops": loops}
     rows.append(row_of_sharing(arguments.dataset))
-    if arguments.study:
-        told = study_cost(arguments.study)
-        curve = loop(arguments, told["dice"], None)
-        fifteen = told["runs"] * curve[-1]["seconds"]
-        measured["study"] = told | {"loop": curve}
-        what = f"seconds of {told['runs']} runs of a study, {told['runs']} loops to its mean Dice of {told['dice']:.3f}"
-        rows.append(row(what, told["seconds"], fifteen, 5))
     return {"rows": rows, "measured": measured}
 
 
@@ -145,9 +136,11 @@ def reached(curve: list[dict[str, Any]], target: float) -> float | None:
     return next((point["seconds"] for point in curve if point["dice"] >= target), None)
 
 
-def loop(arguments: argparse.Namespace, target: float, minutes: float | None) -> list[dict[str, Any]]:
-    """Run the plain loop until it reaches the target, or for so many minutes, and return its validations."""
-    command = [sys.executable, str(arguments.loop), str(arguments.dataset), "--loss", "dice_ce", "--epochs", "400"]
+def loop(
+    arguments: argparse.Namespace, target: float, minutes: float | None = None, loss: str = "dice_ce"
+) -> list[dict[str, Any]]:
+    """Run the plain loop until it reaches the target or has had so many minutes, and return its validations."""
+    command = [sys.executable, str(arguments.loop), str(arguments.dataset), "--loss", loss, "--epochs", "400"]
     curve = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -155,7 +148,7 @@ def loop(arguments: argparse.Namespace, target: float, minutes: float | None) ->
             point = json.loads(line)
             curve.append({"seconds": point["seconds"], "dice": statistics.mean(point["dice"])})
             print(f"loop {curve[-1]}", file=sys.stderr, flush=True)
-            if curve[-1]["seconds"] >= 60 * minutes if minutes else curve[-1]["dice"] >= target:
+            if curve[-1]["dice"] >= target or (minutes and curve[-1]["seconds"] >= 60 * minutes):
                 break
         process.kill()
     if not curve:
@@ -245,10 +238,7 @@ def prepare(folder: Path, cache: Path) -> Made:
     dataset, fingerprint = result.dataset, result.fingerprint
     plan = make_plan(dataset, fingerprint)
     prepared = prepare_dataset(dataset, plan, {scan.case: scan.content_hash for scan in fingerprint.scans}, cache)
-    names = [
-        Path(entry["image"]).name.split(".")[0]
-        for entry in json.loads((folder / "dataset.json").read_text())["training"]
-    ]
+    names = names_of(folder)
     fitting, held_out = names[:TRAINING_CASES], names[TRAINING_CASES:]
     scans = {scan.case: scan for scan in fingerprint.scans}
     channels, values = len(dataset.channels), sorted(dataset.classes)
@@ -264,6 +254,12 @@ def prepare(folder: Path, cache: Path) -> Made:
         tuple(prepared[name] for name in held_out),
         choose_precision(network, plan.patch, plan.batch, channels, torch.device("cpu"))[0],
     )
+
+
+def names_of(folder: Path) -> list[str]:
+    """Return the names of the cases in the order of ``dataset.json``, which is the loop's."""
+    listed = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["training"]
+    return [Path(entry["image"]).name.split(".")[0] for entry in listed]
 
 
 def training_of(made: Made, steps: int, seed: int) -> Any:
@@ -300,26 +296,6 @@ def timed_step(made: Made, steps: int = 40) -> float:
     marks: list[float] = []
     train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
     return (marks[-1] - marks[4]) / (len(marks) - 5)
-
-
-def study_cost(study: Path) -> dict[str, Any]:
-    """Return runs, mean Dice out of fold and wall-clock seconds of a study's first seed, without control arms."""
-    settings = json.loads((study / "study.json").read_text())
-    records = list(_records(study, settings["seeds"][0]))
-    return {
-        "runs": len(records),
-        "dice": statistics.mean(record["mean_dice"] for record in records),
-        "seconds": sum(record["seconds"] for record in records) / settings["machine"]["jobs"],
-        "steps": settings["budget"]["steps"],
-        "at_once": settings["machine"]["jobs"],
-    }
-
-
-def _records(study: Path, seed: int) -> Iterator[dict[str, Any]]:
-    for path in sorted((study / "runs").rglob("run.json")):
-        record = json.loads(path.read_text())
-        if record["seed"] == seed and not record["control"]:
-            yield record
 
 
 def profile(folder: Path, steps: int = 20) -> None:

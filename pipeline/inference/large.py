@@ -216,7 +216,7 @@ def _classes(model: "Model", image: torch.Tensor, precision: Precision, kept: Sc
     slabs = sliding_slabs(image, predictor(model, precision), model.patch, model.overlap, model.batch, model.device)
     for start, scores in slabs:
         stop = start + scores.shape[1]
-        classes[start:stop] = _finite(scores).argmax(0).numpy()
+        classes[start:stop] = _finite(scores).max(0).indices.numpy()
         if kept is not None:
             probabilities = scores.softmax(0)
             if kept.array.dtype != np.float32:
