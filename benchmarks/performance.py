@@ -37,7 +37,7 @@ def parts(shared: str) -> dict[str, list[str]]:
         "inference": ["inference.py", f"{data}/ms_lesions", "--pairs", "3", "--steps", "600"],
         "metrics": ["surface_metrics.py", f"{data}/ms_lesions"],
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
-        "scale": ["scale.py"],
+        "scale": ["scale.py", "--hippocampus", "20000"],
         "arms": ["arms.py"],
     }
 
