@@ -85,7 +85,8 @@ def carry_out(stage: str, dataset: Path, cache: Path, edge: int) -> None:
     make_folds(result.dataset, result.fingerprint, 5, 0)
     if stage == "cache":
         hashes = {scan.case: scan.content_hash for scan in result.fingerprint.scans}
-        prepare_dataset(result.dataset, replace(plan, patch=(edge,) * 3), hashes, cache)
+        workers = len(os.sched_getaffinity(0))  # left to itself, a small dataset is prepared without other processes
+        prepare_dataset(result.dataset, replace(plan, patch=(edge,) * 3), hashes, cache, workers=workers)
 
 
 @contextmanager
