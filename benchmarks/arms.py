@@ -1,6 +1,6 @@
 """How the cost of a study grows with losses and folds: seconds of `segloss study` on phantoms, start included.
 
-    python benchmarks/arms.py [--steps 60] [--json FILE]
+    python benchmarks/arms.py [--steps 20] [--json FILE]
 
 Every study is new, with preparation and all. A straight line through the seconds over the number of runs is told with
 its largest deviation: where cost is linear, twelve losses cost what the line through three and six says.
@@ -25,16 +25,19 @@ LOSSES = (
 STUDIES = ((3, 2), (6, 2), (12, 2), (3, 4))
 """Losses and folds."""
 
+SHAPE = (24, 24, 20)
+"""Small phantoms: what counts is how the cost grows."""
+
 
 def main() -> None:
     """Time the studies and print the line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     seconds: dict[tuple[int, int], float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        make_phantoms(Path(folder) / "phantoms", 16, seed=0)
+        make_phantoms(Path(folder) / "phantoms", 16, seed=0, foreground_fraction=0.06, shape=SHAPE)
         for losses, folds in STUDIES:
             seconds[losses, folds] = study_seconds(Path(folder), losses, folds, arguments.steps)
             runs = losses * folds
