@@ -4,7 +4,7 @@
 
 Each part is a benchmark of this folder, run with ``--json``; what it measured is kept in ``docs/performance.json`` with
 command, day, machine and versions, so that one part can be run anew without the others. The table is made of that file
-alone. Run it on a machine with nothing else to do. All parts take about four hours on two cores.
+alone. Run it on a machine with nothing else to do. All parts take some three hours on two cores.
 """
 
 import argparse
