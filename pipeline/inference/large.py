@@ -18,7 +18,7 @@ from scipy.ndimage import affine_transform
 from pipeline.errors import BundleError
 from pipeline.inference.scoring import Precision, predictor
 from pipeline.inference.scratch import Scratch
-from pipeline.training.windows import sliding_slabs
+from pipeline.training.windows import decide, sliding_slabs
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model
@@ -216,7 +216,7 @@ def _classes(model: "Model", image: torch.Tensor, precision: Precision, kept: Sc
     slabs = sliding_slabs(image, predictor(model, precision), model.patch, model.overlap, model.batch, model.device)
     for start, scores in slabs:
         stop = start + scores.shape[1]
-        classes[start:stop] = _finite(scores).max(0).indices.numpy()
+        classes[start:stop] = decide(scores).numpy()
         if kept is not None:
             probabilities = scores.softmax(0)
             if kept.array.dtype != np.float32:
@@ -241,9 +241,3 @@ def _likeliest(kept: Scratch, step: np.ndarray, shape: Sequence[int]) -> np.ndar
         classes[rows[0] : rows[1]] = decided
         kept.forget()
     return classes
-
-
-def _finite(scores: torch.Tensor) -> torch.Tensor:
-    if not bool(torch.isfinite(scores).all()):
-        raise FloatingPointError("the network's output is not finite")
-    return scores

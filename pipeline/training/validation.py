@@ -21,6 +21,7 @@ from pipeline.records.table import Score
 from pipeline.training.inference import sliding_inferer, to_original_grid, write_mask
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase
+from pipeline.training.windows import decide
 
 CURVE_METRICS = ("dice", "hausdorff_mm", "hausdorff95_mm")
 
@@ -187,16 +188,3 @@ def predict_out_of_fold(
 
     evaluator.run()
     return scores, at_thresholds
-
-
-def decide(scores: torch.Tensor) -> torch.Tensor:
-    """Return the class index (X, Y, Z) of scores (C, X, Y, Z).
-
-    Raises
-    ------
-    FloatingPointError
-        Where a score is not finite: the argmax of NaN would be the background, a plausible Dice of 0.
-    """
-    if not bool(torch.isfinite(scores).all()):
-        raise FloatingPointError("the network's output is not finite")
-    return scores.max(0).indices  # the first of equals as well, and ten times as fast as argmax along the first axis

