@@ -1,22 +1,18 @@
 """Carrying out runs in processes of this machine, several at once."""
 
-import multiprocessing
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import Any
 
 from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
-from pipeline.processes import worker_pool
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.gpus import take_turn, turns, visible_gpus
+from pipeline.study import workers as worker
+from pipeline.study.workers import Workers
 from pipeline.training.run import RunSettings, run
-
-_messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]] | None" = None
 
 
 def run_locally(
@@ -26,6 +22,7 @@ def run_locally(
     on_done: Callable[[RunKey], None],
     wanted: Callable[[RunKey], bool] = lambda key: True,
     say: Callable[[str], None] = lambda text: None,
+    workers: Workers | None = None,
 ) -> None:
     """Carry out the runs in `jobs` processes, in order; progress is reported as (run, stage, parts done, parts in all).
 
@@ -44,9 +41,12 @@ def run_locally(
         reported.add(key)
         on_done(key)
 
+    if workers is None:
+        with Workers() as workers:
+            return run_locally(runs, jobs, on_step, on_done, wanted, say, workers)
     while True:
         try:
-            return _run_in_pool(runs, jobs, on_step, report, wanted)
+            return _run_in_pool(runs, workers, jobs, on_step, report, wanted)
         except _Lost as lost:
             names = ", ".join(key.short_name for key in lost.keys) or "a run"
             if jobs == 1 and alone.intersection(lost.keys):
@@ -76,15 +76,15 @@ class _Lost(Exception):
 
 def _run_in_pool(
     runs: Sequence[tuple[RunSettings, RunFolder]],
+    workers: Workers,
     jobs: int,
     on_step: Callable[[RunKey, str, int, int], None],
     on_done: Callable[[RunKey], None],
     wanted: Callable[[RunKey], bool],
 ) -> None:
-    messages = get_context("spawn").Queue()
     waiting = [(settings, folder) for settings, folder in runs if not folder.record.exists()]
     going: dict[Future[None], RunKey] = {}
-    with worker_pool(jobs, _begin, messages, turns(), visible_gpus()) as pool:
+    with workers.pool(jobs) as pool:
         while waiting or going:
             while waiting and len(going) < jobs:
                 settings, folder = waiting.pop(0)
@@ -94,7 +94,7 @@ def _run_in_pool(
             if not going:
                 break
             finished, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
-            _drain(messages, on_step)
+            _drain(workers.messages, on_step)
             for future in finished:
                 try:
                     future.result()
@@ -121,9 +121,7 @@ def run_here(
             on_done(folder.key)
 
 
-def _drain(
-    messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]", on_step: Callable[[RunKey, str, int, int], None]
-) -> None:
+def _drain(messages: Any, on_step: Callable[[RunKey, str, int, int], None]) -> None:
     while True:
         try:
             on_step(*messages.get_nowait())
@@ -131,15 +129,9 @@ def _drain(
             return
 
 
-def _begin(messages: "multiprocessing.Queue[tuple[RunKey, str, int, int]]", counter: Any, gpus: Sequence[str]) -> None:
-    global _messages
-    _messages = messages
-    take_turn(counter, gpus)
-
-
 def _run(settings: RunSettings, folder: RunFolder) -> None:
     def on_step(stage: str, done: int, of: int) -> None:
-        if _messages is not None and (done % 5 == 0 or done == of):
-            _messages.put((folder.key, stage, done, of))
+        if worker.messages is not None and (done % 5 == 0 or done == of):
+            worker.messages.put((folder.key, stage, done, of))
 
     run(settings, folder, on_step)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.data.plan import Plan
 from pipeline.errors import is_out_of_memory
-from pipeline.processes import worker_pool
-from pipeline.study.gpus import take_turn, turns, visible_gpus
+from pipeline.study.gpus import visible_gpus
+from pipeline.study.workers import Workers
 from pipeline.training.precision import Precision
 
 RUNS_A_GPU = (1, 2, 4)
@@ -37,7 +37,14 @@ def available_cores() -> int:
 
 
 def measure_machine(
-    plan: Plan, classes: int, runs: int, *, jobs: int | None, precision: Precision | None, here: bool = False
+    plan: Plan,
+    classes: int,
+    runs: int,
+    *,
+    jobs: int | None,
+    precision: Precision | None,
+    workers: Workers | None = None,
+    here: bool = False,
 ) -> Machine:
     """Time training steps in as many processes at once as runs will use, and choose the precision.
 
@@ -49,6 +56,9 @@ def measure_machine(
     device = "cuda" if gpus else "cpu"
     if here:
         return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
+    if workers is None:
+        with Workers() as workers:
+            return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, workers=workers)
     if jobs:
         counts = [jobs]
     elif gpus:
@@ -60,7 +70,7 @@ def measure_machine(
         return max(1, cores // jobs)
 
     def timed(jobs: int) -> list[Trial]:
-        with worker_pool(jobs, take_turn, turns(), gpus) as pool:
+        with workers.pool(jobs) as pool:
             trials = [pool.submit(_trial, plan, classes, threads_of(jobs), device, precision) for _ in range(jobs)]
             return [trial.result() for trial in trials]
 
@@ -98,8 +108,9 @@ def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Preci
     import torch
 
     from pipeline.training.augmentation import Augmentation
+    from pipeline.training.inference import training_inferer
     from pipeline.training.network import build_network
-    from pipeline.training.precision import autocast, choose_precision
+    from pipeline.training.precision import choose_precision
 
     torch.set_num_threads(threads)
     where = torch.device(device)
@@ -108,6 +119,7 @@ def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Preci
     reason = "asked for"
     if precision is None:
         precision, reason = choose_precision(network, plan.patch, plan.batch, in_channels, where)
+    infer = training_inferer(precision, where)
     optimizer = torch.optim.AdamW(network.parameters(), 0.0)
     augmentation = Augmentation(plan, 0, 0)
     crop = [int(edge * 1.25) for edge in plan.patch]
@@ -117,9 +129,7 @@ def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Preci
     for step in range(6):
         start = time.perf_counter()
         patch, target = augmentation(image, label, step * plan.batch)
-        with autocast(precision, where):
-            logits = network(patch)
-        loss = torch.nn.functional.cross_entropy(logits.float(), target[:, 0].long())
+        loss = torch.nn.functional.cross_entropy(infer(patch, network), target[:, 0].long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

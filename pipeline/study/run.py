@@ -36,6 +36,7 @@ from pipeline.study.settings import (
     plan_as_begun,
 )
 from pipeline.study.watcher import Quiet, Watcher
+from pipeline.study.workers import Workers
 from pipeline.training.inference import WINDOW_OVERLAP
 from pipeline.training.losses import LossSpec
 from pipeline.training.preparation import PreparedCase, prepare_dataset
@@ -84,7 +85,7 @@ def run_study(
     part, parts = request.part or (0, 1)
     if part and not study.settings.exists():
         raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{parts}")
-    with exclusive(study.root / f".part{part}" if part else study.root):
+    with exclusive(study.root / f".part{part}" if part else study.root), Workers() as workers:
         if whole:
             for folder in (study.root, study.root / PREPARED, study.root / PREPARED / CHECKED):
                 remove_leftovers(folder)
@@ -105,13 +106,13 @@ def run_study(
         prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
         if new:
             plan = begin_study(
-                study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, here
+                study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, workers, here
             )
         elif further:
             extend_study(study, request, losses, further, warnings, watcher)
         if whole or part:
             with beside(study) if beside else nullcontext():
-                _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, here)
+                _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, workers, here)
         if whole:
             write_table(study.cases, gather_cases(study))
     return study
@@ -160,6 +161,7 @@ def _train_all(
     losses: Sequence[LossSpec],
     prepared: Mapping[str, PreparedCase],
     watcher: Watcher,
+    workers: Workers,
     here: bool,
 ) -> None:
     """Carry out the runs that have no record yet."""
@@ -209,9 +211,10 @@ def _train_all(
         elif request.executor == "ray":
             from pipeline.study.ray_executor import run_on_ray
 
+            workers.end()
             run_on_ray(waiting, jobs, watcher.run_step, done, wanted, watcher.say, address=request.address)
         else:
-            run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say)
+            run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say, workers)
 
 
 def _settings_of(

@@ -22,6 +22,7 @@ from pipeline.study.budget import Budget
 from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.request import StudyRequest
 from pipeline.study.watcher import Watcher
+from pipeline.study.workers import Workers
 from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.precision import Precision
@@ -123,6 +124,7 @@ def begin_study(
     budget: Budget,
     warnings: Sequence[str],
     watcher: Watcher,
+    workers: Workers,
     here: bool,
 ) -> Plan:
     """Write folds, fingerprint and, last, the settings of a new study; return the plan, which the budget may change."""
@@ -132,7 +134,13 @@ def begin_study(
     def timed(plan: Plan) -> tuple[Machine, int]:
         precision = cast("Precision | None", request.precision)
         machine = measure_machine(
-            plan, len(dataset.classes), len(planned), jobs=request.jobs, precision=precision, here=here
+            plan,
+            len(dataset.classes),
+            len(planned),
+            jobs=request.jobs,
+            precision=precision,
+            workers=workers,
+            here=here,
         )
         return machine, budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
 

@@ -50,13 +50,28 @@ class Augmentation:
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor, first_draw: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return patches of crops: image (B, C, *crop), label (B, 1, *crop), sample i being draw `first_draw` + i."""
-        streams = [stream(self.seed, "augmentation", self.fold, first_draw + i) for i in range(image.shape[0])]
-        theta = torch.stack([self._theta(random, image.shape[2:]) for random in streams]).to(image)
-        size = (image.shape[0], 1, *self.plan.patch)
-        grid = functional.affine_grid(theta, list(size), align_corners=False)
-        image = functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        label = functional.grid_sample(label, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-        return torch.stack([self._intensity(s, random) for s, random in zip(image, streams, strict=True)]), label
+        images, labels = [], []
+        for i, (crop, target) in enumerate(zip(image.split(1), label.split(1), strict=True)):
+            random = stream(self.seed, "augmentation", self.fold, first_draw + i)
+            patch, moved = self._moved(crop, target, self._theta(random, crop.shape[2:]))
+            images.append(self._intensity(patch[0], random))
+            labels.append(moved)
+        return torch.stack(images), torch.cat(labels)
+
+    def _moved(
+        self, image: torch.Tensor, label: torch.Tensor, theta: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the patches of a crop (1, C, *crop) and its label, cut where nothing moves them, else interpolated."""
+        crop, patch = np.asarray(image.shape[2:]), np.asarray(self.plan.patch)
+        start, odd = np.divmod(crop - patch, 2)
+        if not odd.any() and np.allclose(theta[:, :3], np.diag((patch / crop)[::-1])):
+            x, y, z = (slice(first, first + edge) for first, edge in zip(start.tolist(), self.plan.patch, strict=True))
+            return image[..., x, y, z], label[..., x, y, z]
+        grid = functional.affine_grid(theta.to(image)[None], [1, 1, *self.plan.patch], align_corners=False)
+        return (
+            functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False),
+            functional.grid_sample(label, grid, mode="nearest", padding_mode="zeros", align_corners=False),
+        )
 
     def _theta(self, random: np.random.Generator, crop: torch.Size) -> torch.Tensor:
         """Return the (3, 4) matrix of `affine_grid`, from normalised patch to normalised crop coordinates (z, y, x)."""

@@ -1,7 +1,6 @@
 """From logits on the prepared grid back to a mask on the grid of the user's file."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +9,12 @@ import numpy as np
 import torch
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.transforms import SpatialResample
-from torch.overrides import TorchFunctionMode
 
 from pipeline.data.plan import Plan
+from pipeline.training.convolutions import convolutions
 from pipeline.training.precision import Precision, autocast
 
 WINDOW_OVERLAP = 0.25
-
-
-class _OneDnnConvolutions(TorchFunctionMode):
-    """Convolve in oneDNN where PyTorch would not.
-
-    For a single window of float32 whose channels x depth x height are at most 20,480, PyTorch takes its own convolution
-    (``use_mkldnn`` in ``aten/src/ATen/native/Convolution.cpp``), two to three times as slow for windows of this size.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Carry out `func`; a convolution of three dimensions, as ``nn.Conv3d`` calls it, in oneDNN."""
-        if func is torch.conv3d and len(args) == 7 and not isinstance(args[4], str):
-            window, weight, bias, stride, padding, dilation, groups = args
-            return torch.mkldnn_convolution(window, weight, bias, padding, stride, dilation, groups)
-        return func(*args, **(kwargs or {}))
-
-
-def _convolutions(window: torch.Tensor, precision: Precision) -> AbstractContextManager[Any]:
-    on_cpu = window.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    alone = on_cpu and precision == "float32" and len(window) == 1 and not torch.is_grad_enabled()
-    return _OneDnnConvolutions() if alone else nullcontext()
 
 
 class AutocastInferer(Inferer):
@@ -59,7 +31,7 @@ class AutocastInferer(Inferer):
         """Return logits (B, C, *S) float32 of inputs (B, channels, *S)."""
 
         def predict(window: torch.Tensor) -> torch.Tensor:
-            with autocast(self.precision, self.device), _convolutions(window, self.precision):
+            with autocast(self.precision, self.device), convolutions(window, self.precision):
                 return network(window)
 
         return self.inferer(inputs, predict, *args, **kwargs).float()

@@ -73,7 +73,8 @@ class Training:
     def __post_init__(self) -> None:
         self.network.to(self.device)
         self.loss.to(self.device)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate, weight_decay=1e-2)
+        parameters = self.network.parameters()
+        self.optimizer = torch.optim.AdamW(parameters, self.learning_rate, weight_decay=1e-2, fused=True)
         self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.15)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(average_decay(self.steps)))
 

@@ -52,7 +52,7 @@ def carry_out(monkeypatch):
 
             yield Pool()
 
-        monkeypatch.setattr(executor, "worker_pool", pool)
+        monkeypatch.setattr("pipeline.study.workers.worker_pool", pool)
         done = []
         try:
             executor.run_locally(runs, jobs, lambda *step: None, done.append, say=said.append)

@@ -15,8 +15,24 @@ def test_without_any_change_the_patch_is_the_middle_of_the_crop(plan):
     crop = torch.rand(2, 1, 20, 20, 20)
     label = (crop > 0.5).float()
     image, target = Augmentation(plan, 0, 0, STILL)(crop, label, 0)
-    torch.testing.assert_close(image, crop[:, :, 2:18, 2:18, 2:18])
+    assert torch.equal(image, crop[:, :, 2:18, 2:18, 2:18])
     assert torch.equal(target, label[:, :, 2:18, 2:18, 2:18])
+
+
+def test_a_crop_with_an_odd_margin_is_interpolated(plan):
+    ramp = torch.arange(19.0).expand(1, 1, 19, 19, 19).contiguous()
+    image, _ = Augmentation(plan, 0, 0, STILL)(ramp, ramp, 0)
+    torch.testing.assert_close(image[0, 0, 0, 0], torch.arange(16.0) + 1.5)
+
+
+def test_each_sample_is_moved_on_its_own(plan):
+    crop, half = torch.rand(8, 1, 20, 20, 20), replace(STILL, affine=0.5)
+    image, _ = Augmentation(plan, 0, 0, half)(crop, crop, 0)
+    cut = [torch.equal(a, b) for a, b in zip(image, crop[:, :, 2:18, 2:18, 2:18], strict=True)]
+    assert 0 < sum(cut) < 8
+    for i in range(8):
+        alone, _ = Augmentation(plan, 0, 0, half)(crop[i : i + 1], crop[i : i + 1], i)
+        torch.testing.assert_close(alone[0], image[i])
 
 
 def test_a_flip_turns_image_and_label_alike(plan):

@@ -1,0 +1,56 @@
+"""Processes of this machine that time it first and train then: what they import, seconds each, is paid once."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any
+
+from pipeline.processes import worker_pool
+from pipeline.study.gpus import take_turn, turns, visible_gpus
+
+messages: Any = None
+"""In a worker: the queue of what it tells the process that began it."""
+
+
+class Workers:
+    """A pool that is begun when it is first asked for, and kept while as many processes are asked for."""
+
+    def __init__(self) -> None:
+        self._open, self._jobs = ExitStack(), 0
+        self._pool: ProcessPoolExecutor | None = None
+        self.messages: Any = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._jobs, self._pool = 0, None
+        self._open.__exit__(kind, error, trace)
+
+    @contextmanager
+    def pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
+        """Give `jobs` processes; an error or a signal inside the block ends them at once."""
+        if self._pool is None or self._jobs != jobs:
+            self.end()
+            self.messages = get_context("spawn").Queue()
+            beginning = (_begin, self.messages, turns(), visible_gpus())
+            self._pool, self._jobs = self._open.enter_context(worker_pool(jobs, *beginning)), jobs
+        try:
+            yield self._pool
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def end(self) -> None:
+        """End the processes once they have done what they do."""
+        self.__exit__(None, None, None)
+
+
+def _begin(queue: Any, counter: Any, gpus: Sequence[str]) -> None:
+    global messages
+    messages = queue
+    take_turn(counter, gpus)

@@ -1,0 +1,124 @@
+"""Convolutions of three dimensions by the faster of the ways that PyTorch and oneDNN have on this processor.
+
+Two choices of theirs cost a CPU much of a training in float32, and both can be steered from outside, with the same
+result up to rounding:
+
+- For a single window whose channels x depth x height are at most 20,480, PyTorch takes its own convolution instead of
+  oneDNN's (``use_mkldnn`` in ``aten/src/ATen/native/Convolution.cpp``): two to three times as slow.
+- With AVX2 alone, oneDNN computes the gradient of the weights by the convolution's matrix where the depth is padded
+  (``ONEDNN_VERBOSE=all``: "padding size unsupported"), and by its direct method where it is not: so the depth is
+  padded here. ``python benchmarks/convolutions.py`` prints what that gains.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+from torch.overrides import TorchFunctionMode
+
+from pipeline.training.precision import Precision
+
+PADDED_FROM_CHANNELS = 4
+PADDED_TO_CHANNELS = 64
+"""The direct method pays from four input channels, and where input or output has no more than 64."""
+
+Triple = tuple[int, ...]
+
+
+def convolutions(window: torch.Tensor, precision: Precision) -> AbstractContextManager[Any]:
+    """Return the context in which a network convolves `window` (B, C, *S) fastest."""
+    if precision != "float32" or window.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return nullcontext()
+    if not torch.is_grad_enabled():
+        return _Convolutions(_in_onednn) if len(window) == 1 else nullcontext()
+    return _Convolutions(_for_training) if torch.backends.cpu.get_cpu_capability() == "AVX2" else nullcontext()
+
+
+class _Convolutions(TorchFunctionMode):
+    """Carry out the convolutions that ``nn.Conv3d`` calls by another function."""
+
+    def __init__(self, convolve: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.convolve = convolve
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Carry out `func`."""
+        if func is torch.conv3d and len(args) == 7 and not isinstance(args[4], str):
+            return self.convolve(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def _in_onednn(
+    window: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Triple,
+    padding: Triple,
+    dilation: Triple,
+    groups: int,
+) -> torch.Tensor:
+    return torch.mkldnn_convolution(window, weight, bias, padding, stride, dilation, groups)
+
+
+def _for_training(
+    window: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Triple,
+    padding: Triple,
+    dilation: Triple,
+    groups: int,
+) -> torch.Tensor:
+    outputs, inputs = weight.shape[:2]
+    pays = inputs >= PADDED_FROM_CHANNELS and min(inputs, outputs) <= PADDED_TO_CHANNELS
+    if padding[0] > 0 and groups == 1 and pays:
+        return PaddedForWeights.apply(window, weight, bias, stride, padding, dilation)
+    return torch.conv3d(window, weight, bias, stride, padding, dilation, groups)
+
+
+class PaddedForWeights(torch.autograd.Function):
+    """``torch.conv3d`` whose gradient of the weights is that of a convolution of the input padded in depth."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        window: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: Triple,
+        padding: Triple,
+        dilation: Triple,
+    ) -> torch.Tensor:
+        """Return the convolution (B, outputs, *S) of (B, inputs, *S)."""
+        ctx.save_for_backward(window, weight)
+        ctx.stride, ctx.padding, ctx.dilation = stride, padding, dilation
+        return torch.conv3d(window, weight, bias, stride, padding, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of window, weight and bias."""
+        window, weight = ctx.saved_tensors
+        of_window, of_weight, of_bias = ctx.needs_input_grad[:3]
+        depth, height, width = ctx.padding
+
+        def gradients(image: torch.Tensor, padding: Triple, wanted: Sequence[bool]) -> Sequence[torch.Tensor | None]:
+            biases = [len(weight)] if of_bias else None
+            found: Sequence[torch.Tensor | None] = torch.ops.aten.convolution_backward(
+                gradient, image, weight, biases, ctx.stride, padding, ctx.dilation, False, (0, 0, 0), 1, wanted
+            )
+            return found
+
+        windows = gradients(window, ctx.padding, (True, False, False))[0] if of_window else None
+        padded = pad(window, (0, 0, 0, 0, depth, depth))
+        _, weights, biases = gradients(padded, (0, height, width), (False, of_weight, of_bias))
+        return windows, weights, biases, None, None, None
