@@ -10,9 +10,10 @@ from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study import workers as worker
-from pipeline.study.workers import Workers
+from pipeline.study.workers import Workers, tell
 from pipeline.training.run import RunSettings, run
+
+DIED = "a worker process died, most likely for want of memory"
 
 
 def run_locally(
@@ -90,7 +91,10 @@ def _run_in_pool(
                 settings, folder = waiting.pop(0)
                 if not wanted(folder.key):
                     continue
-                going[pool.submit(_run, settings, folder)] = folder.key
+                try:
+                    going[pool.submit(_run, settings, folder)] = folder.key
+                except BrokenProcessPool as error:
+                    raise _Lost([*going.values(), folder.key], DIED) from error
             if not going:
                 break
             finished, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -99,8 +103,7 @@ def _run_in_pool(
                 try:
                     future.result()
                 except BrokenProcessPool as error:
-                    why = "a worker process died, most likely for want of memory"
-                    raise _Lost(list(going.values()), why) from error
+                    raise _Lost(list(going.values()), DIED) from error
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -131,7 +134,7 @@ def _drain(messages: Any, on_step: Callable[[RunKey, str, int, int], None]) -> N
 
 def _run(settings: RunSettings, folder: RunFolder) -> None:
     def on_step(stage: str, done: int, of: int) -> None:
-        if worker.messages is not None and (done % 5 == 0 or done == of):
-            worker.messages.put((folder.key, stage, done, of))
+        if done % 5 == 0 or done == of:
+            tell((folder.key, stage, done, of))
 
     run(settings, folder, on_step)

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.processes import worker_pool
 from pipeline.study.gpus import take_turn, turns, visible_gpus
 
-messages: Any = None
+_messages: Any = None
 """In a worker: the queue of what it tells the process that began it."""
 
 
@@ -50,7 +50,13 @@ class Workers:
         self.__exit__(None, None, None)
 
 
-def _begin(queue: Any, counter: Any, gpus: Sequence[str]) -> None:
-    global messages
-    messages = queue
+def tell(message: object) -> None:
+    """From a worker: put a message into the queue of `Workers.messages`; elsewhere do nothing."""
+    if _messages is not None:
+        _messages.put(message)
+
+
+def _begin(messages: Any, counter: Any, gpus: Sequence[str]) -> None:
+    global _messages
+    _messages = messages
     take_turn(counter, gpus)
