@@ -12,7 +12,7 @@ result up to rounding:
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -26,6 +26,15 @@ PADDED_TO_CHANNELS = 64
 """The direct method pays from four input channels, and where input or output has no more than 64."""
 
 Triple = tuple[int, ...]
+
+
+class _Geometry(NamedTuple):
+    """What ``nn.Conv3d`` gives beside tensors, in its order."""
+
+    stride: Triple
+    padding: Triple
+    dilation: Triple
+    groups: int
 
 
 def convolutions(window: torch.Tensor, precision: Precision) -> AbstractContextManager[Any]:
@@ -53,36 +62,26 @@ class _Convolutions(TorchFunctionMode):
     ) -> Any:
         """Carry out `func`."""
         if func is torch.conv3d and len(args) == 7 and not isinstance(args[4], str):
-            return self.convolve(*args)
+            return self.convolve(*args[:3], _Geometry(*args[3:]))
         return func(*args, **(kwargs or {}))
 
 
 def _in_onednn(
-    window: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Triple,
-    padding: Triple,
-    dilation: Triple,
-    groups: int,
+    window: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry
 ) -> torch.Tensor:
+    stride, padding, dilation, groups = geometry
     return torch.mkldnn_convolution(window, weight, bias, padding, stride, dilation, groups)
 
 
 def _for_training(
-    window: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Triple,
-    padding: Triple,
-    dilation: Triple,
-    groups: int,
+    window: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry
 ) -> torch.Tensor:
+    stride, padding, dilation, groups = geometry
     outputs, inputs = weight.shape[:2]
     pays = inputs >= PADDED_FROM_CHANNELS and min(inputs, outputs) <= PADDED_TO_CHANNELS
     if padding[0] > 0 and groups == 1 and pays:
         return PaddedForWeights.apply(window, weight, bias, stride, padding, dilation)
-    return torch.conv3d(window, weight, bias, stride, padding, dilation, groups)
+    return torch.conv3d(window, weight, bias, *geometry)
 
 
 class PaddedForWeights(torch.autograd.Function):

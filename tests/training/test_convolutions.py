@@ -48,6 +48,16 @@ def test_a_network_gets_the_gradients_of_autograd_on_every_processor(monkeypatch
     torch.testing.assert_close(gradients(network, inferer, window), expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_a_single_window_that_is_to_be_differentiated_stays_with_autograd(monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    inferer = AutocastInferer(SimpleInferer(), "float32", torch.device("cpu"))
+    inferer(torch.rand(1, 1, 8, 8, 8), network).sum().backward()
+    assert network.weight.grad is not None
+    assert bool(network.weight.grad.any())
+
+
 def test_gradients_of_the_weights_are_of_the_padded_input_with_avx2_alone(monkeypatch):
     def functions(capability: str) -> set[str]:
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
