@@ -16,7 +16,7 @@ from pipeline.training.losses import build_loss
 from pipeline.training.network import build_network
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import prepare_dataset
-from pipeline.training.trainer import NonFiniteLoss, Training, train
+from pipeline.training.trainer import NonFinite, Training, train
 
 Origin = Literal["final", "folds"]
 CHECKPOINTS = 10
@@ -66,12 +66,12 @@ def final_weights(source: StudySource, on_step: Callable[[int, int], None]) -> t
     precision: Precision = source.settings["precision"]
     try:
         training = _train(source, rate, precision, on_step)
-    except NonFiniteLoss as error:
+    except NonFinite as error:
         if precision == "float32":
             raise BundleError(source.study.root, str(error), "export with --from folds") from None
         try:
             training = _train(source, rate, "float32", on_step)
-        except NonFiniteLoss as second:
+        except NonFinite as second:
             raise BundleError(source.study.root, str(second), "export with --from folds") from None
     told = {
         "learning_rate": rate,

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,16 +87,20 @@ def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
     from pipeline.study.run import run_study
     from pipeline.study.tracking import Mirror
 
-    mirrored = request.track and request.part is None
-    with Watched() as watcher:
-        study = run_study(request, watcher, Mirror if mirrored else None)
+    mirrors: list[Mirror] = []
+    with ExitStack() as mirroring, Watched() as watcher:
+
+        def begin_mirror(begun: "StudyFolder") -> None:
+            mirrors.append(mirroring.enter_context(Mirror(begun)))
+
+        study = run_study(request, watcher, begin_mirror if request.track and request.part is None else None)
         if request.part is not None:
             watcher.say("done; the same command without --part gathers all parts, compares and reports")
             return study
         watcher.say("comparing")
         verdict = build_report(study)
-    if mirrored:
-        Mirror(study).finish(watcher.say)
+        for mirror in mirrors:
+            mirror.finish(watcher.say)
     if as_json:
         print_json(verdict)
     else:

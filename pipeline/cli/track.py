@@ -21,6 +21,7 @@ def track(
         str | None, typer.Option(help="Address of MLflow; left out: MLFLOW_TRACKING_URI, else inside the study.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    until_stopped: Annotated[bool, typer.Option("--until-stopped", hidden=True)] = False,
 ) -> None:
     """Replay to MLflow what it misses of a study's records; nothing is logged twice."""
     from pipeline.records.folder import StudyFolder
@@ -30,7 +31,8 @@ def track(
     folder.read_settings()
     if follow:
         os.nice(19)
-        result = follow_study(folder, uri, on_sync=(lambda found: None) if json else _say)
+        told = (lambda found: None) if json else _say
+        result = follow_study(folder, uri, on_sync=told, until_stopped=until_stopped)
     else:
         result = mirror_study(folder, uri)
     if json:

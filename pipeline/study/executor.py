@@ -1,10 +1,15 @@
 """Carrying out runs in processes of this machine, several at once."""
 
+import math
 import queue
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
@@ -24,11 +29,13 @@ def run_locally(
     wanted: Callable[[RunKey], bool] = lambda key: True,
     say: Callable[[str], None] = lambda text: None,
     workers: Workers | None = None,
+    share: bool = False,
 ) -> None:
     """Carry out the runs in `jobs` processes, in order; progress is reported as (run, stage, parts done, parts in all).
 
-    A run that is not `wanted` when its turn comes is left out. Where a worker process dies or has no memory left, a
-    line is said and the runs go on from their last states, fewer at once.
+    A run that is not `wanted` when its turn comes is left out. With `share` the last runs, where they are fewer than
+    `jobs`, begin beside those that have just begun: all share the cores, and none of these is idle at the end. Where a
+    worker process dies or has no memory left, a line is said and the runs go on from their last states, fewer at once.
 
     Raises
     ------
@@ -44,10 +51,10 @@ def run_locally(
 
     if workers is None:
         with Workers() as workers:
-            return run_locally(runs, jobs, on_step, on_done, wanted, say, workers)
+            return run_locally(runs, jobs, on_step, on_done, wanted, say, workers, share)
     while True:
         try:
-            return _run_in_pool(runs, workers, jobs, on_step, report, wanted)
+            return _run_in_pool(runs, workers, jobs, on_step, report, wanted, share)
         except _Lost as lost:
             names = ", ".join(key.short_name for key in lost.keys) or "a run"
             if jobs == 1 and alone.intersection(lost.keys):
@@ -60,7 +67,7 @@ def run_locally(
                 ) from lost
             if jobs == 1:
                 alone.update(lost.keys)
-            jobs = max(1, jobs // 2)
+            jobs, share = max(1, jobs // 2), False
             for _, folder in runs:
                 if folder.record.exists() and folder.key not in reported:
                     report(folder.key)
@@ -82,12 +89,20 @@ def _run_in_pool(
     on_step: Callable[[RunKey, str, int, int], None],
     on_done: Callable[[RunKey], None],
     wanted: Callable[[RunKey], bool],
+    share: bool,
 ) -> None:
     waiting = [(settings, folder) for settings, folder in runs if not folder.record.exists()]
     going: dict[Future[None], RunKey] = {}
+    began: dict[RunKey, float] = {}
+    took = math.inf  # the seconds of the run that ended last
+
+    def worth_sharing() -> bool:
+        soon = time.monotonic() - min(began[key] for key in going.values()) > took / 2
+        return share and len(waiting) < jobs and not soon and _fits(len(waiting))
+
     with workers.pool(jobs) as pool:
         while waiting or going:
-            while waiting and len(going) < jobs:
+            while waiting and (len(going) < jobs or worth_sharing()):
                 settings, folder = waiting.pop(0)
                 if not wanted(folder.key):
                     continue
@@ -95,6 +110,7 @@ def _run_in_pool(
                     going[pool.submit(_run, settings, folder)] = folder.key
                 except BrokenProcessPool as error:
                     raise _Lost([*going.values(), folder.key], DIED) from error
+                began[folder.key] = time.monotonic()
             if not going:
                 break
             finished, _ = wait(going, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -108,7 +124,18 @@ def _run_in_pool(
                     if not is_out_of_memory(error):
                         raise
                     raise _Lost([going[future]], "had no memory left") from error
-                on_done(going.pop(future))
+                key = going.pop(future)
+                took = time.monotonic() - began[key]
+                on_done(key)
+
+
+def _fits(runs: int) -> bool:
+    """Whether free memory holds so many runs more, twice as large as the largest process is now."""
+    largest = 0
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            largest = max(largest, process.memory_info().rss)
+    return bool(psutil.virtual_memory().available >= 2 * runs * largest)
 
 
 def run_here(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
 from pipeline.study.budget import Budget, validations
 from pipeline.study.executor import run_here, run_locally
-from pipeline.study.machine import Machine
+from pipeline.study.machine import Machine, counts_to_try
 from pipeline.study.race import Race
 from pipeline.study.request import StudyRequest
 from pipeline.study.settings import (
@@ -52,7 +51,7 @@ CHECKED = "checked"
 def run_study(
     request: StudyRequest,
     watcher: Watcher | None = None,
-    beside: Callable[[StudyFolder], AbstractContextManager[object]] | None = None,
+    on_begin: Callable[[StudyFolder], None] | None = None,
     adjust: Callable[[Plan], Plan] = lambda plan: plan,
     here: bool = False,
 ) -> StudyFolder:
@@ -64,8 +63,8 @@ def run_study(
         What the user asks for.
     watcher
         Shows the progress.
-    beside
-        Gives what is entered while the runs go on, such as a mirror to MLflow.
+    on_begin
+        Called before the runs, with all that is known of them on disk; begins a mirror to MLflow, for one.
     adjust
         Changes the plan, always in the same way, e.g. to a smaller network.
     here
@@ -92,6 +91,8 @@ def run_study(
         new = not study.settings.exists()
         if not new:
             check_same(study, request, losses)
+        if new and not here:
+            workers.prepare(counts_to_try(request.folds * request.seeds * len(losses), request.jobs)[0])
         cache = request.cache or study.root / PREPARED
         dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
         plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))
@@ -111,8 +112,9 @@ def run_study(
         elif further:
             extend_study(study, request, losses, further, warnings, watcher)
         if whole or part:
-            with beside(study) if beside else nullcontext():
-                _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, workers, here)
+            if on_begin:
+                on_begin(study)
+            _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, workers, here)
         if whole:
             write_table(study.cases, gather_cases(study))
     return study
@@ -214,7 +216,9 @@ def _train_all(
             workers.end()
             run_on_ray(waiting, jobs, watcher.run_step, done, wanted, watcher.say, address=request.address)
         else:
-            run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say, workers)
+            measured = request.jobs is None and stored_machine.threads == 1 and stored_machine.device == "cpu"
+            share = measured and not race
+            run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say, workers, share)
 
 
 def _settings_of(

@@ -83,8 +83,11 @@ def follow_study(
     uri: str | None = None,
     interval_s: float = INTERVAL_S,
     on_sync: Callable[[MirrorResult], None] = lambda result: None,
+    until_stopped: bool = False,
 ) -> MirrorResult:
     """Mirror a study while it goes on; ends when it is complete, on SIGTERM or SIGINT, or with the parent process.
+
+    With `until_stopped` it goes on when the study is complete: what is written before the signal is mirrored then.
 
     The files are looked at every `interval_s` seconds, and MLflow is called where they changed. While it does not
     answer, the pauses double up to a minute. Call it in the main thread.
@@ -100,7 +103,7 @@ def follow_study(
     while True:
         try:
             with exclusive(study.root / ".mirror"):
-                return _follow(study, tracking_uri(study, uri), interval_s, on_sync, stop, parent)
+                return _follow(study, tracking_uri(study, uri), interval_s, on_sync, stop, parent, until_stopped)
         except RecordError:
             if stop.wait(interval_s) or os.getppid() != parent:
                 raise
@@ -113,6 +116,7 @@ def _follow(
     on_sync: Callable[[MirrorResult], None],
     stop: threading.Event,
     parent: int,
+    until_stopped: bool,
 ) -> MirrorResult:
     seen: object = None
     session = Session(study, uri)
@@ -124,7 +128,8 @@ def _follow(
             on_sync(result)
             seen = now if result.reached else None
             pause = interval_s if result.reached else min(2 * pause, LONGEST_PAUSE_S)
-            if result.reached and study.verdict.exists() and all(run.record.exists() for run in study.runs()):
+            complete = study.verdict.exists() and all(run.record.exists() for run in study.runs())
+            if result.reached and complete and not until_stopped:
                 return result
         if stop.wait(pause) or os.getppid() != parent:
             return session.sync(live=False)
@@ -140,7 +145,7 @@ class Mirror:
         ...                         # the study
         mirror.finish(print)        # one last replay, within a bounded time; a line where MLflow was not reached
 
-    ``with Mirror(study): ...`` starts it and stops it too, without a line.
+    ``with Mirror(study) as mirror: ...`` starts it, and stops it where that was not done inside.
     """
 
     def __init__(self, study: StudyFolder, uri: str | None = None) -> None:
@@ -150,7 +155,7 @@ class Mirror:
 
     def start(self) -> None:
         """Start the process, at a low priority and in a session of its own: Ctrl-C reaches the study alone."""
-        self._process = self._track("--follow")
+        self._process = self._track("--follow", "--until-stopped")
 
     def stop(self, within_s: float = STOP_WITHIN_S) -> MirrorResult:
         """Let it replay what is left and end; after `within_s` it is killed, and the result says so."""
@@ -177,7 +182,8 @@ class Mirror:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        if self._process is not None:
+            self.stop()
 
     def _track(self, *options: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "pipeline", "track", str(self.study.root), "--json", "--uri", self.uri]

@@ -1,7 +1,7 @@
 """Processes of this machine that time it first and train then: what they import, seconds each, is paid once."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from types import TracebackType
@@ -20,6 +20,7 @@ class Workers:
     def __init__(self) -> None:
         self._open, self._jobs = ExitStack(), 0
         self._pool: ProcessPoolExecutor | None = None
+        self._preparing: list[Future[None]] = []
         self.messages: Any = None
 
     def __enter__(self) -> "Workers":
@@ -28,22 +29,31 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._jobs, self._pool = 0, None
+        self._jobs, self._pool, self._preparing = 0, None, []
         self._open.__exit__(kind, error, trace)
 
     @contextmanager
     def pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
-        """Give `jobs` processes; an error or a signal inside the block ends them at once."""
+        """Give processes for `jobs` at once, up to twice as many less one; each begins when none is free.
+
+        An error or a signal inside the block ends them at once.
+        """
         if self._pool is None or self._jobs != jobs:
             self.end()
             self.messages = get_context("spawn").Queue()
             beginning = (_begin, self.messages, turns(), visible_gpus())
-            self._pool, self._jobs = self._open.enter_context(worker_pool(jobs, *beginning)), jobs
+            self._pool, self._jobs = self._open.enter_context(worker_pool(2 * jobs - 1, *beginning)), jobs
+        wait(self._preparing)  # else more would begin beside those that are not free yet
         try:
             yield self._pool
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
+
+    def prepare(self, jobs: int) -> None:
+        """Begin `jobs` processes, which import what a run needs, and don't wait for them."""
+        with self.pool(jobs) as pool:
+            self._preparing = [pool.submit(_import) for _ in range(jobs)]
 
     def end(self) -> None:
         """End the processes once they have done what they do."""
@@ -54,6 +64,10 @@ def tell(message: object) -> None:
     """From a worker: put a message into the queue of `Workers.messages`; elsewhere do nothing."""
     if _messages is not None:
         _messages.put(message)
+
+
+def _import() -> None:
+    import pipeline.training.run  # noqa: F401
 
 
 def _begin(messages: Any, counter: Any, gpus: Sequence[str]) -> None:

@@ -28,8 +28,8 @@ from pipeline.training.losses import LossSpec, build_loss
 from pipeline.training.network import build_network, weights_hash
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase
-from pipeline.training.trainer import NonFiniteLoss, Training, train
-from pipeline.training.validation import ThresholdScore, mean_dice, predict_out_of_fold, validate
+from pipeline.training.trainer import NonFinite, Training, seconds_now, train
+from pipeline.training.validation import CurvePoint, OutOfFold, ThresholdScore, mean_dice, predict_out_of_fold, validate
 
 MAXIMUM_CURVE_CASES = 40
 SYSTEM_EVERY_S = 10.0
@@ -104,7 +104,7 @@ def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage
 
 def _carry_out(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> None:
     torch.set_num_threads(settings.threads)
-    started = time.perf_counter()
+    started = seconds_now(torch.device(settings.device))
     remove_leftovers(folder.root)
     remove_leftovers(folder.predictions)
     try:
@@ -118,8 +118,8 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
     if notes:
         settings = replace(settings, precision="float32")
     try:
-        training = _train(settings, folder, on_step)
-    except NonFiniteLoss as error:
+        training, found = _train_and_predict(settings, folder, on_step)
+    except NonFinite as error:
         if settings.precision == "float32":
             return _write_collapsed(settings, folder, f"{error} in float32{' too' if notes else ''}", started)
         notes.append(f"{error} in bfloat16; trained anew in float32")
@@ -127,24 +127,11 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
         forget_progress(folder)
         settings = replace(settings, precision="float32")
         try:
-            training = _train(settings, folder, on_step)
-        except NonFiniteLoss as second:
+            training, found = _train_and_predict(settings, folder, on_step)
+        except NonFinite as second:
             return _write_collapsed(settings, folder, f"{second} in float32 too", started)
-    try:
-        scores, at_thresholds = predict_out_of_fold(
-            training.averaged_network,
-            settings.validation,
-            settings.originals,
-            settings.plan,
-            settings.classes,
-            settings.precision,
-            torch.device(settings.device),
-            folder.predictions if settings.keep_predictions else None,
-            on_case=lambda done: on_step("prediction", done, len(settings.validation)),
-        )
-    except FloatingPointError as error:
-        return _write_collapsed(settings, folder, str(error), started)
-    lost = lost_classes(scores)
+    _append_point(folder, training, found.curve)
+    scores, lost = found.scores, lost_classes(found.scores)
     if lost:
         why = f"never predicts {', '.join(lost)}"
         scores = [replace(s, state="collapsed") if s.class_name in lost else s for s in scores]
@@ -153,7 +140,7 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
         why = None
     save_checkpoint(folder.checkpoint, {"network": training.averaged_network.state_dict()})
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
-    write_text(folder.thresholds, _thresholds_csv(settings, at_thresholds))
+    write_text(folder.thresholds, _thresholds_csv(settings, found.at_thresholds))
     record = _record(settings, started) | {
         "state": "collapsed" if lost else "ok",
         "why": why,
@@ -203,6 +190,25 @@ def lost_classes(scores: list[Score]) -> list[str]:
     return sorted(name for name, found in states.items() if "missed" in found and not found & {"ok", "false_positive"})
 
 
+def _train_and_predict(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> tuple[Training, OutOfFold]:
+    training = _train(settings, folder, on_step)
+    try:
+        return training, predict_out_of_fold(
+            training.averaged_network,
+            settings.validation,
+            settings.originals,
+            settings.plan,
+            settings.classes,
+            settings.precision,
+            torch.device(settings.device),
+            folder.predictions if settings.keep_predictions else None,
+            MAXIMUM_CURVE_CASES,
+            on_case=lambda done: on_step("prediction", done, len(settings.validation)),
+        )
+    except FloatingPointError as error:
+        raise NonFinite("the network's output", training.step) from error
+
+
 def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Training:
     """Return the finished training, continued from a checkpoint where there is one of the same precision."""
     resume = ResumePoint(folder.root)
@@ -210,14 +216,15 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
     if saved is not None and saved["precision"] == settings.precision:
         training = _training(settings, settings.training, saved["learning_rate"], settings.steps)
         training.restore(saved["training"])
-        _forget_events_after(folder, training.step)
+        _forget_events_after(folder, training.step, settings.steps)
     else:
-        _forget_events_after(folder, None)
+        _forget_events_after(folder, None, settings.steps)
         rate = _search(settings, folder, on_step)
         training = _training(settings, settings.training, rate, settings.steps)
 
     def pause(training: Training) -> None:
-        if validation_is_due(training.step, settings.steps, settings.checkpoint_interval, settings.validations):
+        due = validation_is_due(training.step, settings.steps, settings.checkpoint_interval, settings.validations)
+        if due and training.step < settings.steps:  # the last point comes of the predictions out of fold
             _validate(settings, folder, training, on_step)
             _check_alive(folder, training)
         state = {"precision": settings.precision, "learning_rate": training.learning_rate, "training": training.state()}
@@ -299,7 +306,7 @@ def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
                 training.device,
                 ("dice",),
             )
-        except (NonFiniteLoss, FloatingPointError):
+        except (NonFinite, FloatingPointError):
             return None
         return mean_dice(point.scores)
 
@@ -328,7 +335,11 @@ def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_s
             on_case=lambda done: on_step("validation", done, len(cases)),
         )
     except FloatingPointError as error:
-        raise NonFiniteLoss(training.step) from error
+        raise NonFinite("the network's output", training.step) from error
+    _append_point(folder, training, point)
+
+
+def _append_point(folder: RunFolder, training: Training, point: CurvePoint) -> None:
     event = {"kind": "validation", "step": training.step, "seconds": training.seconds} | point.event()
     append_event(folder.events, event)
 
@@ -350,9 +361,10 @@ def _finds_something(validation: Mapping[str, Any]) -> bool:
     return counts["ok"] + counts["false_positive"] > 0 or counts["missed"] == 0
 
 
-def _forget_events_after(folder: RunFolder, step: int | None) -> None:
-    """Drop events of what a resumed training does again: after `step`, or (None) all of it.
+def _forget_events_after(folder: RunFolder, step: int | None, steps: int) -> None:
+    """Drop events of what a resumed run does again: after `step` of `steps`, or (None) all of it.
 
+    The state and the last point of the curves, which come of the predictions out of fold, are always made again.
     A training before the last restart in float32 is over, and its events stay. A line cut short by a kill goes too.
     """
     if not folder.events.exists():
@@ -362,7 +374,10 @@ def _forget_events_after(folder: RunFolder, step: int | None) -> None:
     kept = [
         event
         for event in events[begin:]
-        if step is not None and event.get("step", 0) <= step and event["kind"] != "state"
+        if step is not None
+        and event.get("step", 0) <= step
+        and event["kind"] != "state"
+        and (event["kind"], event.get("step")) != ("validation", steps)
     ]
     write_events(folder.events, [*events[:begin], *kept])
 
@@ -399,7 +414,7 @@ def _record(settings: RunSettings, started: float) -> dict[str, Any]:
         "seed": settings.seed,
         "control": settings.loss.control,
         "steps": settings.steps,
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds_now(torch.device(settings.device)) - started,
         "precision": settings.precision,
         "threads": settings.threads,
         "device": settings.device,

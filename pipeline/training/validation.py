@@ -105,22 +105,26 @@ def validate(
 
     `classes` are the foreground values and names; the network sees the index of a value among all sorted values.
     """
-    indices = {index: name for index, name in enumerate(classes.values(), start=1)}
     point = CurvePoint(classes)
     evaluator = _evaluator(network, cases, plan, precision, device)
 
     @evaluator.on(Events.ITERATION_COMPLETED)
     def _score(engine: Engine) -> None:
         state: Any = engine.state
-        case: PreparedCase = state.batch["case"]
         logits = state.output[CommonKeys.PRED][0]
-        prediction = decide(logits).cpu().numpy()
-        scores = evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
-        point.scores.extend(scores)
+        point.scores.extend(_score_on_prepared_grid(state.batch["case"], logits, plan, classes, metrics))
         on_case(engine.state.iteration)
 
     evaluator.run()
     return point
+
+
+def _score_on_prepared_grid(
+    case: PreparedCase, logits: torch.Tensor, plan: Plan, classes: Mapping[int, str], metrics: Sequence[str]
+) -> list[Score]:
+    indices = {index: name for index, name in enumerate(classes.values(), start=1)}
+    prediction = decide(logits).cpu().numpy()
+    return evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,15 @@ class ThresholdScore:
     dice: float | None
 
 
+@dataclass
+class OutOfFold:
+    """Scores of the held-out cases on their original grids, and those of the first ones as the curves' last point."""
+
+    curve: CurvePoint
+    scores: list[Score] = field(default_factory=list)
+    at_thresholds: list[ThresholdScore] = field(default_factory=list)
+
+
 def predict_out_of_fold(
     network: nn.Module,
     cases: Sequence[PreparedCase],
@@ -142,14 +155,14 @@ def predict_out_of_fold(
     precision: Precision,
     device: torch.device,
     predictions: Path | None,
+    curve_cases: int,
     on_case: Callable[[int], None] = lambda done: None,
-) -> tuple[list[Score], list[ThresholdScore]]:
+) -> OutOfFold:
     """Return the whole panel and the Dice at every threshold for each case on its original grid.
 
-    The masks are written where a folder is given.
+    The masks are written where a folder is given. `curve_cases` is how many of the first cases are in the curves.
     """
-    scores: list[Score] = []
-    at_thresholds: list[ThresholdScore] = []
+    found = OutOfFold(CurvePoint(classes))
     values = np.asarray([0, *classes])
     evaluator = _evaluator(network, cases, plan, precision, device)
 
@@ -158,6 +171,8 @@ def predict_out_of_fold(
         state: Any = engine.state
         case: PreparedCase = state.batch["case"]
         logits = state.output[CommonKeys.PRED][0]
+        if engine.state.iteration <= curve_cases:
+            found.curve.scores.extend(_score_on_prepared_grid(case, logits, plan, classes, CURVE_METRICS))
         label_image: Any = nib.load(str(originals[case.id].label))
         reference = np.rint(np.asanyarray(label_image.dataobj)).astype(np.int16)
         reference = reference.reshape(reference.shape[:3])
@@ -166,7 +181,7 @@ def predict_out_of_fold(
         )
         mask = values[decide(torch.from_numpy(probabilities)).numpy()].astype(np.int16)
         spacing = tuple(float(edge) for edge in label_image.header.get_zooms()[:3])
-        scores.extend(
+        found.scores.extend(
             evaluate_case(
                 case.id,
                 reference,
@@ -179,12 +194,11 @@ def predict_out_of_fold(
             )
         )
         for index, (value, name) in enumerate(classes.items(), start=1):
-            found = dice_at_thresholds(reference == value, probabilities[index])
-            pairs = zip(THRESHOLDS, found, strict=True)
-            at_thresholds.extend(ThresholdScore(case.id, name, threshold, dice) for threshold, dice in pairs)
+            pairs = zip(THRESHOLDS, dice_at_thresholds(reference == value, probabilities[index]), strict=True)
+            found.at_thresholds.extend(ThresholdScore(case.id, name, threshold, dice) for threshold, dice in pairs)
         if predictions is not None:
             write_mask(predictions / f"{case.id}.nii.gz", mask, label_image.affine)
         on_case(engine.state.iteration)
 
     evaluator.run()
-    return scores, at_thresholds
+    return found

@@ -32,6 +32,9 @@ def test_a_loss_that_only_knows_background_is_stopped_and_has_no_score(tmp_path)
         trained = [event["step"] for event in read_events(run.events) if event["kind"] == "train"]
         if run.key.loss == "dice_ce":
             assert (record["state"], max(trained)) == ("ok", 60)
+            points = [event["step"] for event in read_events(run.events) if event["kind"] == "validation"]
+            assert points[-1] == 60
+            assert len(points) == len(set(points))
         else:
             assert record["state"] == "collapsed"
             assert "finds nothing in any case after" in record["why"]

@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.feed import Feed
 from pipeline.training.network import build_network, weights_hash
-from pipeline.training.trainer import NonFiniteLoss, Training, train
+from pipeline.training.trainer import NonFinite, Training, seconds_now, train
 
 
 class CrossEntropy(nn.Module):
@@ -89,7 +90,7 @@ def test_the_feed_and_initial_weights_do_not_depend_on_the_loss(plan, prepared):
 
 def test_a_nan_loss_stops_before_it_reaches_the_weights(plan, prepared):
     training = make_training(plan, prepared, NanFromStep(4))
-    with pytest.raises(NonFiniteLoss, match="step 4"):
+    with pytest.raises(NonFinite, match="step 4"):
         train(training, interval=100)
     assert training.step == 3
     assert all(torch.isfinite(p).all() for p in training.network.parameters())
@@ -112,3 +113,16 @@ def test_a_loss_with_a_schedule_is_told_the_progress(plan, prepared):
 
     train(make_training(plan, prepared, Scheduled(), steps=4), interval=10)
     assert told == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize(("threads", "counts"), [(1, False), (2, True)])
+def test_the_clock_of_one_thread_leaves_out_what_others_took(threads, counts):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        start = seconds_now(torch.device("cpu"))
+        time.sleep(0.2)
+        slept = seconds_now(torch.device("cpu")) - start
+    finally:
+        torch.set_num_threads(before)
+    assert (slept >= 0.2) == counts
