@@ -52,13 +52,19 @@ def measure_machine(
     second thread (`benchmarks/` measures it). Of each GPU one, two or four runs, as many as are worth it, where `jobs`
     does not say. `here` times one run in this process.
     """
-    cores = available_cores()
-    device = "cuda" if visible_gpus() else "cpu"
+    cores, gpus = available_cores(), visible_gpus()
+    device = "cuda" if gpus else "cpu"
     if here:
         return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
     if workers is None:
         with Workers() as workers:
             return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, workers=workers)
+    if jobs:
+        counts = [jobs]
+    elif gpus:
+        counts = sorted({max(1, min(len(gpus) * share, runs, cores)) for share in RUNS_A_GPU})
+    else:
+        counts = [max(1, min(cores, runs))]
 
     def threads_of(jobs: int) -> int:
         return max(1, cores // jobs)
@@ -68,21 +74,11 @@ def measure_machine(
             trials = [pool.submit(_trial, plan, classes, threads_of(jobs), device, precision) for _ in range(jobs)]
             return [trial.result() for trial in trials]
 
-    jobs, results = most_steps(counts_to_try(runs, jobs), timed)
+    jobs, results = most_steps(counts, timed)
     chosen, reason, _ = results[0]
     if any(result[0] != chosen for result in results):
         chosen, reason = "float32", "trial processes disagreed on bfloat16"
     return Machine(device, jobs, threads_of(jobs), chosen, reason, max(result[2] for result in results))
-
-
-def counts_to_try(runs: int, jobs: int | None) -> list[int]:
-    """Return how many runs at once are timed, fewest first; `jobs` is what the user asked for."""
-    cores, gpus = available_cores(), visible_gpus()
-    if jobs:
-        return [jobs]
-    if gpus:
-        return sorted({max(1, min(len(gpus) * share, runs, cores)) for share in RUNS_A_GPU})
-    return [max(1, min(cores, runs))]
 
 
 def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tuple[int, list[Trial]]:

@@ -21,7 +21,7 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
 from pipeline.study.budget import Budget, validations
 from pipeline.study.executor import run_here, run_locally
-from pipeline.study.machine import Machine, counts_to_try
+from pipeline.study.machine import Machine
 from pipeline.study.race import Race
 from pipeline.study.request import StudyRequest
 from pipeline.study.settings import (
@@ -91,8 +91,6 @@ def run_study(
         new = not study.settings.exists()
         if not new:
             check_same(study, request, losses)
-        if new and not here:
-            workers.prepare(counts_to_try(request.folds * request.seeds * len(losses), request.jobs)[0])
         cache = request.cache or study.root / PREPARED
         dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
         plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))

@@ -1,7 +1,7 @@
 """Processes of this machine that time it first and train then: what they import, seconds each, is paid once."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from types import TracebackType
@@ -20,7 +20,6 @@ class Workers:
     def __init__(self) -> None:
         self._open, self._jobs = ExitStack(), 0
         self._pool: ProcessPoolExecutor | None = None
-        self._preparing: list[Future[None]] = []
         self.messages: Any = None
 
     def __enter__(self) -> "Workers":
@@ -29,7 +28,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._jobs, self._pool, self._preparing = 0, None, []
+        self._jobs, self._pool = 0, None
         self._open.__exit__(kind, error, trace)
 
     @contextmanager
@@ -43,17 +42,11 @@ class Workers:
             self.messages = get_context("spawn").Queue()
             beginning = (_begin, self.messages, turns(), visible_gpus())
             self._pool, self._jobs = self._open.enter_context(worker_pool(2 * jobs - 1, *beginning)), jobs
-        wait(self._preparing)  # else more would begin beside those that are not free yet
         try:
             yield self._pool
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
-
-    def prepare(self, jobs: int) -> None:
-        """Begin `jobs` processes, which import what a run needs, and don't wait for them."""
-        with self.pool(jobs) as pool:
-            self._preparing = [pool.submit(_import) for _ in range(jobs)]
 
     def end(self) -> None:
         """End the processes once they have done what they do."""
@@ -64,10 +57,6 @@ def tell(message: object) -> None:
     """From a worker: put a message into the queue of `Workers.messages`; elsewhere do nothing."""
     if _messages is not None:
         _messages.put(message)
-
-
-def _import() -> None:
-    import pipeline.training.run  # noqa: F401
 
 
 def _begin(messages: Any, counter: Any, gpus: Sequence[str]) -> None:

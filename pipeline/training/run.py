@@ -31,7 +31,9 @@ from pipeline.training.preparation import PreparedCase
 from pipeline.training.trainer import NonFinite, Training, seconds_now, train
 from pipeline.training.validation import CurvePoint, OutOfFold, ThresholdScore, mean_dice, predict_out_of_fold, validate
 
-MAXIMUM_CURVE_CASES = 40
+MAXIMUM_CURVE_CASES = 20
+"""Of a fold's cases, those that the curves are of: they inform only, and cost as much as steps do."""
+
 SYSTEM_EVERY_S = 10.0
 LATE = 0.75
 """Of a training: who has found nothing by then, at this validation and the one before, will not."""

@@ -42,15 +42,6 @@ def test_processes_are_kept_while_as_many_are_asked_for():
             assert not processes(pool) & first
 
 
-def test_processes_that_were_prepared_are_those_that_work_then():
-    with Workers() as workers:
-        workers.prepare(2)
-        with workers.pool(2) as pool:
-            begun = set(pool._processes)
-            assert len(begun) == 2
-            assert {pool.submit(process_id).result() for _ in range(4)} <= begun
-
-
 def test_an_error_ends_them_and_the_next_ones_are_new():
     def fail(workers):
         with workers.pool(1) as pool:

@@ -120,3 +120,45 @@ def test_gradients_are_those_of_conv3d(batch, inputs, outputs, kernel, stride, p
     torch.testing.assert_close(
         torch.autograd.grad(result, tensors, weights), torch.autograd.grad(expected, tensors, weights)
     )
+
+
+@settings(max_examples=40)
+@given(
+    batch=st.integers(2, 3),
+    inputs=st.integers(1, 9),
+    outputs=st.integers(1, 5),
+    kernel=three,
+    overlap=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_transposed_convolutions_give_what_pytorch_gives(batch, inputs, outputs, kernel, overlap, bias, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        stride = (1, 1, 1) if overlap else kernel
+        layer = torch.nn.ConvTranspose3d(inputs, outputs, kernel, stride, bias=bias).double()
+        window = torch.randn(batch, inputs, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+        expected = layer(window)
+        weights = torch.randn_like(expected)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        with convolutions(window, "float32"):
+            result = layer(window)
+    torch.testing.assert_close(result, expected)
+    tensors = [window, *layer.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad(result, tensors, weights), torch.autograd.grad(expected, tensors, weights)
+    )
+
+
+def test_a_way_out_of_a_stem_is_a_product_of_matrices_with_avx2_alone(monkeypatch):
+    layer, window = torch.nn.ConvTranspose3d(8, 3, 2, 2), torch.rand(2, 8, 4, 4, 4)
+
+    def functions(capability: str) -> set[str]:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        with profile(activities=[ProfilerActivity.CPU]) as found, convolutions(window, "float32"):
+            layer(window)
+        return {event.key for event in found.key_averages()}
+
+    assert "aten::baddbmm" in functions("AVX2")
+    assert "aten::baddbmm" not in functions("AVX512")
