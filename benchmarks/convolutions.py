@@ -41,9 +41,7 @@ def main() -> None:
         padded = milliseconds(lambda w=window, k=weight, g=geometry: PaddedForWeights.apply(w, k, None, *g), weight)
         shape = f"{inputs:3} {outputs:3}  {' x '.join(map(str, size)):12}  {stride}"
         print(f"{shape}  {plain:6.1f} {padded:6.1f} {plain / padded:5.2f}")
-    print(
-        "out of a stem: channels, classes, voxels; ms of PyTorch, as a product of matrices, ratio"
-    )
+    print("out of a stem: channels, classes, voxels; ms of PyTorch, as a product of matrices, ratio")
     for inputs, outputs, size in STEMS:
         window, layer = (
             torch.randn(2, inputs, *size, requires_grad=True),
