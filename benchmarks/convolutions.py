@@ -37,41 +37,36 @@ def main() -> None:
         window = torch.randn(2, inputs, *size)
         weight = torch.randn(outputs, inputs, 3, 3, 3, requires_grad=True)
         geometry = ((stride,) * 3, (1, 1, 1), (1, 1, 1))
-        plain = milliseconds(lambda w=window, k=weight, g=geometry: torch.conv3d(w, k, None, *g), weight)
-        padded = milliseconds(lambda w=window, k=weight, g=geometry: PaddedForWeights.apply(w, k, None, *g), weight)
+        plain = gradients_of_weights(lambda w=window, k=weight, g=geometry: torch.conv3d(w, k, None, *g), weight)
+        padded = gradients_of_weights(
+            lambda w=window, k=weight, g=geometry: PaddedForWeights.apply(w, k, None, *g), weight
+        )
         shape = f"{inputs:3} {outputs:3}  {' x '.join(map(str, size)):12}  {stride}"
         print(f"{shape}  {plain:6.1f} {padded:6.1f} {plain / padded:5.2f}")
     print("out of a stem: channels, classes, voxels; ms of PyTorch, as a product of matrices, ratio")
     for inputs, outputs, size in STEMS:
-        window, layer = (
-            torch.randn(2, inputs, *size, requires_grad=True),
-            torch.nn.ConvTranspose3d(inputs, outputs, 2, 2),
-        )
-        plain = forward_and_backward(layer, window)
+        window = torch.randn(2, inputs, *size, requires_grad=True)
+        layer = torch.nn.ConvTranspose3d(inputs, outputs, 2, 2)
+        plain = milliseconds(lambda w=window, out=layer: out(w).sum().backward())
         with convolutions(window, "float32"):
-            product = forward_and_backward(layer, window)
+            product = milliseconds(lambda w=window, out=layer: out(w).sum().backward())
         shape = f"{inputs:3} {outputs:3}  {' x '.join(map(str, size)):12}"
         print(f"{shape}  {plain:6.1f} {product:6.1f} {plain / product:5.2f}")
 
 
-def forward_and_backward(layer: torch.nn.Module, window: torch.Tensor) -> float:
-    """Return the median of eleven passes forward and backward, in milliseconds, after a first one."""
-    taken = []
-    for _ in range(12):
-        start = time.perf_counter()
-        layer(window).sum().backward()
-        taken.append(1000 * (time.perf_counter() - start))
-    return statistics.median(taken[1:])
-
-
-def milliseconds(convolve: Callable[[], torch.Tensor], weight: torch.Tensor) -> float:
-    """Return the median of eleven gradients of the weights after a first one."""
+def gradients_of_weights(convolve: Callable[[], torch.Tensor], weight: torch.Tensor) -> float:
+    """Return the milliseconds of the gradients of the weights alone."""
     result = convolve()
     gradient = torch.randn_like(result)
+    return milliseconds(lambda: torch.autograd.grad(result, weight, gradient, retain_graph=True))
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Return the median of eleven times after a first one."""
     taken = []
     for _ in range(12):
         start = time.perf_counter()
-        torch.autograd.grad(result, weight, gradient, retain_graph=True)
+        work()
         taken.append(1000 * (time.perf_counter() - start))
     return statistics.median(taken[1:])
 

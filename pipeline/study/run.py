@@ -84,7 +84,7 @@ def run_study(
     part, parts = request.part or (0, 1)
     if part and not study.settings.exists():
         raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{parts}")
-    with exclusive(study.root / f".part{part}" if part else study.root), Workers() as workers:
+    with exclusive(study.root / f".part{part}" if part else study.root), Workers(_shares_cores(request)) as workers:
         if whole:
             for folder in (study.root, study.root / PREPARED, study.root / PREPARED / CHECKED):
                 remove_leftovers(folder)
@@ -116,6 +116,11 @@ def run_study(
         if whole:
             write_table(study.cases, gather_cases(study))
     return study
+
+
+def _shares_cores(request: StudyRequest) -> bool:
+    """Whether the last runs may begin beside others: not where the user said how many, or a race drops runs late."""
+    return request.jobs is None and not request.race
 
 
 def _scan(dataset: Dataset, skip_bad: bool, remembered: Path, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
@@ -214,8 +219,7 @@ def _train_all(
             workers.end()
             run_on_ray(waiting, jobs, watcher.run_step, done, wanted, watcher.say, address=request.address)
         else:
-            measured = request.jobs is None and stored_machine.threads == 1 and stored_machine.device == "cpu"
-            share = measured and not race
+            share = _shares_cores(request) and stored_machine.threads == 1 and stored_machine.device == "cpu"
             run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say, workers, share)
 
 

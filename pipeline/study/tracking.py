@@ -130,13 +130,15 @@ def _follow(
         if now != seen:
             before = time.process_time()
             result = session.sync(live=True)
-            cheap = (time.process_time() - before) / SHARE_OF_A_CORE
+            affordable = (time.process_time() - before) / SHARE_OF_A_CORE
             on_sync(result)
             seen = now if result.reached else None
-            pause = min(max(interval_s, cheap), 4 * interval_s) if result.reached else min(2 * pause, LONGEST_PAUSE_S)
-            complete = study.verdict.exists() and all(run.record.exists() for run in study.runs())
-            if result.reached and complete and not until_stopped:
-                return result
+            if not result.reached:
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                pause = min(max(interval_s, affordable), 4 * interval_s)
+                if not until_stopped and _is_complete(study):
+                    return result
         if stop.wait(pause) or os.getppid() != parent:
             return session.sync(live=False)
 
@@ -214,6 +216,10 @@ class Mirror:
         except (ValueError, TypeError):
             pass
         return None
+
+
+def _is_complete(study: StudyFolder) -> bool:
+    return study.verdict.exists() and all(run.record.exists() for run in study.runs())
 
 
 def _state_of_files(study: StudyFolder) -> FileStates:

@@ -15,9 +15,13 @@ _messages: Any = None
 
 
 class Workers:
-    """A pool that is begun when it is first asked for, and kept while as many processes are asked for."""
+    """A pool that is begun when it is first asked for, and kept while as many processes are asked for.
 
-    def __init__(self) -> None:
+    With `spare` it has up to twice as many less one, for the last runs of a study; each begins when none is free.
+    """
+
+    def __init__(self, spare: bool = False) -> None:
+        self._spare = spare
         self._open, self._jobs = ExitStack(), 0
         self._pool: ProcessPoolExecutor | None = None
         self.messages: Any = None
@@ -33,15 +37,13 @@ class Workers:
 
     @contextmanager
     def pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
-        """Give processes for `jobs` at once, up to twice as many less one; each begins when none is free.
-
-        An error or a signal inside the block ends them at once.
-        """
+        """Give `jobs` processes; an error or a signal inside the block ends them at once."""
         if self._pool is None or self._jobs != jobs:
             self.end()
             self.messages = get_context("spawn").Queue()
             beginning = (_begin, self.messages, turns(), visible_gpus())
-            self._pool, self._jobs = self._open.enter_context(worker_pool(2 * jobs - 1, *beginning)), jobs
+            most = 2 * jobs - 1 if self._spare else jobs
+            self._pool, self._jobs = self._open.enter_context(worker_pool(most, *beginning)), jobs
         try:
             yield self._pool
         except BaseException as error:

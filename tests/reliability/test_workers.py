@@ -30,20 +30,20 @@ def folders(root: Path, count: int = 4):
 
 @pytest.fixture
 def carry_out(monkeypatch):
-    """Run with pools whose jobs do what `does` says, and return how many each had at most, and what was said."""
+    """Run with a pool whose jobs do what `does` says, and return how many were at once each time, and what was said."""
 
     def carried(runs, jobs, does):
-        most, said = [], []
+        at_once, said = [], []
 
         @contextmanager
         def pool(workers, *begin):
-            most.append(workers)
+            at_once.append(workers)
 
             class Pool:
                 def submit(self, _, settings, folder):
                     future = Future()
                     try:
-                        does(folder, len(most))
+                        does(folder, len(at_once))
                         folder.record.write_text("{}")
                         future.set_result(None)
                     except Exception as error:
@@ -57,8 +57,8 @@ def carry_out(monkeypatch):
         try:
             executor.run_locally(runs, jobs, lambda *step: None, done.append, say=said.append)
         except TrainingError as error:
-            return most, said, done, error
-        return most, said, done, None
+            return at_once, said, done, error
+        return at_once, said, done, None
 
     return carried
 
@@ -68,9 +68,9 @@ def test_a_worker_that_dies_once_is_one_line_and_the_study_goes_on(tmp_path, car
         if pools == 1 and folder.key.fold == 1:
             raise BrokenProcessPool
 
-    most, said, done, error = carry_out(folders(tmp_path), 4, dies_once)
+    at_once, said, done, error = carry_out(folders(tmp_path), 4, dies_once)
     assert error is None
-    assert most == [7, 3]
+    assert at_once == [4, 2]
     assert len(said) == 1
     assert "a worker process died" in said[0]
     assert "going on from the last state with 2 at once" in said[0]
@@ -82,8 +82,8 @@ def test_memory_that_is_never_enough_ends_with_the_next_smaller_setting(tmp_path
     def never(folder, pools):
         raise error
 
-    most, said, done, ended = carry_out(folders(tmp_path), 4, never)
-    assert most == [7, 3, 1, 1]
+    at_once, said, done, ended = carry_out(folders(tmp_path), 4, never)
+    assert at_once == [4, 2, 1, 1]
     assert len(said) == 3
     assert done == []
     assert "had no memory left twice" in str(ended)
