@@ -19,7 +19,7 @@ CASES = 9
 FOLDS = 3
 SHAPE = (24, 28, 20)
 FOREGROUND = 0.08
-LEARNING_RATE = 0.008
+LEARNING_RATE = 0.024
 """One rate for all, so that the demo takes minutes; `segloss study` searches for each loss."""
 
 

@@ -30,7 +30,7 @@ SMALL_STRUCTURE_VOXELS = 500
 NARROW_STEPS = 800
 """A training with a stem that cannot afford so many steps has half the features (docs/performance.md)."""
 
-STEM_STEPS = 2000
+STEM_STEPS = 1000
 """A training that can afford so many steps with a stem goes without one (docs/performance.md)."""
 
 LEAST_SHARE = 0.85

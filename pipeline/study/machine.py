@@ -110,6 +110,7 @@ def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Preci
     from pipeline.training.augmentation import Augmentation
     from pipeline.training.inference import training_inferer
     from pipeline.training.network import build_network
+    from pipeline.training.optimizer import MuonAdamW
     from pipeline.training.precision import choose_precision
 
     torch.set_num_threads(threads)
@@ -120,7 +121,7 @@ def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Preci
     if precision is None:
         precision, reason = choose_precision(network, plan.patch, plan.batch, in_channels, where)
     infer = training_inferer(precision, where)
-    optimizer = torch.optim.AdamW(network.parameters(), 0.0)
+    optimizer = MuonAdamW(network.parameters(), 0.0)
     augmentation = Augmentation(plan, 0, 0)
     crop = [int(edge * 1.25) for edge in plan.patch]
     image = torch.rand((plan.batch, in_channels, *crop)).to(where)

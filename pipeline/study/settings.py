@@ -25,6 +25,7 @@ from pipeline.study.watcher import Watcher
 from pipeline.study.workers import Workers
 from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
+from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.precision import Precision
 
 
@@ -54,6 +55,9 @@ def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossS
     different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
     specs = {spec.label: spec.spec for spec in losses}
     dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
+    before = settings.get("optimizer", "AdamW")
+    if before != OPTIMIZER:
+        different.append(f"optimizer {before} → {OPTIMIZER}")
     if dropped:
         different.append(f"without {', '.join(dropped)}")
     if request.seeds < len(settings["seeds"]):
@@ -181,6 +185,7 @@ def begin_study(
         "seeds": _seeds(request),
         "budget": {"asked": request.budget, "steps": steps},
         "learning_rates": list(request.learning_rates or CANDIDATES),
+        "optimizer": OPTIMIZER,
         "precision": machine.precision,
         "machine": asdict(machine),
         "plan": jsonable(asdict(plan)),

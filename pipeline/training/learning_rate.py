@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.randomness import stream
 from pipeline.training.preparation import PreparedCase
 
-CANDIDATES = (1e-3, 3e-3, 8e-3)
+CANDIDATES = (3e-3, 8e-3, 2.4e-2)
 SHARE_OF_STEPS = 0.06
 MINIMUM_STEPS = 20
 MAXIMUM_HELD_OUT = 16

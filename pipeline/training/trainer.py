@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.feed import Feed, FeedHash, batches
 from pipeline.training.inference import training_inferer
+from pipeline.training.optimizer import MuonAdamW
 from pipeline.training.precision import Precision
 
 MAXIMUM_GRADIENT_NORM = 12.0
@@ -74,7 +75,7 @@ class Training:
         self.network.to(self.device)
         self.loss.to(self.device)
         parameters = self.network.parameters()
-        self.optimizer = torch.optim.AdamW(parameters, self.learning_rate, weight_decay=1e-2, fused=True)
+        self.optimizer = MuonAdamW(parameters, self.learning_rate)
         self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.15)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(average_decay(self.steps)))
 

@@ -38,8 +38,8 @@ def test_small_structures_keep_a_first_level_at_full_resolution(voxels, componen
     [
         (799, (2, 2, 2), (16, 32, 64)),
         (800, (2, 2, 2), (32, 64, 128)),
-        (1999, (2, 2, 2), (32, 64, 128)),
-        (2000, (1, 1, 1), (16, 32, 64, 128)),
+        (999, (2, 2, 2), (32, 64, 128)),
+        (1000, (1, 1, 1), (16, 32, 64, 128)),
     ],
 )
 def test_the_budget_chooses_between_three_networks_of_the_same_depth(steps, stem, channels):

@@ -12,6 +12,7 @@ from tiny_dataset import make_tiny_dataset
 
 from pipeline.data import planning
 from pipeline.errors import ConfigError, RecordError
+from pipeline.files import write_json
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table
 from pipeline.study.request import StudyRequest
@@ -106,6 +107,15 @@ def test_the_same_command_again_leaves_everything_as_it_is(study, request_):
 def test_other_settings_are_refused_for_a_study_that_exists(study, request_, change):
     with pytest.raises(RecordError, match="other settings"):
         run_study(dataclasses.replace(request_, **change))
+
+
+def test_a_study_begun_with_another_optimiser_is_not_continued(study, request_, tmp_path):
+    begun = StudyFolder(shutil.copytree(study.root, tmp_path / "begun"))
+    settings = begun.read_settings()
+    del settings["optimizer"]  # as before there was a choice
+    write_json(begun.settings, settings)
+    with pytest.raises(RecordError, match="optimizer AdamW → Muon and AdamW"):
+        run_study(dataclasses.replace(request_, out=begun.root))
 
 
 def test_a_control_of_a_loss_that_is_not_there_is_refused(request_):
