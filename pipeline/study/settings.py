@@ -53,11 +53,11 @@ def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossS
     settings = study.read_settings()
     stored, asked = settings["request"], json.loads(json.dumps(request.identity()))
     different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
-    specs = {spec.label: spec.spec for spec in losses}
-    dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
     before = settings.get("optimizer", "AdamW")
     if before != OPTIMIZER:
         different.append(f"optimizer {before} → {OPTIMIZER}")
+    specs = {spec.label: spec.spec for spec in losses}
+    dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
     if dropped:
         different.append(f"without {', '.join(dropped)}")
     if request.seeds < len(settings["seeds"]):

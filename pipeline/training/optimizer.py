@@ -20,6 +20,8 @@ HIDDEN_CHANNELS = 8
 """A convolution with fewer inputs or outputs (the first and the last) has no rows worth making orthogonal."""
 
 WEIGHT_DECAY = 1e-2
+"""Decoupled from the gradients, of all weights."""
+
 STEP_OF_ADAM = 0.2
 """Root mean square of a step of Adam in units of the learning rate: Muon's is made as large (Liu et al. 2025)."""
 
@@ -37,22 +39,18 @@ class MuonAdamW(torch.optim.Optimizer):
         Convolutions' weights with at least `HIDDEN_CHANNELS` inputs and outputs are Muon's.
     learning_rate
         Of both; weights of either move about `STEP_OF_ADAM` times as far a step.
-    weight_decay
-        Decoupled, of both.
 
     The first of ``betas`` is the momentum of both, so that ``OneCycleLR`` cycles it.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float = WEIGHT_DECAY
-    ) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> None:
         hidden: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for parameter in parameters:
             found = parameter.ndim > 2 and min(parameter.shape[:2]) >= HIDDEN_CHANNELS
             (hidden if found else others).append(parameter)
         groups: list[dict[str, Any]] = [{"params": others, "muon": False}, {"params": hidden, "muon": True}]
-        defaults = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay}
+        defaults = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": WEIGHT_DECAY}
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
@@ -109,8 +107,9 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     The iteration of Newton and Schulz on the Gram matrix of the shorter side, which is small: the same polynomial of
     the singular values as on the matrix itself, whose long side is multiplied twice instead of ten times.
     """
-    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.t()
-    wide = wide / wide.norm().clamp_min(1e-20)
+    if len(matrix) > matrix.shape[1]:
+        return orthogonalised(matrix.t()).t()
+    wide = matrix / matrix.norm().clamp_min(1e-20)
     gram = wide @ wide.t()
     unit = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     first, second, third = COEFFICIENTS
@@ -119,5 +118,4 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
         polynomial = first * unit + second * gram + third * (gram @ gram)
         product = polynomial @ product
         gram = polynomial @ gram @ polynomial
-    result = product @ wide
-    return result if len(matrix) <= matrix.shape[1] else result.t()
+    return product @ wide

@@ -74,8 +74,7 @@ class Training:
     def __post_init__(self) -> None:
         self.network.to(self.device)
         self.loss.to(self.device)
-        parameters = self.network.parameters()
-        self.optimizer = MuonAdamW(parameters, self.learning_rate)
+        self.optimizer = MuonAdamW(self.network.parameters(), self.learning_rate)
         self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.15)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(average_decay(self.steps)))
 
