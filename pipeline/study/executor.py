@@ -15,7 +15,7 @@ from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.workers import Workers, tell
+from pipeline.study.workers import Workers, on_a_gpu, tell
 from pipeline.training.run import RunSettings, run
 
 DIED = "a worker process died, most likely for want of memory"
@@ -107,7 +107,7 @@ def _run_in_pool(
                 if not wanted(folder.key):
                     continue
                 try:
-                    going[pool.submit(_run, settings, folder)] = folder.key
+                    going[pool.submit(on_a_gpu, _run, settings, folder)] = folder.key
                 except BrokenProcessPool as error:
                     raise _Lost([*going.values(), folder.key], DIED) from error
                 began[folder.key] = time.monotonic()

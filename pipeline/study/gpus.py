@@ -1,30 +1,34 @@
 """GPUs of this machine, shared among the processes of a pool."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
+def visible_gpus() -> int:
+    """Return how many GPUs this process may use."""
     import torch
 
-    if not torch.cuda.is_available():
-        return ()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name.strip() for name in named.split(",") if name.strip()]
-    return tuple(names or map(str, range(torch.cuda.device_count())))
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def turns() -> Any:
-    """Return a counter that the processes of a pool share, to be given to `take_turn`."""
-    return get_context("spawn").Value("i", 0)
+def no_users(gpus: int) -> Any:
+    """Return how many use each of the GPUs: none yet, in memory that the processes of a pool share."""
+    return get_context("spawn").Array("i", gpus)
 
 
-def take_turn(counter: Any, gpus: Sequence[str]) -> None:
-    """Let this process see one of the GPUs alone, the next one in turn, before it asks for any."""
-    with counter.get_lock():
-        turn, counter.value = counter.value, counter.value + 1
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn % len(gpus)]
+@contextmanager
+def least_used(users: Any) -> Iterator[int | None]:
+    """Give the GPU that the fewest use, and count for one that does meanwhile; None where there is no GPU."""
+    if not len(users):
+        yield None
+        return
+    with users.get_lock():
+        gpu = min(range(len(users)), key=lambda index: users[index])
+        users[gpu] += 1
+    try:
+        yield gpu
+    finally:
+        with users.get_lock():
+            users[gpu] -= 1

@@ -1,19 +1,26 @@
 """How runs share this machine: device, runs at once, threads, precision and the time of a step, by measurement."""
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 from pipeline.data.plan import Plan
 from pipeline.errors import is_out_of_memory
 from pipeline.study.gpus import visible_gpus
-from pipeline.study.workers import Workers
+from pipeline.study.workers import Workers, on_a_gpu
 from pipeline.training.precision import Precision
 
 RUNS_A_GPU = (1, 2, 4)
 WORTHWHILE_GAIN = 1.1
 """How many times the steps a second more runs on a GPU must make to be begun at once."""
+
+TRIAL_STEPS = {"cpu": 6, "cuda": 40}
+TRIAL_WARM_UP = 1
+"""Steps that are not counted."""
 
 Trial = tuple[Precision, str, float]
 """Precision, the reason for it, and seconds of a step."""
@@ -29,6 +36,11 @@ class Machine:
     precision: Precision
     precision_reason: str
     step_seconds: float
+
+    @property
+    def seconds_a_run_step(self) -> float:
+        """Seconds that a step of one run costs, when as many are made at once."""
+        return self.step_seconds / self.jobs
 
 
 def available_cores() -> int:
@@ -55,30 +67,35 @@ def measure_machine(
     cores, gpus = available_cores(), visible_gpus()
     device = "cuda" if gpus else "cpu"
     if here:
-        return Machine(device, 1, 1, *_trial(plan, classes, 1, device, precision))
+        return Machine(device, 1, 1, *trial(plan, classes, 1, device, precision))
     if workers is None:
         with Workers() as workers:
+            workers.begin(max(at_once(runs, jobs)))
             return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, workers=workers)
-    if jobs:
-        counts = [jobs]
-    elif gpus:
-        counts = sorted({max(1, min(len(gpus) * share, runs, cores)) for share in RUNS_A_GPU})
-    else:
-        counts = [max(1, min(cores, runs))]
+    counts = at_once(runs, jobs)
 
     def threads_of(jobs: int) -> int:
         return max(1, cores // jobs)
 
     def timed(jobs: int) -> list[Trial]:
-        with workers.pool(jobs) as pool:
-            trials = [pool.submit(_trial, plan, classes, threads_of(jobs), device, precision) for _ in range(jobs)]
-            return [trial.result() for trial in trials]
+        with workers.pool(max(counts)) as pool:
+            task = partial(trial, plan, classes, threads_of(jobs), device, precision)
+            return [future.result() for future in [pool.submit(on_a_gpu, task) for _ in range(jobs)]]
 
     jobs, results = most_steps(counts, timed)
     chosen, reason, _ = results[0]
     if any(result[0] != chosen for result in results):
         chosen, reason = "float32", "trial processes disagreed on bfloat16"
     return Machine(device, jobs, threads_of(jobs), chosen, reason, max(result[2] for result in results))
+
+
+def at_once(runs: int, jobs: int | None) -> list[int]:
+    """Return how many runs at once are worth a trial, growing; `jobs` is the user's word."""
+    cores, gpus = available_cores(), visible_gpus()
+    if jobs:
+        return [jobs]
+    shares = [gpus * share for share in RUNS_A_GPU] if gpus else [cores]
+    return sorted({max(1, min(share, runs, cores)) for share in shares})
 
 
 def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tuple[int, list[Trial]]:
@@ -103,38 +120,27 @@ def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tu
     return best
 
 
-def _trial(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:
+def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:
     """Return precision, reason and seconds of a whole training step, feed and augmentation included."""
     import torch
 
-    from pipeline.training.augmentation import Augmentation
-    from pipeline.training.inference import training_inferer
+    from pipeline.training.feed import RandomFeed
+    from pipeline.training.losses import LossSpec, build_loss
     from pipeline.training.network import build_network
-    from pipeline.training.optimizer import MuonAdamW
     from pipeline.training.precision import choose_precision
+    from pipeline.training.trainer import Training, train
 
     torch.set_num_threads(threads)
     where = torch.device(device)
-    in_channels = len(plan.normalisation)
-    network = build_network(plan, in_channels, classes, 0, 0).to(where)
+    channels = len(plan.normalisation)
+    network = build_network(plan, channels, classes, 0, 0).to(where)
     reason = "asked for"
     if precision is None:
-        precision, reason = choose_precision(network, plan.patch, plan.batch, in_channels, where)
-    infer = training_inferer(precision, where)
-    optimizer = MuonAdamW(network.parameters(), 0.0)
-    augmentation = Augmentation(plan, 0, 0)
-    crop = [int(edge * 1.25) for edge in plan.patch]
-    image = torch.rand((plan.batch, in_channels, *crop)).to(where)
-    label = torch.zeros((plan.batch, 1, *crop)).to(where)
-    times = []
-    for step in range(6):
-        start = time.perf_counter()
-        patch, target = augmentation(image, label, step * plan.batch)
-        loss = torch.nn.functional.cross_entropy(infer(patch, network), target[:, 0].long())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return precision, reason, sorted(times[1:])[2]
+        precision, reason = choose_precision(network, plan.patch, plan.batch, channels, where)
+    loss = build_loss(LossSpec("ce"), (1,) * classes)
+    steps = TRIAL_STEPS[device]
+    training = Training(network, loss, RandomFeed((), plan, 0, 0), 1e-6, steps, precision, where)
+    marks = [time.perf_counter()]
+    train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    times = [after - before for before, after in pairwise(marks)]
+    return precision, reason, statistics.median(times[TRIAL_WARM_UP:])

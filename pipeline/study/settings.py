@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,9 @@ from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.precision import Precision
+
+WORTH_A_STEM = 1.25
+"""How many times as long a step at full resolution must take, on a GPU, for a network behind a stem to be trained."""
 
 
 def arms_of(request: StudyRequest) -> tuple[LossSpec, ...]:
@@ -148,11 +151,20 @@ def begin_study(
         )
         return machine, budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
 
+    finest = budget_plans(plan)[-1]
+    if budget.steps:
+        plan = plan_for_budget(plan, budget.steps)
     machine, steps = timed(plan)
-    fitting = plan_for_budget(plan, steps)
-    if fitting != plan:
+    if not budget.steps and (fitting := plan_for_budget(plan, steps)) != plan:
         plan = fitting
         machine, steps = timed(plan)
+    if machine.device == "cuda" and finest != plan:
+        fine, fine_steps = timed(finest)
+        ratio = fine.seconds_a_run_step / machine.seconds_a_run_step
+        if ratio < WORTH_A_STEM:
+            reason = f"the first level at full resolution: its steps take {ratio:.2f} times those behind a stem here"
+            plan = replace(finest, reasons={**finest.reasons, "network": reason})
+            machine, steps = fine, fine_steps
     advance()
     watcher.say(
         f"{len(planned)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "

@@ -1,17 +1,22 @@
 """Processes of this machine that time it first and train then: what they import, seconds each, is paid once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.processes import worker_pool
-from pipeline.study.gpus import take_turn, turns, visible_gpus
+from pipeline.study.gpus import least_used, no_users, visible_gpus
 
 _messages: Any = None
 """In a worker: the queue of what it tells the process that began it."""
+
+_users: Any = ()
+"""In a worker: how many of the pool use each GPU."""
+
+Result = TypeVar("Result")
 
 
 class Workers:
@@ -35,13 +40,19 @@ class Workers:
         self._jobs, self._pool = 0, None
         self._open.__exit__(kind, error, trace)
 
+    def begin(self, jobs: int) -> None:
+        """Let as many processes import what they need, while this one does something else."""
+        with self.pool(jobs) as pool:
+            for _ in range(jobs):
+                pool.submit(_import)
+
     @contextmanager
     def pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
         """Give `jobs` processes; an error or a signal inside the block ends them at once."""
         if self._pool is None or self._jobs != jobs:
             self.end()
             self.messages = get_context("spawn").Queue()
-            beginning = (_begin, self.messages, turns(), visible_gpus())
+            beginning = (_begin, self.messages, no_users(visible_gpus()))
             most = 2 * jobs - 1 if self._spare else jobs
             self._pool, self._jobs = self._open.enter_context(worker_pool(most, *beginning)), jobs
         try:
@@ -61,7 +72,20 @@ def tell(message: object) -> None:
         _messages.put(message)
 
 
-def _begin(messages: Any, counter: Any, gpus: Sequence[str]) -> None:
-    global _messages
-    _messages = messages
-    take_turn(counter, gpus)
+def on_a_gpu(task: Callable[..., Result], *arguments: Any) -> Result:
+    """In a worker: carry out the task, on the GPU that the fewest use where there are any."""
+    with least_used(_users) as gpu:
+        if gpu is not None:
+            import torch
+
+            torch.cuda.set_device(gpu)
+        return task(*arguments)
+
+
+def _begin(messages: Any, users: Any) -> None:
+    global _messages, _users
+    _messages, _users = messages, users
+
+
+def _import() -> None:
+    pass

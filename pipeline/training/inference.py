@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.transforms import SpatialResample
+from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.training.convolutions import convolutions
+from pipeline.training.graphs import GraphedInferer
 from pipeline.training.precision import Precision, autocast
 
 WINDOW_OVERLAP = 0.25
@@ -37,8 +39,10 @@ class AutocastInferer(Inferer):
         return self.inferer(inputs, predict, *args, **kwargs).float()
 
 
-def training_inferer(precision: Precision, device: torch.device) -> Inferer:
-    """Return the inferer of a training step: the whole patch at once."""
+def training_inferer(network: nn.Module, shape: tuple[int, ...], precision: Precision, device: torch.device) -> Inferer:
+    """Return the inferer of training steps of a network: a whole batch (B, C, *patch) of `shape` at once."""
+    if device.type == "cuda":
+        return GraphedInferer(network, shape, precision, device)
     return AutocastInferer(SimpleInferer(), precision, device)
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
+from pipeline.training.graphs import Replayed
+
 OPTIMIZER = "Muon and AdamW"
 """What a study's settings call it."""
 
@@ -52,6 +54,7 @@ class MuonAdamW(torch.optim.Optimizer):
         groups: list[dict[str, Any]] = [{"params": others, "muon": False}, {"params": hidden, "muon": True}]
         defaults = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": WEIGHT_DECAY}
         super().__init__([group for group in groups if group["params"]], defaults)
+        self._replayed = Replayed(muon_step)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -63,17 +66,16 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any]) -> None:
-        momentum, rate = group["betas"][0], group["lr"]
-        for weight in group["params"]:
-            if weight.grad is None:
-                continue
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return
+        for weight in weights:
             state = self.state[weight]
             if not state:
                 state["exp_avg"] = torch.zeros_like(weight)
-            average = state["exp_avg"].lerp_(weight.grad, 1 - momentum)
-            direction = orthogonalised(weight.grad.lerp(average, momentum).flatten(1))
-            size = STEP_OF_ADAM * math.sqrt(max(direction.shape))
-            weight.mul_(1 - rate * group["weight_decay"]).add_(direction.view_as(weight), alpha=-rate * size)
+        averages = [self.state[weight]["exp_avg"] for weight in weights]
+        lists = weights, [weight.grad for weight in weights], averages
+        self._replayed(lists, group["betas"][0], group["lr"], group["lr"] * group["weight_decay"])
 
     def _adamw(self, group: dict[str, Any]) -> None:
         found = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -101,21 +103,59 @@ class MuonAdamW(torch.optim.Optimizer):
         )
 
 
-def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """Return about the nearest matrix (M, N) whose shorter side is orthonormal; zeros of zeros.
+Number = float | torch.Tensor
+
+
+@torch.no_grad()
+def muon_step(
+    weights: list[torch.Tensor],
+    gradients: list[torch.Tensor],
+    averages: list[torch.Tensor],
+    momentum: Number,
+    rate: Number,
+    decay: Number,
+) -> None:
+    """Move weights, and the moving averages of their gradients, by one step of Muon."""
+    new = torch._foreach_mul(gradients, 1 - momentum)
+    torch._foreach_mul_(averages, momentum)
+    torch._foreach_add_(averages, new)
+    torch._foreach_add_(new, torch._foreach_mul(averages, momentum))
+    steps = orthogonalised([direction.flatten(1) for direction in new])
+    torch._foreach_mul_(steps, [STEP_OF_ADAM * math.sqrt(max(step.shape)) for step in steps])
+    torch._foreach_mul_(steps, rate)
+    torch._foreach_mul_(weights, 1 - decay)
+    torch._foreach_sub_(weights, [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)])
+
+
+def orthogonalised(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return about the nearest matrices (M, N) whose shorter sides are orthonormal; zeros of zeros.
 
     The iteration of Newton and Schulz on the Gram matrix of the shorter side, which is small: the same polynomial of
-    the singular values as on the matrix itself, whose long side is multiplied twice instead of ten times.
+    the singular values as on the matrix itself, whose long side is multiplied twice instead of ten times. Gram
+    matrices of one size are multiplied at once, which a GPU needs.
     """
-    if len(matrix) > matrix.shape[1]:
-        return orthogonalised(matrix.t()).t()
-    wide = matrix / matrix.norm().clamp_min(1e-20)
-    gram = wide @ wide.t()
-    unit = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    norms = torch._foreach_norm(matrices)
+    torch._foreach_clamp_min_(norms, 1e-20)
+    found = list(torch._foreach_div(matrices, norms))
+    by_size: dict[int, list[int]] = {}
+    for index, matrix in enumerate(found):
+        by_size.setdefault(min(matrix.shape), []).append(index)
     first, second, third = COEFFICIENTS
-    product = unit
-    for _ in range(ITERATIONS):
-        polynomial = first * unit + second * gram + third * (gram @ gram)
-        product = polynomial @ product
-        gram = polynomial @ gram @ polynomial
-    return product @ wide
+    for size, indices in by_size.items():
+        gram = torch.stack([_gram(found[index]) for index in indices])
+        unit = torch.eye(size, dtype=gram.dtype, device=gram.device)
+        product = unit.expand_as(gram)
+        for _ in range(ITERATIONS):
+            polynomial = torch.baddbmm(first * unit + second * gram, gram, gram, alpha=third)
+            product = polynomial @ product
+            gram = polynomial @ gram @ polynomial
+        for index, factor in zip(indices, product, strict=True):
+            matrix = found[index]
+            found[index] = factor @ matrix if len(matrix) == size else matrix @ factor
+    return found
+
+
+def _gram(matrix: torch.Tensor) -> torch.Tensor:
+    """Return the products of the rows of a matrix with each other, or of its columns where they are fewer."""
+    rows, columns = matrix.shape
+    return matrix @ matrix.t() if rows <= columns else matrix.t() @ matrix

@@ -1,5 +1,6 @@
 """Which number format the network computes in: bfloat16 where it is faster *and* sane, else float32."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ WORTHWHILE_RATIO = 1.1
 
 EMULATED_RATIO = 10.0
 """A processor for which bfloat16 takes so many times as long only emulates it."""
+
+HOPELESS_RATIO = 5.0
+"""A first step that takes so many times as long as one in float32 is the last."""
 
 
 @contextmanager
@@ -34,10 +38,11 @@ def choose_precision(
     if (cost := bfloat16_cost(device)) >= EMULATED_RATIO:
         return "float32", f"bfloat16 is only emulated here: a convolution takes {cost:.0f} times as long"
     image = torch.rand((batch, in_channels, *patch), generator=torch.Generator().manual_seed(0)).to(device)
-    seconds = {name: _step_seconds(network, image, name) for name in ("float32", "bfloat16")}
-    if seconds["bfloat16"] is None:
+    single = _step_seconds(network, image, "float32") or 0.0
+    half = _step_seconds(network, image, "bfloat16", HOPELESS_RATIO * single)
+    if half is None:
         return "float32", "bfloat16 gave non-finite gradients in a trial step"
-    ratio = (seconds["float32"] or 0.0) / seconds["bfloat16"]
+    ratio = single / half
     if ratio < WORTHWHILE_RATIO:
         return "float32", f"bfloat16 is only {ratio:.2f} times as fast here"
     return "bfloat16", f"bfloat16 is {ratio:.2f} times as fast as float32 here"
@@ -58,8 +63,13 @@ def bfloat16_cost(device: torch.device) -> float:
     return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
-def _step_seconds(network: nn.Module, image: torch.Tensor, precision: Precision) -> float | None:
-    """Return the best of three timed steps after a warm-up, or None where gradients are not finite."""
+def _step_seconds(
+    network: nn.Module, image: torch.Tensor, precision: Precision, most: float = math.inf
+) -> float | None:
+    """Return the best of three timed steps after a warm-up, or None where gradients are not finite.
+
+    A warm-up of more than `most` seconds is the only step.
+    """
 
     def step() -> None:
         network.zero_grad(set_to_none=True)
@@ -67,19 +77,19 @@ def _step_seconds(network: nn.Module, image: torch.Tensor, precision: Precision)
             logits = network(image)
         logits.float().square().mean().backward()
 
-    seconds = _best_of_three(step, image.device)
+    seconds = _best_of_three(step, image.device, most)
     finite = all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
     network.zero_grad(set_to_none=True)
     return seconds if finite else None
 
 
-def _best_of_three(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of the fastest of three calls after a warm-up."""
-    times = []
-    for _ in range(4):
+def _best_of_three(work: Callable[[], object], device: torch.device, most: float = math.inf) -> float:
+    """Return the seconds of the fastest of three calls after a warm-up, or of a warm-up of more than `most`."""
+    times: list[float] = []
+    while len(times) < 4 and not (times and times[0] > most):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min(times[1:], default=times[0])

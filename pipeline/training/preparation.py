@@ -12,10 +12,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -137,6 +138,15 @@ def prepare_dataset(
     return {case.id: _open_prepared(case.id, folders[case.id]) for case in dataset.cases}
 
 
+class _Arrays(NamedTuple):
+    """What is stored of a prepared case."""
+
+    image: np.ndarray
+    label: np.ndarray
+    affine: np.ndarray
+    foreground: dict[str, np.ndarray]
+
+
 def _open_prepared(case_id: str, folder: Path) -> PreparedCase:
     meta = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
     return PreparedCase(case_id, folder, tuple(meta["shape"]), tuple(tuple(row) for row in meta["affine"]))
@@ -168,10 +178,19 @@ def _prepare_here(
     import torch
 
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    stored: Future[None] | None = None
     try:
-        for case in cases:
-            _prepare_case(case, plan, values, folders[case.id])
-            on_case()
+        with ThreadPoolExecutor(1) as disk:  # which is waited for about as long as a small case is computed
+            for case in cases:
+                found = _prepared(case, plan, values)
+                if stored is not None:
+                    stored.result()
+                    on_case()
+                stored = disk.submit(_store, case.id, found, folders[case.id])
+            if stored is not None:
+                stored.result()
+                on_case()
     finally:
         torch.set_num_threads(threads)
 
@@ -186,17 +205,27 @@ def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -
     import torch
 
     torch.set_num_threads(1)
+    _store(case.id, _prepared(case, plan, values), folder)
+
+
+def _prepared(case: Case, plan: Plan, values: tuple[int, ...]) -> _Arrays:
     image, label_values, affine = load_case(case, plan, with_label=True)
     assert label_values is not None
     label = np.searchsorted(np.asarray(values), np.rint(label_values)).astype(np.uint8)
+    return _Arrays(image, label, affine, _foreground_indices(label, len(values)))
+
+
+def _store(case_id: str, found: _Arrays, folder: Path) -> None:
+    """Write the files of a prepared case, whole or not at all."""
     temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=folder.parent))
     try:
-        np.save(temporary / "image.npy", image)
-        np.save(temporary / "label.npy", label)
-        np.savez(temporary / "foreground.npz", **cast("dict[str, Any]", _foreground_indices(label, len(values))))
+        np.save(temporary / "image.npy", found.image)
+        np.save(temporary / "label.npy", found.label)
+        np.savez(temporary / "foreground.npz", **cast("dict[str, Any]", found.foreground))
         for path in temporary.iterdir():
             fsync_file(path)
-        write_json(temporary / "prepared.json", {"shape": label.shape, "affine": affine.tolist(), "case": case.id})
+        meta = {"shape": found.label.shape, "affine": found.affine.tolist(), "case": case_id}
+        write_json(temporary / "prepared.json", meta)
         try:
             temporary.rename(folder)
         except OSError:

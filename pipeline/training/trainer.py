@@ -15,7 +15,7 @@ from monai.handlers import LrScheduleHandler
 from monai.utils import CommonKeys
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.feed import Feed, FeedHash, batches
@@ -28,14 +28,14 @@ MAXIMUM_GRADIENT_NORM = 12.0
 
 RECORD_EVERY = 10
 
-GPU_FEEDERS = 2
-"""Processes that cut the patches of a training on a GPU; on a CPU the training does it itself."""
-
 logging.getLogger("ignite").setLevel(logging.CRITICAL)
 
 
 class NonFinite(Exception):
-    """The loss became NaN or infinite, and the weights are still those of the step before; or the network's output."""
+    """The loss became NaN or infinite, or the network's output.
+
+    On a CPU the weights are still those of the step before; on a GPU the step may have been taken.
+    """
 
     def __init__(self, what: str, step: int) -> None:
         self.step = step
@@ -46,17 +46,14 @@ class NonFinite(Exception):
 class SinceRecord:
     """What the next record of a training is the mean of, and the gradients of the step before where it needs them."""
 
-    losses: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)
+    norms: list[torch.Tensor] = field(default_factory=list)
     before: list[torch.Tensor] = field(default_factory=list)
 
 
 @dataclass
 class Training:
-    """Everything that changes while a network is trained, and so everything that a checkpoint holds.
-
-    `workers` are processes that cut patches; None: by the device.
-    """
+    """Everything that changes while a network is trained, and so everything that a checkpoint holds."""
 
     network: nn.Module
     loss: nn.Module
@@ -65,7 +62,6 @@ class Training:
     steps: int
     precision: Precision
     device: torch.device
-    workers: int | None = None
     step: int = 0
     hash: FeedHash = field(default_factory=FeedHash)
     seconds: float = 0.0
@@ -76,7 +72,7 @@ class Training:
         self.loss.to(self.device)
         self.optimizer = MuonAdamW(self.network.parameters(), self.learning_rate)
         self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps=max(self.steps, 2), pct_start=0.15)
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(average_decay(self.steps)))
+        self.average = AveragedModel(self.network)
 
     def state(self) -> dict[str, Any]:
         """Return all of it as tensors and plain values."""
@@ -99,7 +95,8 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.hash.state, self.seconds = state["step"], state["feed_hash"], state["seconds"]
         since = state["since_record"]
-        self.since_record = SinceRecord(since["losses"], since["norms"], [g.to(self.device) for g in since["before"]])
+        parts = (since[name] for name in ("losses", "norms", "before"))
+        self.since_record = SinceRecord(*([torch.as_tensor(one, device=self.device) for one in part] for part in parts))
 
     @property
     def averaged_network(self) -> nn.Module:
@@ -141,7 +138,6 @@ def train(
         return
     _tell_progress(training)
     on_gpu = training.device.type == "cuda"
-    workers = training.workers if training.workers is not None else GPU_FEEDERS if on_gpu else 0
     augmentation = Augmentation(training.feed.plan, training.feed.seed, training.feed.fold)
 
     def prepare_batch(
@@ -149,7 +145,7 @@ def train(
     ) -> tuple[torch.Tensor, torch.Tensor]:
         draw = int(batch["step"]) * training.feed.plan.batch
         image = batch["image"].to(device, non_blocking=non_blocking)
-        label = batch["label"].to(device, non_blocking=non_blocking)
+        label = batch["label"].to(device, non_blocking=non_blocking).float()
         image, label = augmentation(image, label, draw)
         training.hash.update(image, label)
         return image, label
@@ -158,12 +154,12 @@ def train(
         device=training.device,
         max_epochs=1,
         epoch_length=remaining,
-        train_data_loader=batches(training.feed, training.step, training.steps, workers, pinned=on_gpu),
+        train_data_loader=batches(training.feed, training.step, training.steps, ahead=on_gpu),
         non_blocking=True,
         network=training.network,
         optimizer=training.optimizer,
         loss_function=training.loss,
-        inferer=training_inferer(training.precision, training.device),
+        inferer=training_inferer(training.network, training.feed.batch_shape, training.precision, training.device),
         prepare_batch=prepare_batch,
         train_handlers=[
             StopOnNonFiniteLoss(training),
@@ -194,19 +190,33 @@ def train(
 
 
 class StopOnNonFiniteLoss:
-    """Raise `NonFinite` before the backward pass of a step whose loss is NaN or infinite."""
+    """Raise `NonFinite` before the backward pass of a step whose loss is NaN or infinite.
+
+    On a GPU, which is not waited for at every step, before that of the next step or of one that is recorded.
+    """
 
     def __init__(self, training: Training) -> None:
         self.training = training
+        self.unchecked: list[tuple[int, torch.Tensor]] = []
 
     def attach(self, engine: Engine) -> None:
         """Check after each loss."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Check the loss of this step."""
-        if not math.isfinite(float(_output(engine)[CommonKeys.LOSS].detach())):
-            raise NonFinite("the loss", self.training.step + 1)
+        """Check the loss of this step or, on a GPU, of the one before."""
+        step = self.training.step + 1
+        self.unchecked.append((step, _output(engine)[CommonKeys.LOSS].detach()))
+        later = self.training.device.type == "cuda" and not is_recorded(step, self.training.steps)
+        while len(self.unchecked) > later:
+            step, loss = self.unchecked.pop(0)
+            if not math.isfinite(float(loss)):
+                raise NonFinite("the loss", step)
+
+
+def is_recorded(step: int, steps: int) -> bool:
+    """Whether a training records what it was like at `step`: every ten steps, and at the end."""
+    return step % RECORD_EVERY == 0 or step == steps
 
 
 class GradientRecorder:
@@ -219,6 +229,7 @@ class GradientRecorder:
 
     def __init__(self, training: Training, on_record: Callable[[dict[str, Any]], None]) -> None:
         self.training, self.on_record = training, on_record
+        self.parameters = list(training.network.parameters())
         self.agreement: float | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -229,10 +240,7 @@ class GradientRecorder:
 
     @property
     def _due(self) -> bool:
-        return self._records(self.training.step + 1)
-
-    def _records(self, step: int) -> bool:
-        return step % RECORD_EVERY == 0 or step == self.training.steps
+        return is_recorded(self.training.step + 1, self.training.steps)
 
     def watch_logits(self, engine: Engine) -> None:
         """Keep the gradient of the logits in steps that are recorded."""
@@ -242,13 +250,13 @@ class GradientRecorder:
     def clip(self, engine: Engine) -> None:
         """Clip the gradients of the weights, remembering their norm and, in steps recorded, their agreement."""
         since = self.training.since_record
-        gradients = [p.grad for p in self.training.network.parameters() if p.grad is not None]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if self._due:
             self.agreement = _cosine(since.before, gradients) if since.before else None
-        since.before = [g.clone() for g in gradients] if self._records(self.training.step + 2) else []
-        norm = nn.utils.clip_grad_norm_(self.training.network.parameters(), MAXIMUM_GRADIENT_NORM)
-        since.norms.append(float(norm))
-        since.losses.append(float(_output(engine)[CommonKeys.LOSS].detach()))
+        soon = is_recorded(self.training.step + 2, self.training.steps)
+        since.before = [gradient.clone() for gradient in gradients] if soon else []
+        since.norms.append(nn.utils.clip_grad_norm_(self.parameters, MAXIMUM_GRADIENT_NORM))
+        since.losses.append(_output(engine)[CommonKeys.LOSS].detach())
 
     def __call__(self, engine: Engine) -> None:
         """Record the means since the last record."""
@@ -257,6 +265,7 @@ class GradientRecorder:
         since = self.training.since_record
         gradient = _output(engine)[CommonKeys.PRED].grad
         share = None
+        losses, norms = (torch.stack(values).tolist() for values in (since.losses, since.norms))
         if gradient is not None:
             size = gradient.abs().sum(1, keepdim=True)
             foreground = _output(engine)[CommonKeys.LABEL] > 0
@@ -265,10 +274,10 @@ class GradientRecorder:
             {
                 "kind": "train",
                 "step": self.training.step + 1,
-                "loss": sum(since.losses) / len(since.losses),
+                "loss": sum(losses) / len(losses),
                 "learning_rate": self.training.schedule.get_last_lr()[0],
-                "gradient_norm": sum(since.norms) / len(since.norms),
-                "gradient_norm_max": max(since.norms),
+                "gradient_norm": sum(norms) / len(norms),
+                "gradient_norm_max": max(norms),
                 "gradient_agreement": self.agreement,
                 "logit_gradient_norm": None if gradient is None else float(gradient.norm()),
                 "logit_gradient_foreground": share,
@@ -285,16 +294,22 @@ def _output(engine: Engine) -> dict[str, Any]:
 
 def _cosine(first: list[torch.Tensor], second: list[torch.Tensor]) -> float | None:
     """Return the cosine between two gradients, None where one of them is zero."""
-    dot = sum(float((a * b).sum()) for a, b in zip(first, second, strict=True))
-    size = math.prod(math.sqrt(sum(float(g.square().sum()) for g in part)) for part in (first, second))
-    return dot / size if size > 0 else None
+    dots = torch.stack([torch.dot(a.flatten(), b.flatten()) for a, b in zip(first, second, strict=True)])
+    size = math.prod(float(nn.utils.get_total_norm(part)) for part in (first, second))
+    return float(dots.sum()) / size if size > 0 else None
 
 
 class WeightAverage:
-    """Update the moving average of the weights after each step."""
+    """Update the moving average of the weights after each step.
+
+    As ``AveragedModel.update_parameters`` does, which looks for all weights anew each time: milliseconds of a step.
+    """
 
     def __init__(self, training: Training) -> None:
-        self.training = training
+        self.counter = training.average.n_averaged
+        self.averages = [parameter.detach() for parameter in training.averaged_network.parameters()]
+        self.weights = [parameter.detach() for parameter in training.network.parameters()]
+        self.decay = average_decay(training.steps)
 
     def attach(self, engine: Engine) -> None:
         """Act after each step."""
@@ -302,7 +317,11 @@ class WeightAverage:
 
     def __call__(self, engine: Engine) -> None:
         """Average."""
-        self.training.average.update_parameters(self.training.network)
+        if int(self.counter) == 0:
+            torch._foreach_copy_(self.averages, self.weights)
+        else:
+            torch._foreach_lerp_(self.averages, self.weights, 1 - self.decay)
+        self.counter += 1
 
 
 def _tell_progress(training: Training) -> None:

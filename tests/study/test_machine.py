@@ -1,11 +1,10 @@
-import os
 import time
 
 import pytest
 
 from pipeline.processes import worker_pool
-from pipeline.study.gpus import take_turn, turns
-from pipeline.study.machine import most_steps
+from pipeline.study.gpus import least_used, no_users
+from pipeline.study.machine import at_once, most_steps
 
 
 def trials_of(step_seconds, limit=8):
@@ -50,16 +49,52 @@ def test_another_error_is_not_taken_for_want_of_memory():
         most_steps([1, 2], timed)
 
 
-def seen_gpu():
-    time.sleep(0.1)
-    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+_users = None
 
 
-@pytest.mark.parametrize(("gpus", "expected"), [(("3", "5"), {"3", "5"}), ((), {None})])
-def test_processes_of_a_pool_take_gpus_in_turn(gpus, expected, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with worker_pool(2, take_turn, turns(), gpus) as pool:
-        found = {}
-        while len(found) < 2:
-            found |= dict(job.result() for job in [pool.submit(seen_gpu) for _ in range(20)])
-    assert set(found.values()) == expected
+def begin(users):
+    global _users
+    _users = users
+
+
+def seen_gpu(seconds):
+    with least_used(_users) as gpu:
+        time.sleep(seconds)
+        return gpu
+
+
+def test_runs_at_once_spread_over_the_gpus():
+    with worker_pool(4, begin, no_users(2)) as pool:
+        long = [pool.submit(seen_gpu, 2.0) for _ in range(4)]
+        assert sorted(job.result() for job in long) == [0, 0, 1, 1]
+        alone = [pool.submit(seen_gpu, 0.0).result() for _ in range(3)]
+    assert alone == [0, 0, 0]
+
+
+def test_a_run_that_fails_leaves_its_gpu_to_others():
+    users = no_users(2)
+
+    def fail():
+        with least_used(users):
+            raise LookupError
+
+    for _ in range(3):
+        with pytest.raises(LookupError):
+            fail()
+    assert list(users) == [0, 0]
+
+
+def test_without_a_gpu_there_is_none_to_use():
+    with least_used(no_users(0)) as gpu:
+        assert gpu is None
+
+
+def test_runs_worth_a_trial_at_once(monkeypatch):
+    monkeypatch.setattr("pipeline.study.machine.available_cores", lambda: 8)
+    monkeypatch.setattr("pipeline.study.machine.visible_gpus", lambda: 0)
+    assert at_once(15, None) == [8]
+    assert at_once(3, None) == [3]
+    assert at_once(15, 2) == [2]
+    monkeypatch.setattr("pipeline.study.machine.visible_gpus", lambda: 2)
+    assert at_once(15, None) == [2, 4, 8]
+    assert at_once(3, None) == [2, 3]

@@ -1,34 +1,58 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline.training.augmentation import Augmentation
-from pipeline.training.feed import Feed, FeedHash, batches, cut
+from pipeline.training.feed import Feed, FeedHash, Kept, batches, cut
 
 
-def hash_of_feed(feed, workers, first=0, last=6):
+def hash_of_feed(feed, ahead=False, first=0, last=6):
     running = FeedHash()
     augmentation = Augmentation(feed.plan, feed.seed, feed.fold)
-    for batch in batches(feed, first, last, workers):
-        running.update(*augmentation(batch["image"], batch["label"], int(batch["step"]) * feed.plan.batch))
+    for batch in batches(feed, first, last, ahead):
+        running.update(*augmentation(batch["image"], batch["label"].float(), int(batch["step"]) * feed.plan.batch))
     return running.state
 
 
-def test_the_feed_is_the_same_for_any_number_of_workers(plan, prepared):
+def test_the_feed_is_the_same_where_a_thread_cuts_it_ahead(plan, prepared):
     feed = Feed(prepared, plan, seed=3, fold=1)
-    assert hash_of_feed(feed, 0) == hash_of_feed(feed, 2)
+    assert hash_of_feed(feed) == hash_of_feed(feed, ahead=True)
+
+
+def test_the_feed_is_the_same_whether_cases_are_kept_in_memory_or_not(plan, prepared, monkeypatch):
+    in_memory = hash_of_feed(Feed(prepared, plan, 3, 1))
+    for limit in (0, 3 * prepared[0].image().nbytes):
+        monkeypatch.setattr("pipeline.training.feed.KEPT_BYTES", limit)
+        assert hash_of_feed(Feed(prepared, plan, 3, 1)) == in_memory
+
+
+def test_cases_are_kept_up_to_a_number_of_bytes(plan, prepared, monkeypatch):
+    one = sum(a.nbytes for a in (prepared[0].image(), prepared[0].label(), *prepared[0].foreground().values()))
+    monkeypatch.setattr("pipeline.training.feed.KEPT_BYTES", 2 * one + one // 2)
+    kept = Kept()
+    kinds = [type(kept.opened(case).image) for case in prepared * 2]
+    assert kinds.count(np.ndarray) == 4
+    assert all(kind is np.memmap for kind in kinds[2 : len(prepared)])
+
+
+def test_an_error_of_the_thread_that_cuts_ahead_reaches_the_training(plan, prepared):
+    lost = replace(prepared[0], folder=prepared[0].folder / "absent")
+    with pytest.raises(FileNotFoundError, match="absent"):
+        list(batches(Feed((lost,), plan, 0, 0), 0, 3, ahead=True))
 
 
 def test_the_feed_does_not_depend_on_the_global_generators(plan, prepared):
     feed = Feed(prepared, plan, seed=3, fold=1)
-    first = hash_of_feed(feed, 0)
+    first = hash_of_feed(feed)
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
-    assert hash_of_feed(feed, 0) == first
+    assert hash_of_feed(feed) == first
 
 
 def test_another_seed_or_fold_feeds_something_else(plan, prepared):
-    hashes = {hash_of_feed(Feed(prepared, plan, seed, fold), 0) for seed, fold in ((0, 0), (0, 1), (1, 0))}
+    hashes = {hash_of_feed(Feed(prepared, plan, seed, fold)) for seed, fold in ((0, 0), (0, 1), (1, 0))}
     assert len(hashes) == 3
 
 
@@ -36,7 +60,7 @@ def test_building_loaders_leaves_the_global_torch_generator_alone(plan, prepared
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    list(batches(Feed(prepared, plan, 0, 0), 0, 2, 0))
+    list(batches(Feed(prepared, plan, 0, 0), 0, 2))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -50,7 +74,7 @@ def test_every_case_is_drawn_once_before_any_is_drawn_again(plan, prepared):
 def test_half_of_the_patches_are_centred_on_foreground_where_the_volume_allows(plan, prepared):
     feed = Feed(prepared, plan, 0, 0)
     label = prepared[0].label()
-    centres = [feed.centre(draw, prepared[0]) for draw in range(200)]
+    centres = [feed.centre(draw, Kept().opened(prepared[0])) for draw in range(200)]
     assert all(
         8 <= c <= size - 8 or size < 16 for centre in centres for c, size in zip(centre, label.shape, strict=True)
     )
