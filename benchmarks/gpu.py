@@ -34,11 +34,17 @@ def main() -> None:
     result = compare(arguments)
     for found in result["rows"]:
         found["what"] += f", {name()}"
+    show(result, arguments.json)
     result["rows"].append(several_at_once(arguments.dataset))
+    show(result, arguments.json)
+
+
+def show(result: dict[str, Any], path: Path | None) -> None:
+    """Print the rows, and write all that is measured so far."""
     for row in result["rows"]:
         print(f"{row['what']:80} {row['segloss']:>22} {row['other']:>10} {row['ratio']:>8}", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if path:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def name() -> str:

@@ -208,7 +208,7 @@ def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -
     _store(case.id, _prepared(case, plan, values), folder)
 
 
-def _prepared(case: Case, plan: Plan, values: tuple[int, ...]) -> _Arrays:
+def _prepared(case: Case, plan: Plan, values: Sequence[int]) -> _Arrays:
     image, label_values, affine = load_case(case, plan, with_label=True)
     assert label_values is not None
     label = np.searchsorted(np.asarray(values), np.rint(label_values)).astype(np.uint8)
