@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -151,20 +151,7 @@ def begin_study(
         )
         return machine, budget.in_steps(machine.step_seconds, len(request.learning_rates or CANDIDATES))
 
-    finest = budget_plans(plan)[-1]
-    if budget.steps:
-        plan = plan_for_budget(plan, budget.steps)
-    machine, steps = timed(plan)
-    if not budget.steps and (fitting := plan_for_budget(plan, steps)) != plan:
-        plan = fitting
-        machine, steps = timed(plan)
-    if machine.device == "cuda" and finest != plan:
-        fine, fine_steps = timed(finest)
-        ratio = fine.seconds_a_run_step / machine.seconds_a_run_step
-        if ratio < WORTH_A_STEM:
-            reason = f"the first level at full resolution: its steps take {ratio:.2f} times those behind a stem here"
-            plan = replace(finest, reasons={**finest.reasons, "network": reason})
-            machine, steps = fine, fine_steps
+    plan, machine, steps = fitting_network(plan, budget, timed)
     advance()
     watcher.say(
         f"{len(planned)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
@@ -214,6 +201,30 @@ def begin_study(
     }
     write_json(study.settings, settings)
     return plan
+
+
+def fitting_network(
+    plan: Plan, budget: Budget, timed: Callable[[Plan], tuple[Machine, int]]
+) -> tuple[Plan, Machine, int]:
+    """Return the plan with the network that the budget pays for on this machine, with machine and steps of a training.
+
+    `timed` returns both of a plan. On a GPU, where small networks wait for Python more than for multiplications, the
+    finest network is taken wherever its steps take no more than `WORTH_A_STEM` times as long.
+    """
+    finest = budget_plans(plan)[-1]
+    if budget.steps:
+        plan = plan_for_budget(plan, budget.steps)
+    machine, steps = timed(plan)
+    if not budget.steps and (fitting := plan_for_budget(plan, steps)) != plan:
+        plan = fitting
+        machine, steps = timed(plan)
+    if machine.device == "cuda" and finest.stem != plan.stem:
+        fine, fine_steps = timed(finest)
+        ratio = fine.seconds_a_run_step / machine.seconds_a_run_step
+        if ratio < WORTH_A_STEM:
+            reason = f"the first level at full resolution: its steps take {ratio:.2f} times those behind a stem here"
+            return replace(finest, reasons={**finest.reasons, "network": reason}), fine, fine_steps
+    return plan, machine, steps
 
 
 def plan_as_begun(study: StudyFolder, plan: Plan) -> Plan:

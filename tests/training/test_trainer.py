@@ -1,5 +1,6 @@
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.feed import Feed
 from pipeline.training.network import build_network, weights_hash
-from pipeline.training.trainer import NonFinite, Training, seconds_now, train
+from pipeline.training.trainer import NonFinite, StopOnNonFiniteLoss, Training, seconds_now, train
 
 
 class CrossEntropy(nn.Module):
@@ -94,6 +95,26 @@ def test_a_nan_loss_stops_before_it_reaches_the_weights(plan, prepared):
         train(training, interval=100)
     assert training.step == 3
     assert all(torch.isfinite(p).all() for p in training.network.parameters())
+
+
+def test_on_a_gpu_a_nan_loss_is_noticed_a_step_later_and_at_once_in_steps_that_are_recorded():
+    def noticed(first_nan):
+        training = SimpleNamespace(step=0, steps=25, device=torch.device("cuda"))
+        check = StopOnNonFiniteLoss(training)
+        for step in range(1, 26):
+            loss = torch.tensor(math.nan if step >= first_nan else 1.0)
+            try:
+                check(SimpleNamespace(state=SimpleNamespace(output={"loss": loss})))
+            except NonFinite as error:
+                return error.step, step
+            training.step = step
+        return None
+
+    assert noticed(3) == (3, 4)
+    assert noticed(9) == (9, 10)
+    assert noticed(10) == (10, 10)
+    assert noticed(25) == (25, 25)
+    assert noticed(26) is None
 
 
 def test_initial_weights_leave_the_global_generator_as_it_was(plan):

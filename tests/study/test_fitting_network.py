@@ -1,0 +1,72 @@
+"""Which network a study trains: by the budget and, on a GPU, by what a step at full resolution costs."""
+
+import dataclasses
+
+import pytest
+
+from pipeline.data.plan import Plan
+from pipeline.study.budget import Budget
+from pipeline.study.machine import Machine
+from pipeline.study.settings import fitting_network
+
+PLAN = Plan(
+    spacing_mm=(1.0, 1.0, 1.0),
+    patch=(32, 48, 32),
+    batch=2,
+    normalisation=("zscore",),
+    intensity_range=((0.0, 1.0),),
+    intensity_mean=(0.0,),
+    intensity_std=(1.0,),
+    channels=(32, 64, 128),
+    strides=((2, 2, 2), (2, 2, 2)),
+    tolerance_mm=1.0,
+    metrics=("dice",),
+    reasons={},
+    stem=(2, 2, 2),
+)
+
+
+def chosen(budget, device, full, behind, jobs=(1, 1)):
+    """The network where a step at full resolution takes `full` seconds and one behind a stem `behind`."""
+    tried = []
+
+    def timed(plan):
+        tried.append(plan)
+        fine = plan.stem == (1, 1, 1)
+        machine = Machine(device, jobs[0] if fine else jobs[1], 1, "float32", "", full if fine else behind)
+        return machine, Budget.parse(budget).in_steps(machine.step_seconds, 1)
+
+    plan, machine, steps = fitting_network(PLAN, Budget.parse(budget), timed)
+    assert (machine, steps) == timed(plan)
+    return plan, tried[:-1]
+
+
+@pytest.mark.parametrize(("steps", "features"), [(100, (16, 32, 64)), (900, (32, 64, 128)), (1000, (16, 32, 64, 128))])
+def test_a_budget_of_steps_is_for_one_network_and_that_is_timed_once(steps, features):
+    plan, tried = chosen(f"{steps}steps", "cpu", 1.0, 0.1)
+    assert plan.channels == features
+    assert tried == [plan]
+
+
+def test_a_budget_of_seconds_is_of_the_network_that_it_pays_for():
+    assert chosen("10s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64)
+    assert chosen("90s", "cpu", 1.0, 0.1)[0].channels == (32, 64, 128)
+    assert chosen("100s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64, 128)
+
+
+def test_on_a_gpu_full_resolution_is_taken_where_its_steps_cost_little_more():
+    plan, _ = chosen("100steps", "cuda", 0.0125, 0.0120)
+    assert (plan.stem, plan.channels) == ((1, 1, 1), (16, 32, 64, 128))
+    assert "1.04 times" in plan.reasons["network"]
+    assert chosen("100steps", "cuda", 0.0200, 0.0120)[0].channels == (16, 32, 64)
+
+
+def test_what_counts_on_a_gpu_is_a_step_among_all_that_are_made_at_once():
+    assert chosen("100steps", "cuda", 0.02, 0.012, jobs=(2, 1))[0].stem == (1, 1, 1)
+    assert chosen("100steps", "cuda", 0.012, 0.012, jobs=(1, 2))[0].stem == (2, 2, 2)
+
+
+def test_a_network_without_a_stem_stays_on_a_gpu():
+    plain = dataclasses.replace(PLAN, stem=(1, 1, 1))
+    machine = Machine("cuda", 1, 1, "float32", "", 0.01)
+    assert fitting_network(plain, Budget.parse("100steps"), lambda plan: (machine, 100)) == (plain, machine, 100)
