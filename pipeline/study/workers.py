@@ -1,5 +1,6 @@
 """Processes of this machine that time it first and train then: what they import, seconds each, is paid once."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -44,7 +45,7 @@ class Workers:
         """Let as many processes import what they need, while this one does something else."""
         with self.pool(jobs) as pool:
             for _ in range(jobs):
-                pool.submit(_import)
+                pool.submit(on_a_gpu, _load)
 
     @contextmanager
     def pool(self, jobs: int) -> Iterator[ProcessPoolExecutor]:
@@ -87,5 +88,10 @@ def _begin(messages: Any, users: Any) -> None:
     _messages, _users = messages, users
 
 
-def _import() -> None:
-    pass
+def _load() -> None:
+    """Import what a run needs; on a GPU load the libraries of convolutions as well."""
+    import torch
+
+    importlib.import_module("pipeline.training.run")
+    if torch.cuda.is_available():
+        torch.nn.functional.conv3d(*(torch.ones((1, 1, 3, 3, 3), device="cuda"),) * 2)

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -40,6 +41,17 @@ def test_processes_are_kept_while_as_many_are_asked_for():
             assert processes(pool) == first
         with workers.pool(2) as pool:
             assert not processes(pool) & first
+
+
+def has_imported(name):
+    return name in sys.modules
+
+
+def test_processes_begun_early_have_imported_what_a_run_needs():
+    with Workers() as workers:
+        workers.begin(1)
+        with workers.pool(1) as pool:
+            assert pool.submit(has_imported, "pipeline.training.run").result()
 
 
 def test_an_error_ends_them_and_the_next_ones_are_new():
