@@ -4,6 +4,7 @@ Small networks leave a GPU waiting for Python most of the time. A graph is recor
 they are; its kernels are those that would have run anyway.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,12 @@ class GraphedInferer(Inferer):
         """Return logits (B, C, *S) float32 of inputs (B, channels, *S)."""
         logits: torch.Tensor = self._step(inputs)
         return logits
+
+    def release(self) -> None:
+        """Give the memory of the graphs back, which is that of a whole step; no call may follow."""
+        self._step = None
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 class _InPrecision(nn.Module):

@@ -1,6 +1,7 @@
 """From logits on the prepared grid back to a mask on the grid of the user's file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,19 @@ class AutocastInferer(Inferer):
         return self.inferer(inputs, predict, *args, **kwargs).float()
 
 
-def training_inferer(network: nn.Module, shape: tuple[int, ...], precision: Precision, device: torch.device) -> Inferer:
-    """Return the inferer of training steps of a network: a whole batch (B, C, *patch) of `shape` at once."""
-    if device.type == "cuda":
-        return GraphedInferer(network, shape, precision, device)
-    return AutocastInferer(SimpleInferer(), precision, device)
+@contextmanager
+def training_inferer(
+    network: nn.Module, shape: tuple[int, ...], precision: Precision, device: torch.device
+) -> Iterator[Inferer]:
+    """Give the inferer of training steps of a network: a whole batch (B, C, *patch) of `shape` at once."""
+    if device.type != "cuda":
+        yield AutocastInferer(SimpleInferer(), precision, device)
+        return
+    graphed = GraphedInferer(network, shape, precision, device)
+    try:
+        yield graphed
+    finally:
+        graphed.release()
 
 
 def sliding_inferer(plan: Plan, precision: Precision, device: torch.device) -> Inferer:

@@ -159,7 +159,6 @@ def train(
         network=training.network,
         optimizer=training.optimizer,
         loss_function=training.loss,
-        inferer=training_inferer(training.network, training.feed.batch_shape, training.precision, training.device),
         prepare_batch=prepare_batch,
         train_handlers=[
             StopOnNonFiniteLoss(training),
@@ -186,7 +185,9 @@ def train(
             on_interval(training)
             started = seconds_now(training.device) - training.seconds
 
-    trainer.run()
+    shape = training.feed.batch_shape
+    with training_inferer(training.network, shape, training.precision, training.device) as trainer.inferer:
+        trainer.run()
 
 
 class StopOnNonFiniteLoss:
