@@ -107,7 +107,7 @@ def _run_in_pool(
                 if not wanted(folder.key):
                     continue
                 try:
-                    going[pool.submit(on_a_gpu, _run, settings, folder)] = folder.key
+                    going[pool.submit(_run, settings, folder)] = folder.key
                 except BrokenProcessPool as error:
                     raise _Lost([*going.values(), folder.key], DIED) from error
                 began[folder.key] = time.monotonic()
@@ -164,4 +164,4 @@ def _run(settings: RunSettings, folder: RunFolder) -> None:
         if done % 5 == 0 or done == of:
             tell((folder.key, stage, done, of))
 
-    run(settings, folder, on_step)
+    on_a_gpu(run, settings, folder, on_step)
