@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 BEGIN, END = "<!-- table: benchmarks/performance.py -->", "<!-- end of table -->"
+GPU = "gpu"
+"""The part that is measured on a GPU, where there is one; no other part sees it."""
+
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy")
 
 
@@ -39,6 +43,7 @@ def parts(shared: str) -> dict[str, list[str]]:
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
         "scale": ["scale.py", "--hippocampus", "20000"],
         "arms": ["arms.py"],
+        GPU: ["gpu.py", *training[1:]],
     }
 
 
@@ -49,22 +54,24 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of parts, separated by commas; none: all; -: only the table")
     arguments = parser.parse_args()
     every = parts(arguments.shared)
-    wanted = [name for name in (arguments.only.split(",") if arguments.only else every) if name != "-"]
+    here = [name for name in every if name != GPU or shutil.which("nvidia-smi")]
+    wanted = [name for name in (arguments.only.split(",") if arguments.only else here) if name != "-"]
     store = DOCS / "performance.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
     for name in wanted:
-        known[name] = measured(every[name])
+        known[name] = measured(every[name], {} if name == GPU else {"CUDA_VISIBLE_DEVICES": ""})
         store.write_text(json.dumps({key: known[key] for key in every if key in known}, indent=1) + "\n", "utf-8")
     page = DOCS / "performance.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     page.write_text(before + BEGIN + "\n\n" + table(known) + "\n" + END + rest.partition(END)[2], encoding="utf-8")
 
 
-def measured(arguments: list[str]) -> dict[str, Any]:
+def measured(arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """Run one benchmark and return its rows and where they come from."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        subprocess.run([sys.executable, HERE / arguments[0], *arguments[1:], "--json", result], check=True)
+        command = [sys.executable, HERE / arguments[0], *arguments[1:], "--json", result]
+        subprocess.run(command, check=True, env=os.environ | environment)
         found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return {
         "command": "python benchmarks/" + " ".join(arguments),

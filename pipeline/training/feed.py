@@ -56,7 +56,7 @@ class Feed:
     plan: Plan
     seed: int
     fold: int
-    kept: "Kept" = field(default_factory=lambda: Kept(), init=False, repr=False, compare=False)
+    kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -138,7 +138,8 @@ def batches(feed: Feed, first_step: int, last_step: int, ahead: bool = False) ->
     if not ahead:
         yield from (_batch(feed, step) for step in steps)
         return
-    with ThreadPoolExecutor(1) as thread:
+    on_same_gpu = (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else ()
+    with ThreadPoolExecutor(1, "feed", *on_same_gpu) as thread:
         waiting: deque[Future[dict[str, torch.Tensor]]] = deque()
         for step in steps:
             waiting.append(thread.submit(_pinned_batch, feed, step))
