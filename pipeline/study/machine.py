@@ -4,6 +4,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -70,7 +71,6 @@ def measure_machine(
         return Machine(device, 1, 1, *trial(plan, classes, 1, device, precision))
     if workers is None:
         with Workers() as workers:
-            workers.begin(max(at_once(runs, jobs)))
             return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, workers=workers)
     counts = at_once(runs, jobs)
 
@@ -79,8 +79,7 @@ def measure_machine(
 
     def timed(jobs: int) -> list[Trial]:
         with workers.pool(max(counts)) as pool:
-            task = partial(trial, plan, classes, threads_of(jobs), device, precision)
-            return [future.result() for future in [pool.submit(on_a_gpu, task) for _ in range(jobs)]]
+            return trials(pool, partial(trial, plan, classes, threads_of(jobs), device, precision), jobs)
 
     jobs, results = most_steps(counts, timed)
     chosen, reason, _ = results[0]
@@ -118,6 +117,11 @@ def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tu
         best, rate = (jobs, results), steps_a_second
     assert best is not None, "no count was given"
     return best
+
+
+def trials(pool: Executor, task: Callable[[], Trial], jobs: int) -> list[Trial]:
+    """Return what the task gives in as many processes of a pool at once."""
+    return [future.result() for future in [pool.submit(on_a_gpu, task) for _ in range(jobs)]]
 
 
 def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:

@@ -1,11 +1,10 @@
 """What the network is fed: every patch is determined by (seed, fold, draw), never by the loss, workers or machine."""
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from pipeline.data.plan import Plan
 from pipeline.randomness import stream
 from pipeline.training.preparation import PreparedCase
+from pipeline.training.threads import one_behind
 
 FOREGROUND_SHARE = 0.5
 KEPT_BYTES = 128 * 2**20
@@ -138,14 +138,8 @@ def batches(feed: Feed, first_step: int, last_step: int, ahead: bool = False) ->
     if not ahead:
         yield from (_batch(feed, step) for step in steps)
         return
-    on_same_gpu = (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else ()
-    with ThreadPoolExecutor(1, "feed", *on_same_gpu) as thread:
-        waiting: deque[Future[dict[str, torch.Tensor]]] = deque()
-        for step in steps:
-            waiting.append(thread.submit(_pinned_batch, feed, step))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        yield from (batch.result() for batch in waiting)
+    on_same_gpu = (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else None
+    yield from one_behind(partial(_pinned_batch, feed), steps, on_same_gpu)
 
 
 def _batch(feed: Feed, step: int) -> dict[str, torch.Tensor]:

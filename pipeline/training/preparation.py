@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -26,6 +25,7 @@ from pipeline.data.plan import Plan
 from pipeline.data.scan import WORTH_A_POOL_BYTES
 from pipeline.files import WRITING, fsync_file, remove_leftovers, write_json
 from pipeline.processes import worker_pool
+from pipeline.training.threads import one_behind
 
 FORMAT = 1
 A_DAY_S = 86_400.0
@@ -179,18 +179,11 @@ def _prepare_here(
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    stored: Future[None] | None = None
+    found = ((case.id, _prepared(case, plan, values), folders[case.id]) for case in cases)
     try:
-        with ThreadPoolExecutor(1) as disk:  # which is waited for about as long as a small case is computed
-            for case in cases:
-                found = _prepared(case, plan, values)
-                if stored is not None:
-                    stored.result()
-                    on_case()
-                stored = disk.submit(_store, case.id, found, folders[case.id])
-            if stored is not None:
-                stored.result()
-                on_case()
+        # The disk is waited for about as long as a small case is computed.
+        for _ in one_behind(lambda case: _store(*case), found):
+            on_case()
     finally:
         torch.set_num_threads(threads)
 
