@@ -21,6 +21,7 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
 from pipeline.study.budget import Budget, validations
 from pipeline.study.executor import run_here, run_locally
+from pipeline.study.gpus import visible_gpus
 from pipeline.study.machine import Machine, at_once
 from pipeline.study.race import Race
 from pipeline.study.request import StudyRequest
@@ -91,7 +92,7 @@ def run_study(
         new = not study.settings.exists()
         if not new:
             check_same(study, request, losses)
-        elif not here and request.executor == "local":
+        elif not here and request.executor == "local" and visible_gpus():  # without one, this process needs the cores
             workers.begin(max(at_once(len(losses) * request.folds * request.seeds, request.jobs)))
         cache = request.cache or study.root / PREPARED
         dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
