@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", type=Path, help="the hippocampus of the Decathlon")
     parser.add_argument("--loop", type=Path, required=True, help="monai_loop.py")
-    parser.add_argument("--budget", default="750steps", help="of each run of the study")
+    parser.add_argument("--budget", default="300steps", help="of each run of the study")
     parser.add_argument("--patience", type=float, default=15, help="minutes that a loop may take")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
