@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from training import compare, device, planned, show
+from training import compare, device, gpu_name, planned, show
 
 
 def main() -> None:
@@ -31,19 +31,12 @@ def main() -> None:
         raise SystemExit("no GPU here: nothing to measure")
     result = compare(arguments)
     for found in result["rows"]:
-        found["what"] += f", {name()}"
+        found["what"] += f", {gpu_name()}"
     show(result, arguments.json)
     several = several_at_once(arguments.dataset)
     result["rows"] += several["rows"]
     result["measured"] |= several["measured"]
     show(result, arguments.json)
-
-
-def name() -> str:
-    """Return the GPU's name."""
-    import torch
-
-    return torch.cuda.get_device_name()
 
 
 def several_at_once(folder: Path) -> dict[str, Any]:
@@ -65,7 +58,7 @@ def several_at_once(folder: Path) -> dict[str, Any]:
                 rates.append(jobs / max(step_seconds for _, _, step_seconds in done))
                 used[str(jobs)] = statistics.mean(percents) if percents else None
     row = {
-        "what": f"steps a second of {', '.join(map(str, RUNS_A_GPU))} runs at once, {name()}",
+        "what": f"steps a second of {', '.join(map(str, RUNS_A_GPU))} runs at once, {gpu_name()}",
         "segloss": " / ".join(f"{rate:.0f}" for rate in rates),
         "other": "",
         "ratio": f"{max(rates) / rates[0]:.2f}",

@@ -23,8 +23,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 BEGIN, END = "<!-- table: benchmarks/performance.py -->", "<!-- end of table -->"
-GPU = "gpu"
-"""The part that is measured on a GPU, where there is one; no other part sees it."""
+GPU = ("gpu", "gpu study")
+"""The parts that are measured on a GPU, where there is one; no other part sees it."""
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy")
 
@@ -43,7 +43,8 @@ def parts(shared: str) -> dict[str, list[str]]:
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
         "scale": ["scale.py", "--hippocampus", "20000"],
         "arms": ["arms.py"],
-        GPU: ["gpu.py", *training[1:]],
+        "gpu": ["gpu.py", *training[1:], "--repeats", "1"],
+        "gpu study": ["study_cost.py", *training[1:], "--budget", "150steps", "--patience", "1.1"],
     }
 
 
@@ -54,12 +55,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of parts, separated by commas; none: all; -: only the table")
     arguments = parser.parse_args()
     every = parts(arguments.shared)
-    here = [name for name in every if name != GPU or shutil.which("nvidia-smi")]
+    here = [name for name in every if name not in GPU or shutil.which("nvidia-smi")]
     wanted = [name for name in (arguments.only.split(",") if arguments.only else here) if name != "-"]
     store = DOCS / "performance.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
     for name in wanted:
-        known[name] = measured(every[name], {} if name == GPU else {"CUDA_VISIBLE_DEVICES": ""})
+        known[name] = measured(every[name], {} if name in GPU else {"CUDA_VISIBLE_DEVICES": ""})
         store.write_text(json.dumps({key: known[key] for key in every if key in known}, indent=1) + "\n", "utf-8")
     page = DOCS / "performance.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)

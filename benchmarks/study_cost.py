@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from training import TRAINING_CASES, loop, names_of, reached, row
+from training import TRAINING_CASES, device, gpu_name, loop, names_of, reached, row
 
 LOSSES = ("dice", "dice_ce", "weighted_ce")
 FOLDS = 5
@@ -45,6 +45,8 @@ def main() -> None:
     what = f"seconds of a study of {runs} runs, {runs} loops to its Dice with each loss"
     if missed:
         what += f" ({', '.join(missed)}: not reached in {arguments.patience:g} minutes)"
+    if device().type == "cuda":
+        what += f", {gpu_name()}"
     found = row(what, seconds, fifteen, 5)
     print(f"{found['what']}: {found['segloss']}, {found['other']}, {found['ratio']}")
     if arguments.json:

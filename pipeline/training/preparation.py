@@ -13,9 +13,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -55,21 +56,23 @@ class PreparedCase:
             return {int(name): stored[name] for name in stored.files}
 
 
-def image_transforms(plan: Plan, keys: Sequence[str] = ("image",)) -> list[Any]:
-    """Return the MONAI dictionary transforms from a NIfTI file to the plan's grid and intensities.
+@cache
+def to_planned_grid(spacing_mm: tuple[float, float, float], key: Literal["image", "label"]) -> Callable[..., Any]:
+    """Return the MONAI transforms of a dictionary's NIfTI file `key` to the planned spacing and to axes R, A, S.
 
-    The same list prepares training cases, validation cases and new images at inference.
+    They are made once: to make them takes a fifth of what they take for a small case.
     """
-    from monai.transforms import EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd
+    from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd
 
-    modes = {"image": "bilinear", "label": "nearest"}
-    return [
-        LoadImaged(keys, reader="NibabelReader", image_only=True),
-        EnsureChannelFirstd(keys),
-        EnsureTyped(keys, dtype=np.float32),
-        Orientationd(keys, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
-        Spacingd(keys, plan.spacing_mm, mode=tuple(modes[key] for key in keys), padding_mode="border"),
-    ]
+    return Compose(
+        [
+            LoadImaged(key, reader="NibabelReader", image_only=True),
+            EnsureChannelFirstd(key),
+            EnsureTyped(key, dtype=np.float32),
+            Orientationd(key, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+            Spacingd(key, spacing_mm, mode="bilinear" if key == "image" else "nearest", padding_mode="border"),
+        ]
+    )
 
 
 def normalise(image: np.ndarray, plan: Plan) -> np.ndarray:
@@ -154,17 +157,12 @@ def _open_prepared(case_id: str, folder: Path) -> PreparedCase:
 
 def load_case(case: Case, plan: Plan, with_label: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Return normalised image (C, X, Y, Z), label values (X, Y, Z) or None, and affine (4, 4) on the plan's grid."""
-    from monai.transforms import Compose
-
-    parts = []
     label = None
-    for path in case.images:
-        loaded = Compose(image_transforms(plan))({"image": str(path)})["image"]
-        parts.append(loaded)
+    parts = [to_planned_grid(plan.spacing_mm, "image")({"image": str(path)})["image"] for path in case.images]
     affine = np.asarray(parts[0].affine)
     image = normalise(np.concatenate([np.asarray(part) for part in parts]), plan)
     if with_label:
-        label = np.asarray(Compose(image_transforms(plan, ("label",)))({"label": str(case.label)})["label"])[0]
+        label = np.asarray(to_planned_grid(plan.spacing_mm, "label")({"label": str(case.label)})["label"])[0]
     return image, label, affine
 
 
