@@ -60,6 +60,7 @@ def write_fake_study(
         "seeds": list(range(seeds)),
         "budget": {"asked": "800steps", "steps": 800},
         "learning_rates": [0.001, 0.003, 0.008],
+        "optimizer": "Muon and AdamW",
         "precision": "bfloat16",
         "machine": {"device": "cpu", "jobs": 2, "threads": 1},
         "plan": {"reasons": {"spacing_mm": "1 x 1.2 x 2 mm: the median of all cases", "patch": "holds a whole volume"}},

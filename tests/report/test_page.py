@@ -187,6 +187,12 @@ def test_no_interval_of_a_mean_distance_is_negative(mixed):
     assert intervals[0, 1] > intervals[0, 0]
 
 
+def test_the_settings_that_a_reader_needs_are_told(built):
+    page = built[2]
+    for told in ("<dt>precision</dt><dd>bfloat16</dd>", "<dt>optimizer</dt><dd>Muon and AdamW</dd>", "800 steps"):
+        assert told in page
+
+
 def test_equal_hashes_prove_the_pairing(built):
     assert "Fair pairing, proven" in built[2]
 

@@ -34,6 +34,7 @@ def begin_study(root: Path, name: str = "hearts: a vs b", created: str = "2026-0
         "folds": 2,
         "seeds": [0],
         "budget": {"asked": "40steps", "steps": STEPS},
+        "optimizer": "Muon and AdamW",
         "precision": "float32",
         "plan": {"patch": [16, 16, 16]},
         "versions": {"python": "3.11"},

@@ -74,6 +74,7 @@ def test_runs_of_a_study_are_one_parent_one_summary_a_loss_and_one_child_a_run(t
     assert child.data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
     assert child.info.end_time - child.info.start_time == 12_000
     assert child.data.params["learning_rate"] == "0.01"
+    assert runs["study"].data.params["optimizer"] == "Muon and AdamW"
     assert child.data.metrics["best/dice"] == child.data.metrics["final/dice"] == DICE[LOSSES[0]]
     assert child.data.metrics["system/memory_mb"] == 512
     assert child.data.metrics["counts/val/missed"] == 1

@@ -113,6 +113,7 @@ class StudyRecords:
             "dataset": settings["dataset"]["name"],
             "cases": settings["dataset"]["cases"],
             "precision": settings.get("precision"),
+            "optimizer": settings.get("optimizer"),
         }
         points = tuple(Point("runs/finished", count, float(count), 0.0) for count in range(1, done + 1))
         cases = tuple(sorted(self.names.values()))
