@@ -27,11 +27,9 @@ FEATURES = (16, 32, 64, 128)
 ANISOTROPY = 3.0
 MOSTLY_ZERO = 0.4
 SMALL_STRUCTURE_VOXELS = 500
-NARROW_STEPS = 800
-"""A training with a stem that cannot afford so many steps has half the features (docs/performance.md)."""
-
-STEM_STEPS = 1000
-"""A training that can afford so many steps with a stem goes without one (docs/performance.md)."""
+LONG_STEPS = 1000
+"""A training that can afford so many steps with a stem goes without one, a shorter one has half the features
+(docs/performance.md)."""
 
 LEAST_SHARE = 0.85
 """Of a volume's edge that a patch may have for lack of divisibility, rather than be padded."""
@@ -73,8 +71,8 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         stem, strides, features = strides[0], strides[1:], features[1:]
         reasons["network"] += (
             f"; the first halving is a stem, since structures have {smallest:,.0f} voxels and more: more than twice as "
-            f"fast a step (benchmarks/training.py); a budget below {NARROW_STEPS:,} such steps takes half the "
-            f"features, one of {STEM_STEPS:,} a level at full resolution instead"
+            f"fast a step (benchmarks/training.py); a budget below {LONG_STEPS:,} such steps takes half the "
+            f"features, a longer one a level at full resolution instead"
         )
     batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
@@ -100,36 +98,33 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
 
 
 def plan_for_budget(plan: Plan, steps: int) -> Plan:
-    """Return the plan for a budget that pays for so many steps of `plan`: another network where it is short or long."""
-    if plan.stem == (1, 1, 1):
-        return plan
-    narrow, _, full = budget_plans(plan)
-    return narrow if steps < NARROW_STEPS else full if steps >= STEM_STEPS else plan
+    """Return the plan for a budget that pays for so many steps of `plan`, which is that of `make_plan`."""
+    plans = budget_plans(plan)
+    return plans[-1] if steps >= LONG_STEPS else plans[0]
 
 
 def budget_plans(plan: Plan) -> tuple[Plan, ...]:
-    """Return the plans of short, middle and long budgets; without a stem they are one."""
+    """Return the plans of short and of long budgets; without a stem they are one."""
     if plan.stem == (1, 1, 1):
         return (plan,)
     half = tuple(features // 2 for features in plan.channels)
     full = (half[0], *plan.channels)
-    narrow_reason = (
-        f"{len(half)} levels of {', '.join(map(str, half))} features behind a stem: half of what it would be if the "
-        f"budget paid for {NARROW_STEPS:,} steps of that"
+    short_reason = (
+        f"{len(half)} levels of {', '.join(map(str, half))} features behind a stem, since the budget would not pay for "
+        f"{LONG_STEPS:,} steps of twice as many"
     )
-    full_reason = (
+    long_reason = (
         f"{len(full)} levels of {', '.join(map(str, full))} features, the first at full resolution, since the "
-        f"budget would pay for {STEM_STEPS:,} steps of a network that has a stem there"
+        f"budget would pay for {LONG_STEPS:,} steps of a network that has a stem there"
     )
     return (
-        replace(plan, channels=half, reasons={**plan.reasons, "network": narrow_reason}),
-        plan,
+        replace(plan, channels=half, reasons={**plan.reasons, "network": short_reason}),
         replace(
             plan,
             channels=full,
             strides=(plan.stem, *plan.strides),
             stem=(1, 1, 1),
-            reasons={**plan.reasons, "network": full_reason},
+            reasons={**plan.reasons, "network": long_reason},
         ),
     )
 

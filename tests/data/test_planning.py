@@ -36,19 +36,17 @@ def test_small_structures_keep_a_first_level_at_full_resolution(voxels, componen
 @pytest.mark.parametrize(
     ("steps", "stem", "channels"),
     [
-        (799, (2, 2, 2), (16, 32, 64)),
-        (800, (2, 2, 2), (32, 64, 128)),
-        (999, (2, 2, 2), (32, 64, 128)),
+        (999, (2, 2, 2), (16, 32, 64)),
         (1000, (1, 1, 1), (16, 32, 64, 128)),
     ],
 )
-def test_the_budget_chooses_between_three_networks_of_the_same_depth(steps, stem, channels):
+def test_the_budget_chooses_between_two_networks_of_the_same_depth(steps, stem, channels):
     planned = plan_of(scan(voxels=(59000, 1600, 1500)))
     plan = plan_for_budget(planned, steps)
     assert (plan.stem, plan.channels) == (stem, channels)
     halvings = [math.prod(edges) for edges in zip(plan.stem, *plan.strides, strict=True)]
     assert halvings == [8, 8, 8]
-    assert str(channels).strip("()") in plan.reasons["network"] or plan == planned
+    assert str(channels).strip("()") in plan.reasons["network"]
 
 
 def test_small_structures_keep_their_network_whatever_the_budget():
