@@ -6,23 +6,20 @@ The loop trains on the first 160 cases of ``dataset.json`` and validates on the 
 and validates on the same cases with a budget of steps for each target, as a user would give one (``--budget``), at one
 learning rate, from files on disk to the validation's scores: checking, planning, preparation without a cache, choice of
 precision and training all count. Seconds of both begin after the imports. Loop and ours alternate, `--repeats` times,
-and medians count. With ``--minutes`` both get that long instead, once; ours trains a network on each core, and the mean
-of their logits counts. ``--profile`` prints where the time of a step goes instead.
+and medians count. With ``--minutes`` both get that long instead, once. ``--profile`` prints where the time of a step
+goes instead.
 """
 
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 NETWORKS = {"cpu": "0", "cuda": "1"}
 """That a budget of so few seconds gets: half the features behind a stem, and full resolution."""
@@ -50,14 +47,13 @@ def main() -> None:
     one = "one training of ours; negative STEPS are seconds"
     parser.add_argument("--one", type=float, nargs=2, metavar=("STEPS", "SEED"), help=one)
     parser.add_argument("--network", type=int, choices=range(2), help="of a short or long budget; of that one")
-    parser.add_argument("--networks", type=int, default=1, help="so many at once, the mean of them; of that one")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     if arguments.profile:
         return profile(arguments.dataset)
     if arguments.one:
-        (steps, seed), options = arguments.one, (arguments.network, arguments.networks)
-        print(json.dumps(one_training(arguments.dataset, steps, int(seed), *options)), flush=True)
+        steps, seed = arguments.one
+        print(json.dumps(one_training(arguments.dataset, steps, int(seed), arguments.network)), flush=True)
         return None
     show(compare(arguments), arguments.json)
     return None
@@ -98,12 +94,10 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 def compare_at_the_end(arguments: argparse.Namespace) -> dict[str, Any]:
     """Give both so many minutes, and return the row of what they reach."""
     curve = loop(arguments, 1.0, arguments.minutes)
-    networks = len(os.sched_getaffinity(0)) if device().type == "cpu" else 1
-    ours = ours_apart(arguments.dataset, -60 * arguments.minutes, 0, "--networks", str(networks))
+    ours = ours_apart(arguments.dataset, -60 * arguments.minutes, 0)
     theirs = [point for point in curve if point["seconds"] <= 60 * arguments.minutes][-1]
     gap = ours["dice"] - theirs["dice"]
-    what = f"validation Dice after {arguments.minutes:g} minutes, of the mean of {networks} networks trained at once"
-    found = {"what": what, "segloss": f"{ours['dice']:.4f}"}
+    found = {"what": f"validation Dice after {arguments.minutes:g} minutes", "segloss": f"{ours['dice']:.4f}"}
     found |= {"other": f"{theirs['dice']:.4f}", "ratio": f"{100 * gap:+.1f} points", "bar": "+1 point"}
     return {"rows": [found | {"met": gap >= 0.01}], "measured": {"ours": ours, "loop": curve}}
 
@@ -190,93 +184,50 @@ def ours_apart(dataset: Path, steps: float, seed: int, *options: str) -> dict[st
     return found
 
 
-def one_training(folder: Path, steps: float, seed: int, network: int | None, networks: int = 1) -> dict[str, Any]:
-    """Train on the first 160 cases and score the others; seconds are from files on disk to scores.
-
-    Several `networks` of seeds one after another train at once on a core each, and the mean of their logits is scored.
-    """
+def one_training(folder: Path, steps: float, seed: int, network: int | None) -> dict[str, Any]:
+    """Train on the first 160 cases and score the others; seconds are from files on disk to scores."""
     import torch
 
-    from pipeline.processes import worker_pool
+    from pipeline.data.planning import budget_plans, plan_for_budget
+    from pipeline.training.trainer import train
     from pipeline.training.validation import mean_dice, validate
 
-    with tempfile.TemporaryDirectory() as cache, worker_pool(networks, imports_on_one_core) as pool:
-        if networks > 1:
-            list(pool.map(str, range(networks)))
-        start = time.perf_counter()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
-        until = None if steps > 0 else start - steps - RESERVE_S * (1 + networks) / 2
-        task = partial(fitted, made, steps, until, network)
-        seeds = range(seed, seed + networks)
-        found = list(pool.map(task, seeds)) if networks > 1 else [task(seed)]
+        until = None if steps > 0 else start - steps - RESERVE_S
+        if network is not None:
+            made = dataclasses.replace(made, plan=budget_plans(made.plan)[network])
+        if until:
+            steps = affordable(made, until)
+        if network is None and (plan := plan_for_budget(made.plan, int(steps))) != made.plan:
+            made = dataclasses.replace(made, plan=plan)
+            if until:
+                steps = affordable(made, until)
+        training = training_of(made, int(steps), seed)
+        train(training, interval=training.steps)
         point = validate(
-            mean_of_logits([each.network for each in found]),
+            training.averaged_network,
             made.validation,
-            found[0].plan,
+            made.plan,
             made.classes,
-            made.precision,
-            device(),
+            training.precision,
+            training.device,
             ("dice", "hausdorff95_mm"),
         )
         seconds = time.perf_counter() - start
     return {
-        "steps": [each.steps for each in found],
-        "seeds": list(seeds),
+        "steps": int(steps),
+        "seed": seed,
         "seconds": round(seconds, 1),
         "dice": round(mean_dice(point.scores) or 0.0, 4),
-        "training_s": [round(each.seconds, 1) for each in found],
-        "step_ms": [round(1000 * each.seconds / each.steps, 1) for each in found],
-        "precision": made.precision,
-        "patch": found[0].plan.patch,
-        "channels": found[0].plan.channels,
-        "threads": 1 if networks > 1 else torch.get_num_threads(),
+        "training_s": round(training.seconds, 1),
+        "step_ms": round(1000 * training.seconds / steps, 1),
+        "precision": training.precision,
+        "patch": made.plan.patch,
+        "channels": made.plan.channels,
+        "threads": torch.get_num_threads(),
     }
-
-
-def imports_on_one_core() -> None:
-    """Import what a training needs, and let it have one core."""
-    import torch
-
-    import_module("pipeline.training.trainer")
-    torch.set_num_threads(1)
-
-
-class Fitted(NamedTuple):
-    """A trained network, its plan, and what it took."""
-
-    network: Any
-    plan: Any
-    steps: int
-    seconds: float
-
-
-def fitted(made: "Made", steps: float, until: float | None, network: int | None, seed: int) -> Fitted:
-    """Train one network for so many steps, or for as many as there is time for."""
-    from pipeline.data.planning import budget_plans, plan_for_budget
-    from pipeline.training.trainer import train
-
-    if network is not None:
-        made = dataclasses.replace(made, plan=budget_plans(made.plan)[network])
-    if until:
-        steps = affordable(made, until)
-    if network is None and (plan := plan_for_budget(made.plan, int(steps))) != made.plan:
-        made = dataclasses.replace(made, plan=plan)
-        if until:
-            steps = affordable(made, until)
-    training = training_of(made, int(steps), seed)
-    train(training, interval=training.steps)
-    return Fitted(training.averaged_network, made.plan, training.steps, training.seconds)
-
-
-def mean_of_logits(networks: list[Any]) -> Any:
-    """Return one network that gives the mean of the logits of several, as a bundle of ``--from folds`` does."""
-    import torch
-
-    class Mean(torch.nn.ModuleList):
-        def forward(self, window: Any) -> Any:
-            return sum(network(window) for network in self) / len(self)
-
-    return Mean(networks)
 
 
 @dataclasses.dataclass
@@ -366,7 +317,7 @@ def affordable(made: Made, until: float) -> int:
     return int((until - time.perf_counter()) / step_s)
 
 
-def timed_step(made: Made, steps: int = 40) -> float:
+def timed_step(made: Made, steps: int = 20) -> float:
     """Return the seconds of a step, as the mean of a few after a warm-up."""
     from pipeline.training.trainer import train
 
