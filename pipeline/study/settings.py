@@ -23,7 +23,6 @@ from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.request import StudyRequest
 from pipeline.study.watcher import Watcher
 from pipeline.study.workers import Workers
-from pipeline.training.augmentation import AUGMENTATION
 from pipeline.training.learning_rate import CANDIDATES
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.optimizer import OPTIMIZER
@@ -57,12 +56,9 @@ def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossS
     settings = study.read_settings()
     stored, asked = settings["request"], json.loads(json.dumps(request.identity()))
     different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
-    for name, first, now in (
-        ("optimizer", "AdamW", OPTIMIZER),
-        ("augmentation", "interpolated linearly", AUGMENTATION),
-    ):
-        if (before := settings.get(name, first)) != now:
-            different.append(f"{name} {before} → {now}")
+    before = settings.get("optimizer", "AdamW")
+    if before != OPTIMIZER:
+        different.append(f"optimizer {before} → {OPTIMIZER}")
     specs = {spec.label: spec.spec for spec in losses}
     dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
     if dropped:
@@ -189,7 +185,6 @@ def begin_study(
         "budget": {"asked": request.budget, "steps": steps},
         "learning_rates": list(request.learning_rates or CANDIDATES),
         "optimizer": OPTIMIZER,
-        "augmentation": AUGMENTATION,
         "precision": machine.precision,
         "machine": asdict(machine),
         "plan": jsonable(asdict(plan)),

@@ -1,15 +1,11 @@
 """Augmentation of a whole batch of tensors in one pass; parameters come from (seed, fold, draw) alone.
 
-One interpolation covers rotation and scaling, of images nearly cubic, of labels linear in each class's indicator: what
-the network is shown is hardly more blurred, and its outlines hardly more ragged, than cases that nothing moved.
-Intensities change by gain, shift, gamma, blur and noise. Ranges follow nnU-Net's kinds (Isensee et al. 2021,
-supplementary note 4), milder, since budgets are short. Flips are off by default: anatomy is not symmetric under them,
-and a short training cannot afford to learn every mirrored one too.
+One interpolation covers flips, rotation and scaling; intensities change by gain, shift, gamma, blur and noise. Ranges
+follow nnU-Net's kinds (Isensee et al. 2021, supplementary note 4), milder, since budgets are short. Flips are off by
+default: anatomy is not symmetric under them, and a short training cannot afford to learn every mirrored one too.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -17,9 +13,6 @@ from torch.nn import functional
 
 from pipeline.data.plan import Plan
 from pipeline.randomness import stream
-
-AUGMENTATION = "interpolated cubically"
-"""What a study's settings call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +48,18 @@ class Augmentation:
         self.plan, self.seed, self.fold = plan, seed, fold
         self.ranges = ranges or AugmentationRanges()
 
-    def __call__(
-        self,
-        image: torch.Tensor,
-        label: torch.Tensor,
-        first_draw: int,
-        present: Sequence[Sequence[int]] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return patches of crops: image (B, C, *crop), label (B, 1, *crop), sample i being draw `first_draw` + i.
-
-        `present` are the classes of each crop; a GPU that has to be asked for them is waited for.
-        """
-        present = present or [classes_in(target) for target in label]
+    def __call__(self, image: torch.Tensor, label: torch.Tensor, first_draw: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return patches of crops: image (B, C, *crop), label (B, 1, *crop), sample i being draw `first_draw` + i."""
         images, labels = [], []
         for i, (crop, target) in enumerate(zip(image.split(1), label.split(1), strict=True)):
             random = stream(self.seed, "augmentation", self.fold, first_draw + i)
-            axes = [2 + axis for axis in np.flatnonzero(random.random(3) < self.ranges.flip).tolist()]
-            if axes:
-                crop, target = crop.flip(axes), target.flip(axes)
-            patch, moved = self._moved(crop, target, self._theta(random, crop.shape[2:]), present[i])
+            patch, moved = self._moved(crop, target, self._theta(random, crop.shape[2:]))
             images.append(self._intensity(patch[0], random))
             labels.append(moved)
         return torch.stack(images), torch.cat(labels)
 
     def _moved(
-        self, image: torch.Tensor, label: torch.Tensor, theta: torch.Tensor, classes: Sequence[int]
+        self, image: torch.Tensor, label: torch.Tensor, theta: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the patches of a crop (1, C, *crop) and its label, cut where nothing moves them, else interpolated."""
         crop, patch = np.asarray(image.shape[2:]), np.asarray(self.plan.patch)
@@ -88,18 +68,21 @@ class Augmentation:
             x, y, z = (slice(first, first + edge) for first, edge in zip(start.tolist(), self.plan.patch, strict=True))
             return image[..., x, y, z], label[..., x, y, z]
         grid = functional.affine_grid(theta.to(image)[None], [1, 1, *self.plan.patch], align_corners=False)
-        indicators = ((index, _sampled((label == index).to(image), grid)) for index in classes if index)
-        return _sampled(_doubled(image), grid), _largest(label.new_zeros(1, 1, *self.plan.patch), indicators)
+        return (
+            functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False),
+            functional.grid_sample(label, grid, mode="nearest", padding_mode="zeros", align_corners=False),
+        )
 
     def _theta(self, random: np.random.Generator, crop: torch.Size) -> torch.Tensor:
         """Return the (3, 4) matrix of `affine_grid`, from normalised patch to normalised crop coordinates (z, y, x)."""
         ranges = self.ranges
+        flips = np.where(random.random(3) < ranges.flip, -1.0, 1.0)
         apply = random.random() < ranges.affine
         angles = np.deg2rad(random.uniform(-ranges.rotation_degrees, ranges.rotation_degrees, 3)) * apply
         scale = np.exp(random.uniform(*np.log(ranges.scale)) * apply)
         spacing = np.asarray(self.plan.spacing_mm)
         in_mm = _rotation(angles) * scale
-        in_voxels = np.diag(1 / spacing) @ in_mm @ np.diag(spacing)
+        in_voxels = np.diag(1 / spacing) @ in_mm @ np.diag(spacing * flips)
         matrix = np.diag(2 / np.asarray(crop)) @ in_voxels @ np.diag(np.asarray(self.plan.patch) / 2)
         return torch.from_numpy(np.concatenate([matrix[::-1, ::-1], np.zeros((3, 1))], axis=1).copy())
 
@@ -122,37 +105,6 @@ class Augmentation:
             generator = torch.Generator().manual_seed(noise_seed)
             image = image + noise_std * torch.randn(image.shape, generator=generator).to(image)
         return image
-
-
-def classes_in(label: torch.Tensor) -> list[int]:
-    """Return the class indices that a label holds."""
-    return torch.bincount(label.flatten().int()).nonzero().flatten().tolist()
-
-
-def _sampled(volume: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Return a volume (1, C, X, Y, Z) at the points of a grid, between its voxels by linear interpolation."""
-    return functional.grid_sample(volume, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def _doubled(image: torch.Tensor) -> torch.Tensor:
-    """Return an image (1, C, X, Y, Z) on twice as fine a grid, by cubic interpolation along each axis."""
-    x, y, z = (_doubling(edge, image.device) for edge in image.shape[2:])
-    return y @ (x @ image.flatten(3)).unflatten(3, image.shape[3:]) @ z.T
-
-
-@cache
-def _doubling(edge: int, device: torch.device) -> torch.Tensor:
-    """Return the matrix (2 edge, edge) of torch's cubic interpolation of a line onto twice as many points."""
-    return functional.interpolate(torch.eye(edge)[None, None], scale_factor=(2, 1), mode="bicubic")[0, 0].to(device)
-
-
-def _largest(label: torch.Tensor, indicators: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
-    """Return a label (background so far) of the classes whose indicators are largest, background having the rest."""
-    largest, background = torch.zeros_like(label), torch.ones_like(label)
-    for index, indicator in indicators:
-        label = torch.where(indicator > largest, index, label)
-        largest, background = torch.maximum(largest, indicator), background - indicator
-    return torch.where(background >= largest, 0, label)
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:

@@ -15,14 +15,14 @@ from torch.optim.adamw import adamw
 
 from pipeline.training.graphs import Replayed
 
-WEIGHT_DECAY = 0.1
-"""Decoupled from the gradients, of all weights; as for Muon in Liu et al. 2025 (https://arxiv.org/abs/2502.16982)."""
-
-OPTIMIZER = f"Muon and AdamW, weight decay {WEIGHT_DECAY:g}"
+OPTIMIZER = "Muon and AdamW"
 """What a study's settings call it."""
 
 HIDDEN_CHANNELS = 8
 """A convolution with fewer inputs or outputs (the first and the last) has no rows worth making orthogonal."""
+
+WEIGHT_DECAY = 1e-2
+"""Decoupled from the gradients, of all weights."""
 
 STEP_OF_ADAM = 0.2
 """Root mean square of a step of Adam in units of the learning rate: Muon's is made as large (Liu et al. 2025)."""

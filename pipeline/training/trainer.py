@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
-from pipeline.training.augmentation import Augmentation, classes_in
+from pipeline.training.augmentation import Augmentation
 from pipeline.training.feed import Feed, FeedHash, batches
 from pipeline.training.inference import training_inferer
 from pipeline.training.optimizer import MuonAdamW
@@ -146,7 +146,7 @@ def train(
         draw = int(batch["step"]) * training.feed.plan.batch
         image = batch["image"].to(device, non_blocking=non_blocking)
         label = batch["label"].to(device, non_blocking=non_blocking).float()
-        image, label = augmentation(image, label, draw, [classes_in(one) for one in batch["label"]])
+        image, label = augmentation(image, label, draw)
         training.hash.update(image, label)
         return image, label
 

@@ -45,7 +45,7 @@ def test_hidden_convolutions_move_as_with_torchs_muon(shape: tuple[int, ...]) ->
     drawn = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
     ours, other = nn.Parameter(drawn[0].clone()), nn.Parameter(drawn[0].flatten(1).clone())
     reference = torch.optim.Muon(
-        [other], lr=0.02, weight_decay=0.1, momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw"
+        [other], lr=0.02, weight_decay=0.01, momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw"
     )
     moved = stepped(MuonAdamW([ours], 0.02), ours, drawn[1:]) - drawn[0].flatten(1)
     expected = stepped(reference, other, drawn[1:]) - drawn[0].flatten(1)
@@ -56,7 +56,7 @@ def test_hidden_convolutions_move_as_with_torchs_muon(shape: tuple[int, ...]) ->
 def test_first_and_last_convolutions_and_norms_move_as_with_torchs_adamw(shape: tuple[int, ...]) -> None:
     drawn = torch.randn(6, *shape, generator=torch.Generator().manual_seed(1))
     ours, other = nn.Parameter(drawn[0].clone()), nn.Parameter(drawn[0].clone())
-    expected = stepped(torch.optim.AdamW([other], 0.02, weight_decay=0.1), other, drawn[1:])
+    expected = stepped(torch.optim.AdamW([other], 0.02, weight_decay=0.01), other, drawn[1:])
     assert torch.allclose(stepped(MuonAdamW([ours], 0.02), ours, drawn[1:]), expected, rtol=1e-6, atol=1e-7)
 
 
