@@ -45,8 +45,8 @@ def several_at_once(folder: Path) -> dict[str, Any]:
     from pipeline.study.machine import RUNS_A_GPU, trial, trials
     from pipeline.study.workers import Workers
 
-    plan, classes = planned(folder)
-    task = partial(trial, budget_plans(plan)[-1], classes, 1, "cuda", "float32")
+    dataset, _, plan = planned(folder)
+    task = partial(trial, budget_plans(plan)[-1], len(dataset.classes), 1, "cuda", "float32")
     rates, used = [], {}
     with Workers() as workers:
         workers.begin(max(RUNS_A_GPU))

@@ -106,9 +106,10 @@ def row_of_sharing(folder: Path) -> dict[str, Any]:
     """Return a row of steps a second: as many runs at once as there are cores, and one run on all of them."""
     from pipeline.study.machine import available_cores, measure_machine
 
-    (plan, classes), cores = planned(folder), available_cores()
+    (dataset, _, plan), cores = planned(folder), available_cores()
     alone, shared = (
-        measure_machine(plan, classes, cores, jobs=jobs, precision=None).step_seconds for jobs in (1, cores)
+        measure_machine(plan, len(dataset.classes), cores, jobs=jobs, precision=None).step_seconds
+        for jobs in (1, cores)
     )
     return {
         "what": f"steps a second of a study: {cores} runs at once on one core each, the other one run on {cores} cores",
@@ -120,14 +121,14 @@ def row_of_sharing(folder: Path) -> dict[str, Any]:
     }
 
 
-def planned(folder: Path) -> tuple[Any, int]:
-    """Return the plan of a dataset and how many classes it has."""
+def planned(folder: Path) -> tuple[Any, Any, Any]:
+    """Check a dataset and return it with its fingerprint and its plan."""
     from pipeline.data.datalists import read_dataset
     from pipeline.data.planning import make_plan
     from pipeline.data.scan import scan_dataset
 
     found = scan_dataset(read_dataset(folder))
-    return make_plan(found.dataset, found.fingerprint), len(found.dataset.classes)
+    return found.dataset, found.fingerprint, make_plan(found.dataset, found.fingerprint)
 
 
 def row(what: str, mine: float | None, theirs: float | None, bar: float) -> dict[str, Any]:
@@ -244,16 +245,11 @@ class Made:
 
 def prepare(folder: Path, cache: Path) -> Made:
     """Check, plan and prepare the dataset, and choose the precision."""
-    from pipeline.data.datalists import read_dataset
-    from pipeline.data.planning import make_plan
-    from pipeline.data.scan import scan_dataset
     from pipeline.training.network import build_network
     from pipeline.training.precision import choose_precision
     from pipeline.training.preparation import prepare_dataset
 
-    result = scan_dataset(read_dataset(folder))
-    dataset, fingerprint = result.dataset, result.fingerprint
-    plan = make_plan(dataset, fingerprint)
+    dataset, fingerprint, plan = planned(folder)
     prepared = prepare_dataset(dataset, plan, {scan.case: scan.content_hash for scan in fingerprint.scans}, cache)
     names = names_of(folder)
     fitting, held_out = names[:TRAINING_CASES], names[TRAINING_CASES:]

@@ -76,7 +76,7 @@ def read_volume(case: DicomCase) -> hd.Volume:
             perpendicular_tol=_PERPENDICULAR,
             orientation_tol=_PERPENDICULAR,
         )
-    except (ValueError, RuntimeError, AttributeError, NotImplementedError, TypeError) as reason:
+    except (ValueError, RuntimeError, AttributeError, TypeError) as reason:
         raise _undecodable(case, datasets, reason) from reason
     return straightened(as_nifti(volume), tilt) if tilt else as_nifti(volume)
 
