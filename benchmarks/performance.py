@@ -3,8 +3,9 @@
     python benchmarks/performance.py ../shared [--only training,inference]
 
 Each part is a benchmark of this folder, run with ``--json``; what it measured is kept in ``docs/performance.json`` with
-command, day, machine and versions, so that one part can be run anew without the others. The table is made of that file
-alone. Run it on a machine with nothing else to do. All parts take some three hours on two cores.
+command, day, machine and versions, so that one part can be run anew without the others. A processor with a matrix
+format of bfloat16 has rows of its own, since both sides compute otherwise there. The table is made of that file alone.
+Run it on a machine with nothing else to do. All parts take some three hours on two cores.
 """
 
 import argparse
@@ -60,8 +61,11 @@ def main() -> None:
     store = DOCS / "performance.json"
     known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
     for name in wanted:
-        known[name] = measured(every[name], {} if name in GPU else {"CUDA_VISIBLE_DEVICES": ""})
-        store.write_text(json.dumps({key: known[key] for key in every if key in known}, indent=1) + "\n", "utf-8")
+        on_gpu = name in GPU
+        key = name if on_gpu else ", ".join([name, *matrix_formats()])
+        known[key] = measured(every[name], {} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})
+        order = sorted(known, key=lambda key: (list(every).index(key.split(",")[0]), key))
+        store.write_text(json.dumps({key: known[key] for key in order}, indent=1) + "\n", "utf-8")
     page = DOCS / "performance.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     page.write_text(before + BEGIN + "\n\n" + table(known) + "\n" + END + rest.partition(END)[2], encoding="utf-8")
@@ -85,20 +89,29 @@ def measured(arguments: list[str], environment: dict[str, str]) -> dict[str, Any
 
 def machine() -> str:
     """Return processor, cores and the matrix formats that decide about bfloat16."""
+    cores = len(os.sched_getaffinity(0))
+    return ", ".join([processor().get("model name", platform.machine()), f"{cores} cores", *matrix_formats()])
+
+
+def matrix_formats() -> list[str]:
+    """Return the names of the processor's instructions for bfloat16, none where it has none."""
+    return [flag for flag in ("avx512_bf16", "amx_bf16") if flag in processor().get("flags", "").split()]
+
+
+def processor() -> dict[str, str]:
+    """Return what Linux tells of one core, nothing elsewhere."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in lines.items()}
-    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in fields.get("flags", "").split()]
-    cores = len(os.sched_getaffinity(0))
-    return ", ".join([fields.get("model name", platform.machine()), f"{cores} cores", *flags])
+    return {name.strip(): value.strip() for name, value in lines.items()}
 
 
 def table(known: dict[str, Any]) -> str:
     """Return the table and, below it, where each part comes from."""
     lines = ["| what | segloss | the other | ratio | bar | met |", "|---|---|---|---|---|---|"]
-    for part in known.values():
+    for name, part in known.items():
+        formats = "".join(f", {flag}" for flag in name.split(", ")[1:])
         lines += [
-            f"| {row['what']} | {row['segloss']} | {row['other']} | {row['ratio']} | {row['bar']} "
+            f"| {row['what']}{formats} | {row['segloss']} | {row['other']} | {row['ratio']} | {row['bar']} "
             f"| {'yes' if row['met'] else '**no**'} |"
             for row in part["rows"]
         ]
