@@ -27,8 +27,8 @@ FEATURES = (16, 32, 64, 128)
 ANISOTROPY = 3.0
 MOSTLY_ZERO = 0.4
 SMALL_STRUCTURE_VOXELS = 500
-LONG_STEPS = 1000
-"""A training that can afford so many steps with a stem goes without one, a shorter one has half the features
+LONG_STEPS = 1500
+"""A training whose budget pays for so many steps behind a stem goes without one, at full resolution
 (docs/performance.md)."""
 
 LEAST_SHARE = 0.85
@@ -61,18 +61,19 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
     strides = _strides(_scaled(shape, limit), spacing)
     patch, window = _patch(shape, strides, limit, reasons)
     features = FEATURES[: len(strides) + 1]
-    reasons["network"] = (
-        f"{len(features)} levels of {', '.join(map(str, features))} features: an axis is halved while it keeps "
-        f"{MINIMUM_EDGE} voxels and is not coarser than twice the finest"
-    )
     stem: Triple = (1, 1, 1)
     smallest = _smallest_structure(fingerprint)
     if len(features) == len(FEATURES) and smallest >= SMALL_STRUCTURE_VOXELS:
-        stem, strides, features = strides[0], strides[1:], features[1:]
-        reasons["network"] += (
-            f"; the first halving is a stem, since structures have {smallest:,.0f} voxels and more: more than twice as "
-            f"fast a step (benchmarks/training.py); a budget below {LONG_STEPS:,} such steps takes half the "
-            f"features, a longer one a level at full resolution instead"
+        stem, strides, features = strides[0], strides[1:], features[:-1]
+        reasons["network"] = (
+            f"{_levels(features)} behind a stem, which is the first halving, since structures have {smallest:,.0f} "
+            f"voxels and more: several times as fast a step as at full resolution (benchmarks/training.py), which a "
+            f"budget of {LONG_STEPS:,} such steps or more gets instead"
+        )
+    else:
+        reasons["network"] = (
+            f"{_levels(features)}: an axis is halved while it keeps {MINIMUM_EDGE} voxels and is not coarser than "
+            f"twice the finest"
         )
     batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
@@ -99,34 +100,29 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
 
 def plan_for_budget(plan: Plan, steps: int) -> Plan:
     """Return the plan for a budget that pays for so many steps of `plan`, which is that of `make_plan`."""
-    plans = budget_plans(plan)
-    return plans[-1] if steps >= LONG_STEPS else plans[0]
+    return budget_plans(plan)[-1] if steps >= LONG_STEPS else plan
 
 
 def budget_plans(plan: Plan) -> tuple[Plan, ...]:
     """Return the plans of short and of long budgets; without a stem they are one."""
     if plan.stem == (1, 1, 1):
         return (plan,)
-    half = tuple(features // 2 for features in plan.channels)
-    full = (half[0], *plan.channels)
-    short_reason = (
-        f"{len(half)} levels of {', '.join(map(str, half))} features behind a stem, since the budget would not pay for "
-        f"{LONG_STEPS:,} steps of twice as many"
+    reason = (
+        f"{_levels(FEATURES)}, the first at full resolution, since the budget pays for {LONG_STEPS:,} steps and more "
+        f"behind a stem"
     )
-    long_reason = (
-        f"{len(full)} levels of {', '.join(map(str, full))} features, the first at full resolution, since the "
-        f"budget would pay for {LONG_STEPS:,} steps of a network that has a stem there"
+    full = replace(
+        plan,
+        channels=FEATURES,
+        strides=(plan.stem, *plan.strides),
+        stem=(1, 1, 1),
+        reasons={**plan.reasons, "network": reason},
     )
-    return (
-        replace(plan, channels=half, reasons={**plan.reasons, "network": short_reason}),
-        replace(
-            plan,
-            channels=full,
-            strides=(plan.stem, *plan.strides),
-            stem=(1, 1, 1),
-            reasons={**plan.reasons, "network": long_reason},
-        ),
-    )
+    return plan, full
+
+
+def _levels(features: Sequence[int]) -> str:
+    return f"{len(features)} levels of {', '.join(map(str, features))} features"
 
 
 def _smallest_structure(fingerprint: Fingerprint) -> float:

@@ -17,7 +17,7 @@ def plan_of(*scans, memory_gib=8.0, **told):
 def test_the_hippocampus_is_trained_without_padding_and_predicted_whole():
     plan = plan_of(scan(voxels=(59000, 1600, 1500)))
     assert (plan.patch, plan.window, plan.spacing_mm) == ((32, 48, 32), (40, 56, 40), (1.0, 1.0, 1.0))
-    assert (plan.stem, plan.strides, plan.channels) == ((2, 2, 2), ((2, 2, 2),) * 2, (32, 64, 128))
+    assert (plan.stem, plan.strides, plan.channels) == ((2, 2, 2), ((2, 2, 2),) * 2, (16, 32, 64))
     assert plan.batch == 2
     assert plan.normalisation == ("zscore",)
     assert plan.tolerance_mm == 1.0
@@ -36,8 +36,8 @@ def test_small_structures_keep_a_first_level_at_full_resolution(voxels, componen
 @pytest.mark.parametrize(
     ("steps", "stem", "channels"),
     [
-        (999, (2, 2, 2), (16, 32, 64)),
-        (1000, (1, 1, 1), (16, 32, 64, 128)),
+        (1499, (2, 2, 2), (16, 32, 64)),
+        (1500, (1, 1, 1), (16, 32, 64, 128)),
     ],
 )
 def test_the_budget_chooses_between_two_networks_of_the_same_depth(steps, stem, channels):
@@ -51,7 +51,7 @@ def test_the_budget_chooses_between_two_networks_of_the_same_depth(steps, stem, 
 
 def test_small_structures_keep_their_network_whatever_the_budget():
     plan = plan_of(scan(voxels=(59000, 1600, 400)))
-    assert [plan_for_budget(plan, steps) for steps in (10, 1000, 10_000)] == [plan] * 3
+    assert [plan_for_budget(plan, steps) for steps in (10, 1500, 10_000)] == [plan] * 3
 
 
 def test_a_window_is_given_only_where_the_patch_is_smaller_than_the_volume():

@@ -17,7 +17,7 @@ PLAN = Plan(
     intensity_range=((0.0, 1.0),),
     intensity_mean=(0.0,),
     intensity_std=(1.0,),
-    channels=(32, 64, 128),
+    channels=(16, 32, 64),
     strides=((2, 2, 2), (2, 2, 2)),
     tolerance_mm=1.0,
     metrics=("dice",),
@@ -41,7 +41,7 @@ def chosen(budget, device, full, behind, jobs=(1, 1)):
     return plan, tried[:-1]
 
 
-@pytest.mark.parametrize(("steps", "features"), [(100, (16, 32, 64)), (1000, (16, 32, 64, 128))])
+@pytest.mark.parametrize(("steps", "features"), [(100, (16, 32, 64)), (1500, (16, 32, 64, 128))])
 def test_a_budget_of_steps_is_for_one_network_and_that_is_timed_once(steps, features):
     plan, tried = chosen(f"{steps}steps", "cpu", 1.0, 0.1)
     assert plan.channels == features
@@ -50,8 +50,13 @@ def test_a_budget_of_steps_is_for_one_network_and_that_is_timed_once(steps, feat
 
 def test_a_budget_of_seconds_is_of_the_network_that_it_pays_for():
     assert chosen("10s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64)
-    assert chosen("90s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64)
-    assert chosen("100s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64, 128)
+    assert chosen("149s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64)
+    assert chosen("151s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64, 128)
+
+
+def test_no_network_is_timed_that_no_budget_gets():
+    assert chosen("10s", "cpu", 1.0, 0.1)[1] == [PLAN]
+    assert [plan.channels for plan in chosen("151s", "cpu", 1.0, 0.1)[1]] == [(16, 32, 64), (16, 32, 64, 128)]
 
 
 def test_on_a_gpu_full_resolution_is_taken_where_its_steps_cost_little_more():
