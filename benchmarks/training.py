@@ -206,14 +206,13 @@ def one_training(folder: Path, steps: float, seed: int, network: int | None) -> 
     with tempfile.TemporaryDirectory() as cache:
         made = prepare(folder, Path(cache))
         until = None if steps > 0 else start - steps - RESERVE_S
-        if network is not None:
+        if network is None:
+            paid = steps if until is None else (until - time.perf_counter()) / timed_step(made)
+            made = dataclasses.replace(made, plan=plan_for_budget(made.plan, int(paid)))
+        else:
             made = dataclasses.replace(made, plan=budget_plans(made.plan)[network])
-        if until:
+        if until is not None:
             steps = affordable(made, until)
-        if network is None and (plan := plan_for_budget(made.plan, int(steps))) != made.plan:
-            made = dataclasses.replace(made, plan=plan)
-            if until:
-                steps = affordable(made, until)
         training = training_of(made, int(steps), seed)
         train(training, interval=training.steps)
         point = validate(
