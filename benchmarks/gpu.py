@@ -1,9 +1,10 @@
 """What a GPU gains: one training against the plain loop on the same GPU, and several runs at once.
 
-    python benchmarks/gpu.py ../shared/data/hippocampus --loop ../shared/baselines/monai_loop.py [--repeats 3]
+    python benchmarks/gpu.py ../shared/data/hippocampus [--loop ../shared/baselines/monai_loop.py [--repeats 3]]
 
-The trainings are those of ``training.py``. Steps a second of one, two and four runs at once are those of the trial that
-chooses how many a study has; utilisation is what ``nvidia-smi`` says twice a second of that.
+With a loop the first: the trainings are those of ``training.py``. Without it the second: steps a second of one, two and
+four runs are those of the trial that chooses how many a study has; utilisation is what ``nvidia-smi`` says twice a
+second of that.
 """
 
 import argparse
@@ -29,13 +30,12 @@ def main() -> None:
     arguments.minutes = None
     if device().type != "cuda":
         raise SystemExit("no GPU here: nothing to measure")
-    result = compare(arguments)
-    for found in result["rows"]:
-        found["what"] += f", {gpu_name()}"
-    show(result, arguments.json)
-    several = several_at_once(arguments.dataset)
-    result["rows"] += several["rows"]
-    result["measured"] |= several["measured"]
+    if arguments.loop:
+        result = compare(arguments)
+        for found in result["rows"]:
+            found["what"] += f", {gpu_name()}"
+    else:
+        result = several_at_once(arguments.dataset)
     show(result, arguments.json)
 
 

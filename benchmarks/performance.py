@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 BEGIN, END = "<!-- table: benchmarks/performance.py -->", "<!-- end of table -->"
-GPU = ("gpu", "gpu study")
+GPU = ("gpu", "gpu runs", "gpu study")
 """The parts that are measured on a GPU, where there is one; no other part sees it."""
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy")
@@ -45,6 +45,7 @@ def parts(shared: str) -> dict[str, list[str]]:
         "scale": ["scale.py", "--hippocampus", "20000"],
         "arms": ["arms.py"],
         "gpu": ["gpu.py", *training[1:], "--repeats", "1"],
+        "gpu runs": ["gpu.py", f"{data}/hippocampus"],
         "gpu study": ["study_cost.py", *training[1:], "--budget", "150steps", "--patience", "1.1"],
     }
 

@@ -2,12 +2,14 @@ import json
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
+from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd
 
 from pipeline.data.datalists import read_dataset
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
-from pipeline.training.preparation import prepare_dataset
+from pipeline.training.preparation import prepare_dataset, to_planned_grid
 
 
 def dataset_of(root, cases=3):
@@ -40,3 +42,30 @@ def test_processes_and_this_one_prepare_the_same_bytes(tmp_path, monkeypatch):
         assert prepared.folder.name == pooled[case].folder.name
         for name in ("image.npy", "label.npy", "foreground.npz", "prepared.json"):
             assert (prepared.folder / name).read_bytes() == (pooled[case].folder / name).read_bytes(), name
+
+
+TURNED = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+TILTED = np.array([[np.cos(0.1), -np.sin(0.1), 0.0], [np.sin(0.1), np.cos(0.1), 0.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.mark.parametrize("key", ["image", "label"])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 2.0), (1.00005, 1.0, 2.0), (1.0005, 1.0, 2.0), (0.9, 1.0, 2.0)])
+@pytest.mark.parametrize("axes", [np.eye(3), np.diag([-1.0, 1.0, 1.0]), TURNED, TILTED])
+def test_what_is_left_out_would_have_changed_nothing(tmp_path, key, spacing, axes):
+    affine = np.eye(4)
+    affine[:3, :3] = axes * spacing
+    affine[:3, 3] = 5, -7, 11
+    volume = np.random.default_rng(0).integers(0, 3, (9, 10, 7)).astype(np.float32)
+    nib.save(nib.Nifti1Image(volume, affine), tmp_path / "x.nii.gz")
+    every = Compose(
+        [
+            LoadImaged(key, reader="NibabelReader", image_only=True),
+            EnsureChannelFirstd(key),
+            EnsureTyped(key, dtype=np.float32),
+            Orientationd(key, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+            Spacingd(key, (1, 1, 2), mode="bilinear" if key == "image" else "nearest", padding_mode="border"),
+        ]
+    )({key: tmp_path / "x.nii.gz"})[key]
+    found = to_planned_grid((1.0, 1.0, 2.0), key)({key: tmp_path / "x.nii.gz"})[key]
+    np.testing.assert_array_equal(found.numpy(), every.numpy())
+    np.testing.assert_allclose(found.affine.numpy(), every.affine.numpy(), rtol=0, atol=1e-6)
