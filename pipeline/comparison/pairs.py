@@ -140,6 +140,19 @@ def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind
     return "equivalent" if same else "inconclusive", (best, *standing)
 
 
+def near_best(candidates: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the candidates (best mean first) whose mean differs from that of the best by no more than what matters.
+
+    Where the data cannot tell, a loss that is far behind is no worse an explanation of them, but a worse bet.
+    """
+    far = {
+        _other(entry, candidates[0])
+        for entry in entries
+        if candidates[0] in (entry["a"], entry["b"]) and abs(entry["difference"]) > entry["margin"]
+    }
+    return tuple(name for name in candidates if name not in far)
+
+
 def more_needed(kind: Kind, comparison: Comparison, candidates: Sequence[str]) -> dict[str, Any]:
     """Return about how many cases in all, or seeds, would tell the best from the others left standing."""
     paired = comparison.paired

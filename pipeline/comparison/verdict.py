@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.comparison.controls import controls_of, gaps_of_controls
 from pipeline.comparison.operating_points import operating_points
 from pipeline.comparison.pairing import complete_losses, pair, usable_rows
-from pipeline.comparison.pairs import Comparison, Kind, compare_pairs, decide, more_needed
+from pipeline.comparison.pairs import Comparison, Kind, compare_pairs, decide, more_needed, near_best
 from pipeline.comparison.ranking import pareto, ranking, ranking_over_metrics
 from pipeline.comparison.strata import (
     Reversal,
@@ -144,7 +144,8 @@ def compare(
     kind, candidates = decide(main, controls)
     if kind == "inconclusive" and out and set(names) - set(controls) == set(candidates) and len(candidates) == 1:
         kind = "winner"  # of the race: all others were dropped as clearly behind
-    recommended = simplest(candidates, main.entries)
+    bets = near_best(candidates, main.entries) if kind == "inconclusive" else candidates
+    recommended = simplest(bets, main.entries)
     rankings = {name: ranking(item.paired, item.drawn, item.units, item.entries) for name, item in compared.items()}
     parts = parts_of(rows[rows["loss"].isin(names)])
     best = candidates[0]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.comparison.limits import possible, says_nothing
+from pipeline.comparison.pairs import Comparison, near_best
 
 if TYPE_CHECKING:
-    from pipeline.comparison.pairs import Comparison
     from pipeline.comparison.verdict import Verdict
 
 NAMES = {
@@ -112,7 +112,7 @@ def _needed_sentence(needed: Mapping[str, Any], cases: int) -> str:
 
 
 def caveats_of(
-    main: "Comparison",
+    main: Comparison,
     pairs: Sequence[Mapping[str, Any]],
     recommended: str,
     collapsed: Mapping[str, int],
@@ -173,15 +173,20 @@ def _headline(verdict: "Verdict", name: str) -> str:
     if verdict.verdict == "winner":
         return f"Use {recommended}: on {cases} cases its {name} is better than that of every other loss."
     candidates = _listed(sorted(verdict.candidates))
+    entries = [entry for entry in verdict.pairs if entry["metric"] == verdict.primary]
+    margin = amount(verdict.primary, entries[0]["margin"]) if entries else ""
     if verdict.verdict == "equivalent":
-        margin = next(entry["margin"] for entry in verdict.pairs if entry["metric"] == verdict.primary)
         return (
             f"Use {recommended}, the simplest of {candidates}: on {cases} cases "
-            f"their {name} is the same within {amount(verdict.primary, margin)}."
+            f"their {name} is the same within {margin}."
         )
+    bets = near_best(verdict.candidates, entries)
+    why = f"the simplest of those within {margin} of the best mean"
+    if len(bets) in (1, len(verdict.candidates)):
+        why = "whose mean is the best" if len(bets) == 1 else "the simplest of them"
     return (
         f"This study cannot tell {candidates} apart by {name} on {cases} cases; "
-        f"until one can, take {recommended}, the simplest of them."
+        f"until one can, take {recommended}, {why}."
     )
 
 

@@ -49,9 +49,29 @@ def test_among_equivalents_the_simplest_is_recommended():
 def test_what_the_data_cannot_tell_is_said_with_the_cases_that_would_decide():
     verdict = compare(study({"dice": 0.006, "ce": 0.0}, cases=20, case_noise=0.05))
     assert verdict.verdict == "inconclusive"
-    assert verdict.recommended == "ce"
     assert verdict.more_needed["cases"] > 20
     assert verdict.smallest_detectable["dice"] > 0.006
+
+
+@pytest.mark.parametrize(
+    ("effects", "recommended", "why"),
+    [
+        ({"dice": 0.03, "ce": 0.0}, "dice", "take dice, whose mean is the best."),
+        ({"dice": 0.002, "ce": 0.0}, "ce", "take ce, the simplest of them."),
+        (
+            {"focal": 0.03, "dice": 0.028, "ce": 0.0},
+            "dice",
+            "the simplest of those within 0.50 points of the best mean.",
+        ),
+    ],
+)
+def test_what_the_data_cannot_tell_is_a_bet_on_the_simplest_of_the_foremost(effects, recommended, why):
+    same = study(dict.fromkeys(effects, 0.0), cases=20, case_noise=0.1)
+    apart = same["loss"].map(effects) - same.groupby("loss")["value"].transform("mean")
+    verdict = compare(same.assign(value=same["value"] + apart))
+    assert verdict.verdict == "inconclusive"
+    assert verdict.recommended == recommended
+    assert verdict.words[0].endswith(why)
 
 
 def test_equal_losses_rarely_have_a_winner():
