@@ -75,11 +75,12 @@ def to_planned_grid(spacing_mm: tuple[float, float, float], key: Literal["image"
             EnsureTyped(key, dtype=np.float32),
         ]
     )
-    turn = Orientationd(key, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
-    resample = Spacingd(key, spacing_mm, mode="bilinear" if key == "image" else "nearest", padding_mode="border")
+    turn: Callable[..., Any] = Orientationd(key, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
+    mode = "bilinear" if key == "image" else "nearest"
+    resample: Callable[..., Any] = Spacingd(key, spacing_mm, mode=mode, padding_mode="border")
 
-    def transform(data: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = load(data)
+    def transform(data: dict[str, Any]) -> Any:
+        found: Any = load(data)
         if aff2axcodes(found[key].affine.numpy()) != ("R", "A", "S"):
             found = turn(found)
         if not np.allclose(voxel_sizes(found[key].affine.numpy()), spacing_mm, rtol=0, atol=SAME_SPACING_MM):
