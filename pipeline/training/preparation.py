@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 from nibabel.orientations import aff2axcodes
 
 from pipeline.data.dataset import Case, Dataset
@@ -33,8 +32,8 @@ from pipeline.training.threads import one_behind
 FORMAT = 1
 A_DAY_S = 86_400.0
 FOREGROUND_SAMPLES = 20_000
-SAME_SPACING_MM = 1e-4
-"""Spacings that differ by less are the same; MONAI's ``Spacing`` leaves an image as it is below 1e-3."""
+SAME_AXES_MM = 1e-4
+"""Axes of two grids (columns of their affines) that differ by less are the same; for MONAI's ``Spacing`` by 1e-3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,7 @@ def to_planned_grid(spacing_mm: tuple[float, float, float], key: Literal["image"
 
     They are made once, and those that would change nothing are not called: both take longer than a small case's voxels.
     """
+    from monai.data.utils import zoom_affine
     from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd
 
     load = Compose(
@@ -83,7 +83,9 @@ def to_planned_grid(spacing_mm: tuple[float, float, float], key: Literal["image"
         found: Any = load(data)
         if aff2axcodes(found[key].affine.numpy()) != ("R", "A", "S"):
             found = turn(found)
-        if not np.allclose(voxel_sizes(found[key].affine.numpy()), spacing_mm, rtol=0, atol=SAME_SPACING_MM):
+        now = found[key].affine.numpy()
+        planned = zoom_affine(now, spacing_mm, diagonal=False)  # at right angles too
+        if not np.allclose(now[:3, :3], planned[:3, :3], rtol=0, atol=SAME_AXES_MM):
             found = resample(found)
         return found
 

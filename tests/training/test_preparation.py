@@ -46,11 +46,12 @@ def test_processes_and_this_one_prepare_the_same_bytes(tmp_path, monkeypatch):
 
 TURNED = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 TILTED = np.array([[np.cos(0.1), -np.sin(0.1), 0.0], [np.sin(0.1), np.cos(0.1), 0.0], [0.0, 0.0, 1.0]])
+SHEARED = np.array([[1.0, np.sin(0.1), 0.0], [0.0, np.cos(0.1), 0.0], [0.0, 0.0, 1.0]])
 
 
 @pytest.mark.parametrize("key", ["image", "label"])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 2.0), (1.00005, 1.0, 2.0), (1.0005, 1.0, 2.0), (0.9, 1.0, 2.0)])
-@pytest.mark.parametrize("axes", [np.eye(3), np.diag([-1.0, 1.0, 1.0]), TURNED, TILTED])
+@pytest.mark.parametrize("axes", [np.eye(3), np.diag([-1.0, 1.0, 1.0]), TURNED, TILTED, SHEARED])
 def test_what_is_left_out_would_have_changed_nothing(tmp_path, key, spacing, axes):
     affine = np.eye(4)
     affine[:3, :3] = axes * spacing
