@@ -4,11 +4,14 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 
 def start(arguments: list[str], said: Path) -> int:
     """Start `segloss` in a child with a process group of its own, whose stderr goes to `said`; return its id."""
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)  # those of the parent are not here, and OpenMP would wait for them for ever
         code = 99
         try:
             os.setpgid(0, 0)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pipeline.data.plan import Plan
 from pipeline.files import write_json
@@ -127,6 +128,7 @@ def attempt(work: Callable[[int], object], *, write_moment: int | None = None, c
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)  # those of the parent are not here, and OpenMP would wait for them for ever
         os.close(reading)
         code = 1
         try:
