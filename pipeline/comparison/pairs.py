@@ -143,7 +143,8 @@ def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind
 def near_best(candidates: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the candidates (best mean first) whose mean differs from that of the best by no more than what matters.
 
-    Where the data cannot tell, a loss that is far behind is no worse an explanation of them, but a worse bet.
+    Those are all where they are equivalent. Where the data cannot tell, one that is far behind is not refuted, but a
+    worse bet.
     """
     far = {
         _other(entry, candidates[0])

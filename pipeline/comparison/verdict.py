@@ -144,8 +144,7 @@ def compare(
     kind, candidates = decide(main, controls)
     if kind == "inconclusive" and out and set(names) - set(controls) == set(candidates) and len(candidates) == 1:
         kind = "winner"  # of the race: all others were dropped as clearly behind
-    bets = near_best(candidates, main.entries) if kind == "inconclusive" else candidates
-    recommended = simplest(bets, main.entries)
+    recommended = simplest(near_best(candidates, main.entries), main.entries)
     rankings = {name: ranking(item.paired, item.drawn, item.units, item.entries) for name, item in compared.items()}
     parts = parts_of(rows[rows["loss"].isin(names)])
     best = candidates[0]

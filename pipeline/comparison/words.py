@@ -181,9 +181,12 @@ def _headline(verdict: "Verdict", name: str) -> str:
             f"their {name} is the same within {margin}."
         )
     bets = near_best(verdict.candidates, entries)
-    why = f"the simplest of those within {margin} of the best mean"
-    if len(bets) in (1, len(verdict.candidates)):
-        why = "whose mean is the best" if len(bets) == 1 else "the simplest of them"
+    if len(bets) == 1:
+        why = "whose mean is the best"
+    elif len(bets) == len(verdict.candidates):
+        why = "the simplest of them"
+    else:
+        why = f"the simplest of those within {margin} of the best mean"
     return (
         f"This study cannot tell {candidates} apart by {name} on {cases} cases; "
         f"until one can, take {recommended}, {why}."

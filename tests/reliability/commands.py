@@ -7,11 +7,18 @@ from pathlib import Path
 import torch
 
 
-def start(arguments: list[str], said: Path) -> int:
-    """Start `segloss` in a child with a process group of its own, whose stderr goes to `said`; return its id."""
+def forked() -> int:
+    """Fork, and let the child compute on one thread: its parent's are not there, and OpenMP waits for them for ever."""
     child = os.fork()
     if child == 0:
-        torch.set_num_threads(1)  # those of the parent are not here, and OpenMP would wait for them for ever
+        torch.set_num_threads(1)
+    return child
+
+
+def start(arguments: list[str], said: Path) -> int:
+    """Start `segloss` in a child with a process group of its own, whose stderr goes to `said`; return its id."""
+    child = forked()
+    if child == 0:
         code = 99
         try:
             os.setpgid(0, 0)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
+from commands import forked
 
 from pipeline.data.plan import Plan
 from pipeline.files import write_json
@@ -126,9 +126,8 @@ def attempt(work: Callable[[int], object], *, write_moment: int | None = None, c
     """Do the work in a child, which is given a pipe, until it ends or is killed."""
     reading, writing = os.pipe()
     sys.stdout.flush()
-    child = os.fork()
+    child = forked()
     if child == 0:
-        torch.set_num_threads(1)  # those of the parent are not here, and OpenMP would wait for them for ever
         os.close(reading)
         code = 1
         try:
