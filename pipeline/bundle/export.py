@@ -123,6 +123,7 @@ def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
         batch=plan.batch,
         precision=source.settings["precision"],
         members=members,
+        tta=plan.tta,
         fingerprint=source.fingerprint,
         segments=default_segments(dataset.foreground, dataset.name),
         series_rules=tuple(rules),

@@ -62,6 +62,7 @@ def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None
         overlap=spec.overlap,
         batch=spec.batch,
         precision=spec.precision,
+        tta=spec.tta,
         device=device,
         network=network,
         preprocessing=parts["preprocessing"],

@@ -32,7 +32,8 @@ class Model:
 
     `sha256` is the hash of the bundle's manifest, and so names weights and settings; `classes` are the foreground label
     values and names. `fingerprint`, `segments` and `series_rules` are as in `pipeline.bundle.spec`. `precision` is the
-    number format that the study was validated in; `infer` computes in float32, as the bundle does with MONAI alone.
+    number format that the study was validated in, `tta` whether that was with test-time augmentation; `infer` computes
+    in float32 and without, as the bundle does with MONAI alone.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Model:
     overlap: float
     batch: int
     precision: str
+    tta: bool
     device: torch.device
     network: nn.Module = field(repr=False)
     preprocessing: Any = field(repr=False)

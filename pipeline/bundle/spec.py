@@ -62,6 +62,7 @@ class BundleSpec(_Strict):
     batch: int = Field(ge=1, le=64)
     precision: Literal["float32", "bfloat16"]
     members: int = Field(ge=1, le=64)
+    tta: bool = False
     fingerprint: Fingerprint
     segments: dict[int, Segment]
     series_rules: tuple[dict[str, Any], ...] = ()

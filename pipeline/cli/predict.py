@@ -34,6 +34,10 @@ def predict(
     precision: Annotated[
         str, typer.Option(help="float32, voxel for voxel what the bundle gives in MONAI; or bfloat16, faster.")
     ] = "float32",
+    tta: Annotated[
+        bool | None,
+        typer.Option(help="Predict nine times, slightly turned (test-time augmentation); left out: as in the study."),
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probabilities of all classes.")] = False,
     series: Annotated[str | None, typer.Option(help="DICOM series by UID, number or description.")] = None,
     resample_tilt: Annotated[
@@ -59,6 +63,7 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Segment a NIfTI file, a folder or list of them, or DICOM studies; one bad case never stops the others."""
+    from pipeline.inference.batch import Options
     from pipeline.inference.sources import refuse_output_within
 
     if precision not in ("float32", "bfloat16"):
@@ -79,18 +84,18 @@ def predict(
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     request = _Request(bundle, source, out, device, allow_code, series, resample_tilt)
-    if dry_run:
-        _dry_run(request, precision, probabilities, empty_frames, json)
-        return
-    from pipeline.inference.batch import Options
-    from pipeline.lock import exclusive
-
     options = Options(
         probabilities=probabilities,
         precision=precision,  # type: ignore[arg-type]
+        tta=tta,
         quarantine=quarantine,
         empty_frames=empty_frames,
     )
+    if dry_run:
+        _dry_run(request, options, json)
+        return
+    from pipeline.lock import exclusive
+
     with exclusive(out):
         if executor == "ray":
             content, records = _run_on_ray(request, options, watch, address, workers, cores)
@@ -246,14 +251,13 @@ def _line(record: "CaseRecord") -> str:
     return f"{record.case}: {volumes}, {record.seconds:.1f} s{warned}"
 
 
-def _dry_run(request: _Request, precision: str, probabilities: bool, empty_frames: bool, as_json: bool) -> None:
+def _dry_run(request: _Request, options: "Options", as_json: bool) -> None:
     from pipeline.errors import SeglossError
-    from pipeline.inference.batch import Options, settings_of
+    from pipeline.inference.batch import settings_of
     from pipeline.inference.images import hash_of_images
     from pipeline.inference.journal import Journal
 
     model = request.model()
-    options = Options(probabilities=probabilities, precision=precision, empty_frames=empty_frames)  # type: ignore[arg-type]
     journal = Journal(request.out, mend=False)
     cases: list[dict[str, Any]] = []
     for job in request.jobs(model):

@@ -46,6 +46,9 @@ def study(
         str | None, typer.Option(help="I/N: every N-th run from the I-th on, beside others; 0/N only begins the study.")
     ] = None,
     memory: Annotated[float, typer.Option(help="GiB that one run may take; less makes the patch smaller.")] = 8.0,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Predict held-out cases nine times, slightly turned (test-time augmentation).")
+    ] = False,
     track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Where prepared cases are kept; left out: in the study.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
@@ -72,6 +75,7 @@ def study(
         address=address,
         part=_part(part),
         memory_gib=memory,
+        tta=tta,
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),

@@ -15,7 +15,8 @@ class Plan:
     `strides[i]` leads from level i to level i + 1, so there is one fewer than `channels`. `patch`, what is trained on,
     and `window`, what is predicted at once (None: the patch), are divisible by the product of stem and strides along
     each axis. `intensity_range`, `intensity_mean` and `intensity_std` (one per channel)
-    matter for channels with normalisation "ct" only. `tolerance_mm` is that of the surface Dice (`nsd`).
+    matter for channels with normalisation "ct" only. `tolerance_mm` is that of the surface Dice (`nsd`). With `tta`
+    held-out cases are predicted with test-time augmentation (`pipeline.training.views`).
     """
 
     spacing_mm: tuple[float, float, float]
@@ -32,6 +33,7 @@ class Plan:
     reasons: Mapping[str, str]
     stem: tuple[int, int, int] = (1, 1, 1)
     window: tuple[int, int, int] | None = None
+    tta: bool = False
 
     @property
     def inference_window(self) -> tuple[int, int, int]:

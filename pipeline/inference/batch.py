@@ -48,6 +48,8 @@ class Options:
 
     probabilities: bool = False
     precision: Precision = "float32"
+    tta: bool | None = None
+    """Test-time augmentation; None: as the bundle was validated."""
     quarantine: Path | None = None
     empty_frames: bool = False
     """DICOM SEG with all slices, for viewers that count frames instead of reading positions."""
@@ -76,7 +78,7 @@ class Batch:
         self.model, self.out, self.options = model, out, options
         self.journal = Journal(out)
         self.facts = model_facts(model)
-        self.settings = settings_of(model, options)
+        self.settings, self.tta = settings_of(model, options), wants_tta(model, options)
         self.content: dict[str, Any] = {}
         self.started = _now()
         self.seen: set[str] = set()
@@ -124,6 +126,7 @@ class Batch:
         ]
         options = {
             "precision": self.options.precision,
+            "tta": self.tta,
             "probabilities": self.options.probabilities,
             "empty_frames": self.options.empty_frames,
         }
@@ -219,10 +222,11 @@ class Batch:
                     case.images,
                     self.options.precision,
                     self.out / _WORK,
+                    tta=self.tta,
                     probabilities=self.options.probabilities,
                 )
             else:
-                case.scores = score(self.model, case.prepared, self.options.precision)
+                case.scores = score(self.model, case.prepared, self.options.precision, self.tta)
             case.seconds += time.perf_counter() - start
             return case
         except Exception as error:  # the fence, as in _read
@@ -374,6 +378,11 @@ def _remove_leftovers(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def wants_tta(model: "Model", options: Options) -> bool:
+    """Whether windows are predicted with test-time augmentation."""
+    return model.tta if options.tta is None else options.tta
+
+
 def settings_of(model: "Model", options: Options) -> str:
     """Return a hash of all that a result depends on besides the input."""
     value = {
@@ -383,6 +392,8 @@ def settings_of(model: "Model", options: Options) -> str:
         "probabilities": options.probabilities,
         "empty_frames": options.empty_frames,
     }
+    if wants_tta(model, options):
+        value["tta"] = True
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

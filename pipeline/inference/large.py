@@ -4,7 +4,7 @@ The steps are those of the bundle. What differs is rounding: where the grid has 
 kept in 16 bits. Probabilities of all classes lie on the disk, never in memory at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,13 @@ class Probabilities:
 
 
 def predict_large(
-    model: "Model", images: Sequence[Path], precision: Precision, scratch: Path, *, probabilities: bool = False
+    model: "Model",
+    images: Sequence[Path],
+    precision: Precision,
+    scratch: Path,
+    *,
+    tta: bool = False,
+    probabilities: bool = False,
 ) -> tuple[np.ndarray, Probabilities | None]:
     """Return the mask (X, Y, Z) of label values on the grid of the input, axes as stored, and probabilities if asked.
 
@@ -116,7 +122,7 @@ def predict_large(
     kept = None
     if probabilities or not same_grid:
         kept = Scratch(scratch, (count, *target), np.float32 if same_grid else np.uint16)
-    classes = _classes(model, prepared, precision, kept)
+    classes = _classes(prepared, predictor(model, precision, tta), model, kept)
     if not same_grid:
         assert kept is not None
         classes = _likeliest(kept, np.linalg.inv(step), shape)
@@ -210,10 +216,12 @@ def _planned_grid(
     return np.linalg.inv(affine) @ zoomed, (x, y, z)
 
 
-def _classes(model: "Model", image: torch.Tensor, precision: Precision, kept: Scratch | None) -> np.ndarray:
+def _classes(
+    image: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], model: "Model", kept: Scratch | None
+) -> np.ndarray:
     """Return class indices (X, Y, Z) on the planned grid; probabilities go to `kept`."""
     classes = np.empty(tuple(image.shape[1:]), np.uint8 if len(model.classes) < 255 else np.uint16)
-    slabs = sliding_slabs(image, predictor(model, precision), model.patch, model.overlap, model.batch, model.device)
+    slabs = sliding_slabs(image, predict, model.patch, model.overlap, model.batch, model.device)
     for start, scores in slabs:
         stop = start + scores.shape[1]
         classes[start:stop] = decide(scores).numpy()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from pipeline.training.precision import autocast
+from pipeline.training.views import TurnedViews
 from pipeline.training.windows import sliding_scores
 
 if TYPE_CHECKING:
@@ -25,24 +26,27 @@ def is_large(voxels: int, channels: int, classes: int) -> bool:
     return 4 * voxels * (3 * channels + 4 * (classes + 1)) > LARGE_BYTES
 
 
-def predictor(model: "Model", precision: Precision) -> Callable[[torch.Tensor], torch.Tensor]:
+def predictor(model: "Model", precision: Precision, tta: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the network as a function of windows (B, C, *patch) in the format asked for."""
+    network = TurnedViews(model.network, model.spacing_mm) if tta else model.network
 
     def predict(windows: torch.Tensor) -> torch.Tensor:
         with autocast(precision, model.device):
-            scores: torch.Tensor = model.network(windows)
+            scores: torch.Tensor = network(windows)
             return scores
 
     return predict
 
 
-def score(model: "Model", prepared: Any, precision: Precision) -> torch.Tensor:
+def score(model: "Model", prepared: Any, precision: Precision, tta: bool) -> torch.Tensor:
     """Return logits (C, X, Y, Z) float32 on the prepared grid.
 
-    In float32 it is the bundle's own inferer, voxel for voxel what MONAI alone gives; bfloat16 stitches the same
-    windows.
+    In float32 it is the bundle's own inferer, voxel for voxel what MONAI alone gives; bfloat16 and test-time
+    augmentation stitch the same windows.
     """
-    if precision == "float32":
+    if precision == "float32" and not tta:
         return model.infer(prepared)
     image = torch.as_tensor(prepared.image).as_subclass(torch.Tensor)
-    return sliding_scores(image, predictor(model, precision), model.patch, model.overlap, model.batch, model.device)
+    return sliding_scores(
+        image, predictor(model, precision, tta), model.patch, model.overlap, model.batch, model.device
+    )

@@ -18,7 +18,8 @@ class StudyRequest:
     `cache` is where prepared cases are kept (None: inside the study); with `race`, losses that are clearly behind are
     dropped between blocks of folds and seeds; `executor` is ``local`` or ``ray``, with the `address` of a cluster.
     `part` (i, n) carries out every n-th run from the i-th on of a study that exists, beside other parts; `part` (0, n)
-    begins a study and trains nothing. `memory_gib` is what one run may take; it bounds the patch.
+    begins a study and trains nothing. `memory_gib` is what one run may take; it bounds the patch. With `tta` held-out
+    cases are predicted with test-time augmentation.
     """
 
     dataset: Path
@@ -39,6 +40,7 @@ class StudyRequest:
     address: str | None = None
     part: tuple[int, int] | None = None
     memory_gib: float = 8.0
+    tta: bool = False
     track: bool = True
     cache: Path | None = None
     command: str = ""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def run_study(
             workers.begin(max(at_once(len(losses) * request.folds * request.seeds, request.jobs)))
         cache = request.cache or study.root / PREPARED
         dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
-        plan = adjust(make_plan(dataset, fingerprint, request.memory_gib))
+        plan = adjust(replace(make_plan(dataset, fingerprint, request.memory_gib), tta=request.tta))
         if not new:
             plan = plan_as_begun(study, plan)
         check_unchanged(study, fingerprint)
@@ -175,7 +175,7 @@ def _train_all(
     """Carry out the runs that have no record yet."""
     settings = study.read_settings()
     planned = json.loads(json.dumps(jsonable(asdict(plan))))
-    if settings["plan"] | {"reasons": {}} != planned | {"reasons": {}}:
+    if {"tta": False} | settings["plan"] | {"reasons": {}} != planned | {"reasons": {}}:
         raise RecordError(study.root, "the dataset or its plan has changed since the study began", "give another --out")
     stored_machine = Machine(**settings["machine"])
     originals = {case.id: case for case in dataset.cases}

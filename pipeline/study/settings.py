@@ -54,7 +54,7 @@ def arms_of(request: StudyRequest) -> tuple[LossSpec, ...]:
 def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossSpec]) -> None:
     """Refuse to continue a study with another request; more losses and seeds than before extend it."""
     settings = study.read_settings()
-    stored, asked = settings["request"], json.loads(json.dumps(request.identity()))
+    stored, asked = {"tta": False} | settings["request"], json.loads(json.dumps(request.identity()))
     different = [f"{name} {stored.get(name)} → {asked[name]}" for name in asked if stored.get(name) != asked[name]]
     before = settings.get("optimizer", "AdamW")
     if before != OPTIMIZER:

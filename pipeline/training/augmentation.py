@@ -5,6 +5,7 @@ follow nnU-Net's kinds (Isensee et al. 2021, supplementary note 4), milder, sinc
 default: anatomy is not symmetric under them, and a short training cannot afford to learn every mirrored one too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,10 +82,8 @@ class Augmentation:
         angles = np.deg2rad(random.uniform(-ranges.rotation_degrees, ranges.rotation_degrees, 3)) * apply
         scale = np.exp(random.uniform(*np.log(ranges.scale)) * apply)
         spacing = np.asarray(self.plan.spacing_mm)
-        in_mm = _rotation(angles) * scale
-        in_voxels = np.diag(1 / spacing) @ in_mm @ np.diag(spacing * flips)
-        matrix = np.diag(2 / np.asarray(crop)) @ in_voxels @ np.diag(np.asarray(self.plan.patch) / 2)
-        return torch.from_numpy(np.concatenate([matrix[::-1, ::-1], np.zeros((3, 1))], axis=1).copy())
+        in_mm = rotation(angles) * scale
+        return sampling_matrix(np.diag(1 / spacing) @ in_mm @ np.diag(spacing * flips), crop, self.plan.patch)
 
     def _intensity(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         """Return one image (C, *patch) with changed intensities."""
@@ -107,7 +106,13 @@ class Augmentation:
         return image
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
+def sampling_matrix(in_voxels: np.ndarray, crop: Sequence[int], patch: Sequence[int]) -> torch.Tensor:
+    """Return `affine_grid`'s (3, 4) matrix for a (3, 3) map from a patch's voxels to a crop's, about the centres."""
+    matrix = np.diag(2 / np.asarray(crop)) @ in_voxels @ np.diag(np.asarray(patch) / 2)
+    return torch.from_numpy(np.concatenate([matrix[::-1, ::-1], np.zeros((3, 1))], axis=1).copy())
+
+
+def rotation(angles: np.ndarray) -> np.ndarray:
     """Return the rotation matrix of three Euler angles in radians."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):

@@ -132,7 +132,10 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
             training, found = _train_and_predict(settings, folder, on_step)
         except NonFinite as second:
             return _write_collapsed(settings, folder, f"{second} in float32 too", started)
-    _append_point(folder, training, found.curve)
+    if settings.plan.tta:
+        _validate(settings, folder, training, on_step)  # curves are of one view to their end
+    else:
+        _append_point(folder, training, found.curve)
     scores, lost = found.scores, lost_classes(found.scores)
     if lost:
         why = f"never predicts {', '.join(lost)}"

@@ -21,6 +21,7 @@ from pipeline.records.table import Score
 from pipeline.training.inference import sliding_inferer, to_original_grid, write_mask
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase
+from pipeline.training.views import TurnedViews
 from pipeline.training.windows import decide
 
 CURVE_METRICS = ("dice", "hausdorff_mm", "hausdorff95_mm")
@@ -160,8 +161,11 @@ def predict_out_of_fold(
 ) -> OutOfFold:
     """Return the whole panel and the Dice at every threshold for each case on its original grid.
 
-    The masks are written where a folder is given. `curve_cases` is how many of the first cases are in the curves.
+    They are predicted with test-time augmentation where the plan says so. The masks are written where a folder is
+    given. `curve_cases` is how many of the first cases are in the curves.
     """
+    if plan.tta:
+        network = TurnedViews(network, plan.spacing_mm)
     found = OutOfFold(CurvePoint(classes))
     values = np.asarray([0, *classes])
     evaluator = _evaluator(network, cases, plan, precision, device)

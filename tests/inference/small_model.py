@@ -75,6 +75,7 @@ def small_model(channels=("MR",), spacing_mm=(1.0, 1.0, 1.0), keep_largest=(), c
         overlap=0.25,
         batch=2,
         precision="float32",
+        tta=False,
         device=torch.device("cpu"),
         network=network.eval(),
         **parts,

@@ -51,6 +51,19 @@ def test_slab_by_slab_gives_the_mask_of_the_bundle_within_a_thousandth_and_its_p
     assert not list((tmp_path / "slabs").glob(".work"))
 
 
+@pytest.mark.usefixtures("quick_pictures")
+def test_slab_by_slab_gives_the_mask_of_the_whole_with_test_time_augmentation_too(tmp_path, monkeypatch):
+    nib.save(nib.Nifti1Image(head(shape=(40, 44, 36)), np.eye(4)), tmp_path / "a.nii.gz")
+    model = small_model()
+    jobs = find_jobs(tmp_path / "a.nii.gz", model.channels)
+    for name, tta in (("once", False), ("whole", True)):
+        Batch(model, tmp_path / name, Options(tta=tta)).run(jobs)
+    monkeypatch.setattr(engine, "is_large", lambda *_: True)
+    Batch(model, tmp_path / "slabs", Options(tta=True)).run(jobs)
+    once, whole, slabs = ((tmp_path / name / "masks/a.nii.gz").read_bytes() for name in ("once", "whole", "slabs"))
+    assert whole == slabs != once
+
+
 def test_large_volumes_are_known_by_what_they_would_take():
     assert not is_large(182 * 218 * 182, 4, 2)
     assert is_large(512 * 512 * 600, 1, 3)

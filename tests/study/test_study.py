@@ -118,6 +118,15 @@ def test_a_study_begun_with_another_optimiser_is_not_continued(study, request_, 
         run_study(dataclasses.replace(request_, out=begun.root))
 
 
+def test_a_study_begun_before_test_time_augmentation_could_be_asked_for_is_continued(study, request_, tmp_path):
+    begun = StudyFolder(shutil.copytree(study.root, tmp_path / "begun"))
+    settings = begun.read_settings()
+    del settings["request"]["tta"], settings["plan"]["tta"]
+    write_json(begun.settings, settings)
+    run_study(dataclasses.replace(request_, out=begun.root))
+    assert begun.cases.read_bytes() == study.cases.read_bytes()
+
+
 def test_a_control_of_a_loss_that_is_not_there_is_refused(request_):
     with pytest.raises(ConfigError, match="--control jaccard"):
         run_study(dataclasses.replace(request_, controls="jaccard"))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.plan import Plan
-from pipeline.training.augmentation import Augmentation, AugmentationRanges, _rotation
+from pipeline.training.augmentation import Augmentation, AugmentationRanges, rotation
 
 STILL = AugmentationRanges(flip=0, affine=0, intensity=0, noise=0, blur=0)
 
@@ -60,7 +60,7 @@ def test_a_rotation_keeps_lengths_in_mm_not_in_voxels(plan):
 
 @given(angles=st.tuples(*[st.floats(-3, 3)] * 3))
 def test_rotation_matrices_are_orthogonal(angles):
-    matrix = _rotation(np.asarray(angles))
+    matrix = rotation(np.asarray(angles))
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(matrix) > 0
 

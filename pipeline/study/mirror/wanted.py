@@ -114,6 +114,7 @@ class StudyRecords:
             "cases": settings["dataset"]["cases"],
             "precision": settings.get("precision"),
             "optimizer": settings.get("optimizer"),
+            "test_time_augmentation": settings["request"].get("tta") or None,
         }
         points = tuple(Point("runs/finished", count, float(count), 0.0) for count in range(1, done + 1))
         cases = tuple(sorted(self.names.values()))
