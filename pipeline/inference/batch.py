@@ -78,7 +78,7 @@ class Batch:
         self.model, self.out, self.options = model, out, options
         self.journal = Journal(out)
         self.facts = model_facts(model)
-        self.settings, self.tta = settings_of(model, options), wants_tta(model, options)
+        self.settings = settings_of(model, options)
         self.content: dict[str, Any] = {}
         self.started = _now()
         self.seen: set[str] = set()
@@ -126,7 +126,7 @@ class Batch:
         ]
         options = {
             "precision": self.options.precision,
-            "tta": self.tta,
+            "tta": wants_tta(self.model, self.options),
             "probabilities": self.options.probabilities,
             "empty_frames": self.options.empty_frames,
         }
@@ -215,6 +215,7 @@ class Batch:
 
     def _predict(self, case: _Case) -> _Case | CaseRecord:
         start = time.perf_counter()
+        tta = wants_tta(self.model, self.options)
         try:
             if self._is_large(case):
                 case.mask, case.probabilities = predict_large(
@@ -222,11 +223,11 @@ class Batch:
                     case.images,
                     self.options.precision,
                     self.out / _WORK,
-                    tta=self.tta,
+                    tta=tta,
                     probabilities=self.options.probabilities,
                 )
             else:
-                case.scores = score(self.model, case.prepared, self.options.precision, self.tta)
+                case.scores = score(self.model, case.prepared, self.options.precision, tta)
             case.seconds += time.perf_counter() - start
             return case
         except Exception as error:  # the fence, as in _read
