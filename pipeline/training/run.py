@@ -207,7 +207,7 @@ def _train_and_predict(settings: RunSettings, folder: RunFolder, on_step: OnStep
             settings.precision,
             torch.device(settings.device),
             folder.predictions if settings.keep_predictions else None,
-            MAXIMUM_CURVE_CASES,
+            0 if settings.plan.tta else MAXIMUM_CURVE_CASES,
             on_case=lambda done: on_step("prediction", done, len(settings.validation)),
         )
     except FloatingPointError as error:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tiny_bundles import run_and_report, tiny_request
 
 from pipeline.bundle.export import export_bundle
 from pipeline.bundle.model import load_model
@@ -14,25 +15,18 @@ from pipeline.errors import RecordError
 from pipeline.inference.batch import Batch, Options
 from pipeline.inference.sources import find_jobs
 from pipeline.records.events import read_events
-from pipeline.report.build import build_report
-from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")
 def request_(tiny_dataset, tmp_path_factory):
-    return StudyRequest(
-        dataset=tiny_dataset, out=tmp_path_factory.mktemp("tta") / "study", losses="dice_ce,weighted_ce", folds=2,
-        budget="20steps", jobs=1, precision="float32", learning_rates=(0.02,), track=False, tta=True,
-    )  # fmt: skip
+    return tiny_request(tiny_dataset, tmp_path_factory.mktemp("tta") / "study", tta=True)
 
 
 @pytest.fixture(scope="module")
 def study(request_):
-    study = run_study(request_)
-    build_report(study)
-    return study
+    return run_and_report(request_)
 
 
 @pytest.fixture(scope="module")

@@ -48,21 +48,28 @@ def tiny_dataset(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="session")
-def tiny_study(tiny_dataset, tmp_path_factory):
-    from pipeline.report.build import build_report
+def tiny_request(dataset, out, **changes):
+    """Trained enough not to paint strays: to keep the largest component, MONAI alone would need scikit-image."""
     from pipeline.study.request import StudyRequest
+
+    return StudyRequest(
+        dataset=dataset, out=out, losses="dice_ce,weighted_ce", folds=2, budget="20steps", jobs=1,
+        precision="float32", learning_rates=(0.02,), track=False, **changes,
+    )  # fmt: skip
+
+
+def run_and_report(request):
+    from pipeline.report.build import build_report
     from pipeline.study.run import run_study
 
-    out = tmp_path_factory.mktemp("study") / "study"
-    # Trained enough not to paint strays: to keep the largest component, MONAI alone would need scikit-image.
-    request = StudyRequest(
-        dataset=tiny_dataset, out=out, losses="dice_ce,weighted_ce", folds=2, budget="20steps", jobs=1,
-        precision="float32", learning_rates=(0.02,), track=False,
-    )  # fmt: skip
     study = run_study(request)
     build_report(study)
     return study
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_dataset, tmp_path_factory):
+    return run_and_report(tiny_request(tiny_dataset, tmp_path_factory.mktemp("study") / "study"))
 
 
 @pytest.fixture(scope="session")
