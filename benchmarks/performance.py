@@ -44,7 +44,7 @@ def parts(shared: str) -> dict[str, list[str]]:
         "inspect": ["inspect_dataset.py", f"{data}/hippocampus"],
         "scale": ["scale.py", "--hippocampus", "20000"],
         "arms": ["arms.py"],
-        "gpu": ["gpu.py", *training[1:], "--repeats", "1"],
+        "gpu": ["gpu.py", *training[1:]],
         "gpu runs": ["gpu.py", f"{data}/hippocampus"],
         "gpu study": ["study_cost.py", *training[1:], "--budget", "150steps", "--patience", "1.1"],
     }

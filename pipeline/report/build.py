@@ -30,6 +30,7 @@ from pipeline.report.figures import (
 )
 from pipeline.report.overlays import make_overlays
 from pipeline.report.points import points_of_losses, points_of_pairs
+from pipeline.report.references import CheckedReferences, check_references
 from pipeline.report.run_tables import compute_table, diagnostics_table, fairness_table, runs_table
 from pipeline.report.tables import (
     Deciders,
@@ -40,6 +41,7 @@ from pipeline.report.tables import (
     ranks_table,
     size_table,
 )
+from pipeline.report.volumes import Volumes
 from pipeline.report.wording import LossStyle, duration, factor, metric_name, typeset, unit
 
 KINDS = {
@@ -72,13 +74,17 @@ def build_report(study: StudyFolder) -> dict[str, Any]:
         Where the folder holds no study, or none of its runs has finished.
     """
     evidence = read_evidence(study)
+    volumes = Volumes(evidence)
+    checked = check_references(evidence, volumes)
+    evidence.verdict["references"] = checked.to_json()
+    evidence.verdict["caveats"] += checked.caveats
     write_table(study.cases, evidence.table)
     write_json(study.verdict, evidence.verdict)
-    write_text(study.report, render(evidence))
+    write_text(study.report, render(evidence, volumes, checked))
     return evidence.verdict
 
 
-def render(evidence: Evidence) -> str:
+def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> str:
     """Return the page; every name in it is escaped."""
     styles = {name: LossStyle(index) for index, name in enumerate(evidence.losses)}
     environment = Environment(
@@ -136,7 +142,10 @@ def render(evidence: Evidence) -> str:
             for loss in evidence.losses
         },
         diagnostics=diagnostics_table(evidence),
-        overlays=make_overlays(evidence, styles),
+        references=checked,
+        overlays=make_overlays(
+            evidence, styles, volumes, [(item.case, item.words, item.suspicion.change) for item in checked.doubtful]
+        ),
         compute=compute_table(evidence),
         runs=runs_table(evidence),
         fairness=fairness,

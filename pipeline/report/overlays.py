@@ -8,19 +8,19 @@ import base64
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline.comparison.pairing import Paired
+from pipeline.metrics.reference_changes import Change
 from pipeline.report.evidence import Evidence
 from pipeline.report.figures import Styles
 from pipeline.report.svg import joined, tag
+from pipeline.report.volumes import Volume, Volumes
 from pipeline.report.wording import metric_name, number
 
 PLANES = ("sagittal", "coronal", "axial")
@@ -28,6 +28,7 @@ PLANES = ("sagittal", "coronal", "axial")
 
 BUDGET_BYTES = 3_000_000
 MAXIMUM_LOSSES = 6
+MAXIMUM_DOUBTFUL = 4
 REFERENCE_COLOUR = "#FFE066"
 
 
@@ -53,6 +54,7 @@ class Row:
 class Overlays:
     """All pictures of a report, the images they share, and what could not be shown."""
 
+    doubtful: list[Row] = field(default_factory=list)
     extremes: list[Row] = field(default_factory=list)
     differences: list[Row] = field(default_factory=list)
     images: dict[str, Markup] = field(default_factory=dict)
@@ -83,17 +85,12 @@ class Overlays:
         return name
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """Image and reference of one case in R, A, S orientation, and the affine that predictions must share."""
-
-    image: NDArray[np.float32]
-    reference: NDArray[np.int16]
-    spacing_mm: tuple[float, float, float]
-
-
-def make_overlays(evidence: Evidence, styles: Styles) -> Overlays:
+def make_overlays(
+    evidence: Evidence, styles: Styles, reader: Volumes, doubtful: Sequence[tuple[str, str, Change]] = ()
+) -> Overlays:
     """Return pictures of the best, median and worst case of each loss and of the cases where losses differ most.
+
+    Before them come doubtful references as they are and as they would suit better: case, words and change of each.
 
     Whatever file is gone is said in `missing`; nothing is raised for it.
     """
@@ -101,9 +98,12 @@ def make_overlays(evidence: Evidence, styles: Styles) -> Overlays:
     paired = evidence.paired.get(evidence.primary)
     if paired is None:
         return result
-    shown = _shown_losses(paired, evidence.verdict.get("recommended"))
+    shown = shown_losses(paired, evidence.verdict.get("recommended"))
     result.losses_left_out = [loss for loss in paired.losses if loss not in shown]
-    reader = _Reader(evidence)
+    for case, words, change in doubtful[:MAXIMUM_DOUBTFUL]:
+        pictures = _before_and_after(result, reader, case, words, change, shown[0], styles)
+        if pictures:
+            result.doubtful.append(Row(case, tuple(pictures)))
     for loss in shown:
         pictures = []
         for heading, index in _extremes(paired, paired.losses.index(loss)):
@@ -122,7 +122,7 @@ def make_overlays(evidence: Evidence, styles: Styles) -> Overlays:
     return result
 
 
-def _shown_losses(paired: Paired, recommended: str | None) -> list[str]:
+def shown_losses(paired: Paired, recommended: str | None) -> list[str]:
     """Return at most six losses, the recommended one first and then from the best to the worst."""
     order = np.argsort(-paired.means if paired.higher_is_better else paired.means, kind="stable")
     names = sorted((paired.losses[int(i)] for i in order), key=lambda name: name != recommended)
@@ -146,7 +146,7 @@ def _most_different(paired: Paired, shown: Sequence[str], count: int = 4) -> lis
 
 def _case_pictures(
     result: Overlays,
-    reader: "_Reader",
+    reader: Volumes,
     paired: Paired,
     index: int,
     losses: Sequence[str],
@@ -163,24 +163,50 @@ def _case_pictures(
     volume = reader.volume(case)
     if volume is None or result.bytes > BUDGET_BYTES:
         return []
-    masks = {loss: mask for loss in losses if (mask := reader.prediction(loss, case, volume)) is not None}
+    found = {loss: reader.prediction(loss, case, volume.reference.shape) for loss in losses}
+    masks = {loss: mask for loss, mask in found.items() if mask is not None}
+    reader.missing.update(f"the prediction of {loss} for {case}" for loss in found if loss not in masks)
     if not masks:
         return []
-    wrong = np.sum([mask != volume.reference for mask in masks.values()], axis=0)
-    weight = wrong + (1.0 if heading else 1e-3) * (volume.reference > 0)
-    box = _box(np.logical_or(weight > 0, np.any([mask > 0 for mask in masks.values()], axis=0)), volume.spacing_mm)
-    axes = [2, 1, 0] if planes == 3 else [_through_plane(volume.spacing_mm)]
-    across = {axis: tuple(other for other in range(3) if other != axis) for axis in axes}
-    slices = {axis: int(weight.sum(axis=across[axis]).argmax()) for axis in axes}
+    box, slices = _view(volume, list(masks.values()), 1.0 if heading else 1e-3, planes)
     pictures = []
     for loss, mask in masks.items():
         value = number(float(paired.values[paired.losses.index(loss), index]), paired.metric)
-        for axis in axes:
-            svg = _picture(result, volume, mask, axis, slices[axis], box, styles[loss].bright)
+        for axis, place in slices.items():
+            svg = _picture(result, volume, mask, axis, place, box, styles[loss].bright)
             heading_here = f"{heading} {value}" if heading else f"{loss} {value}"
             caption = f"{case}, {PLANES[axis]}" if heading else PLANES[axis]
             pictures.append(Picture(svg, heading_here, caption, loss))
     return pictures
+
+
+def _before_and_after(
+    result: Overlays, reader: Volumes, case: str, words: str, change: Change, loss: str, styles: Styles
+) -> list[Picture]:
+    """Return pictures of the reference as it is and after the change, with the prediction of one loss."""
+    volume = reader.volume(case)
+    mask = None if volume is None else reader.prediction(loss, case, volume.reference.shape)
+    if volume is None or mask is None or result.bytes > BUDGET_BYTES:
+        return []
+    box, slices = _view(volume, [mask], 1.0, planes=3)
+    changed = replace(volume, reference=np.asarray(change.applied_to(volume.reference), dtype=np.int16))
+    return [
+        Picture(_picture(result, shown, mask, axis, place, box, styles[loss].bright), heading, PLANES[axis], loss)
+        for heading, shown in (("as it is", volume), (words, changed))
+        for axis, place in slices.items()
+    ]
+
+
+def _view(
+    volume: Volume, masks: Sequence[NDArray[np.int16]], of_structure: float, planes: int
+) -> tuple[tuple[slice, slice, slice], dict[int, int]]:
+    """Return the box to show and the slice across each axis with the most disagreement and, so weighted, structure."""
+    wrong = np.sum([mask != volume.reference for mask in masks], axis=0)
+    weight = wrong + of_structure * (volume.reference > 0)
+    box = _box(np.logical_or(weight > 0, np.any([mask > 0 for mask in masks], axis=0)), volume.spacing_mm)
+    axes = [2, 1, 0] if planes == 3 else [_through_plane(volume.spacing_mm)]
+    across = {axis: tuple(other for other in range(3) if other != axis) for axis in axes}
+    return box, {axis: int(weight.sum(axis=across[axis]).argmax()) for axis in axes}
 
 
 def _through_plane(spacing_mm: Sequence[float]) -> int:
@@ -260,61 +286,3 @@ def grey_png(pixels: NDArray[np.uint8]) -> bytes:
 
     header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
-
-
-class _Reader:
-    """Volumes of cases, read once each; what cannot be read is remembered."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-        self.cases: dict[str, Any] = evidence.settings.get("cases", {})
-        self.volumes: dict[str, Volume | None] = {}
-        self.missing: set[str] = set()
-
-    def volume(self, case: str) -> Volume | None:
-        """Return image and reference of a case, None where they are gone."""
-        if case not in self.volumes:
-            self.volumes[case] = self._read(case)
-        return self.volumes[case]
-
-    def prediction(self, loss: str, case: str, volume: Volume) -> NDArray[np.int16] | None:
-        """Return the mask by the first seed of a loss, None where it is gone or on another grid."""
-        for run in self.evidence.finished:
-            if run.key.loss == loss and case in (run.record or {}).get("cases", ()):
-                path = run.folder.predictions / f"{case}.nii.gz"
-                try:
-                    mask = _labels(path)
-                except (OSError, ValueError, nib.filebasedimages.ImageFileError):
-                    continue
-                if mask.shape == volume.reference.shape:
-                    return mask
-        self.missing.add(f"the prediction of {loss} for {case}")
-        return None
-
-    def _read(self, case: str) -> Volume | None:
-        entry = self.cases.get(case, {})
-        try:
-            reference = _labels(Path(entry["label"]))
-            image = _canonical(entry["images"][0])
-            voxels = np.asarray(image.dataobj, dtype=np.float32)
-        except (OSError, ValueError, KeyError, IndexError, TypeError, nib.filebasedimages.ImageFileError):
-            self.missing.add(f"image or label of {case}")
-            return None
-        voxels = np.nan_to_num(voxels.reshape(*voxels.shape[:3], -1)[..., 0])
-        if voxels.shape != reference.shape:
-            self.missing.add(f"image or label of {case}")
-            return None
-        spacing = tuple(float(edge) for edge in image.header.get_zooms()[:3])
-        return Volume(voxels, reference, (spacing[0], spacing[1], spacing[2]))
-
-
-def _labels(path: Path) -> NDArray[np.int16]:
-    image = _canonical(path)
-    voxels = np.asarray(np.rint(np.asarray(image.dataobj)), dtype=np.int16)
-    return voxels.reshape(voxels.shape[:3])
-
-
-def _canonical(path: str | Path) -> Any:
-    """Return an image with its axes in R, A, S order."""
-    reorient: Any = nib.funcs.as_closest_canonical
-    return reorient(nib.load(path))
