@@ -106,7 +106,7 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
     fallen = any(entry["collapsed_runs"] for entry in verdict["losses"])
     room = width >= 26 + 14 * len(metrics)
     below = f", below them {100 * verdict['confidence']:g} % intervals" if room else ""
-    table = _table(f"Means over {verdict['cases']} cases{below}")
+    table = _table(f"Means over {verdict['cases']} case{'' if verdict['cases'] == 1 else 's'}{below}")
     table.add_column("loss", overflow="fold")
     for name in [*(SHORT.get(metric, metric) for metric in metrics), "cases", *(STATES[state] for state in states)]:
         table.add_column(name, justify="right")

@@ -126,7 +126,7 @@ def operating_points(
     dict
         ``losses`` (thresholds by class, means at both), ``pairs`` (recommended minus other at both, the change with its
         interval, and what it says), ``verdict`` at both points, ``words``, ``caveats``. Empty where the thresholds
-        have no two losses, or not the recommended one, on common cases.
+        have no two losses, or not the recommended one, on common cases of two patients.
     """
     if losses is not None:
         thresholds = thresholds[thresholds["loss"].astype(str).isin(list(losses))]
@@ -139,7 +139,7 @@ def operating_points(
     if both is None:
         return {}
     half, best = (_at(both, point) for point in ("half", "best"))
-    if recommended not in half.losses:
+    if recommended not in half.losses or units_of(half).patient_count < 2:
         return {}
     settings = (margins, confidence, resamples, seed)
     at_half, at_best = compare_pairs(half, *settings), compare_pairs(best, *settings)
@@ -158,17 +158,17 @@ def operating_points(
             units_of(half),
             confidence,
         )
+        assert change is not None, "there are two patients"
         entry: dict[str, Any] = {
             "a": recommended,
             "b": other,
             "at_half": _seen_from(at_half, recommended, other),
             "at_best": _seen_from(at_best, recommended, other),
-            "change": None if change is None else change.mean,
-            "change_ci_low": None if change is None else change.ci_low,
-            "change_ci_high": None if change is None else change.ci_high,
+            "change": change.mean,
+            "change_ci_low": change.ci_low,
+            "change_ci_high": change.ci_high,
         }
-        if change is not None:
-            pairs.append({**entry, "says": says(entry["at_half"], entry["at_best"], change)})
+        pairs.append({**entry, "says": says(entry["at_half"], entry["at_best"], change)})
     kinds = {point: decide(item, controls) for point, item in (("half", at_half), ("best", at_best))}
     result: dict[str, Any] = {
         "metric": "dice",

@@ -67,7 +67,7 @@ def sentences(verdict: "Verdict") -> list[str]:
             f"No difference in {name} that is possible would have been found by this study in 8 of 10 tries: "
             "it has too few trainings or cases."
         )
-    if verdict.more_needed:
+    if verdict.more_needed and verdict.pairs:
         said.append(_needed_sentence(verdict.more_needed, cases))
     noise = verdict.noise_floor.get(metric, {}).get("sd_between_seeds")
     if noise is not None:
@@ -163,7 +163,8 @@ def caveats_of(
 
 
 def _headline(verdict: "Verdict", name: str) -> str:
-    recommended, cases = verdict.recommended, verdict.cases
+    recommended = verdict.recommended
+    cases = f"{verdict.cases} case{'' if verdict.cases == 1 else 's'}"
     alone = len(verdict.losses) - len(verdict.set_aside) - len(verdict.controls) < 2
     if alone and verdict.dropped:
         gone = ", ".join(verdict.dropped)
@@ -171,15 +172,12 @@ def _headline(verdict: "Verdict", name: str) -> str:
     if alone:
         return f"Only one loss, {recommended}, has results that can be compared: there is nothing to compare it with."
     if verdict.verdict == "winner":
-        return f"Use {recommended}: on {cases} cases its {name} is better than that of every other loss."
+        return f"Use {recommended}: on {cases} its {name} is better than that of every other loss."
     candidates = _listed(sorted(verdict.candidates))
     entries = [entry for entry in verdict.pairs if entry["metric"] == verdict.primary]
     margin = amount(verdict.primary, entries[0]["margin"]) if entries else ""
     if verdict.verdict == "equivalent":
-        return (
-            f"Use {recommended}, the simplest of {candidates}: on {cases} cases "
-            f"their {name} is the same within {margin}."
-        )
+        return f"Use {recommended}, the simplest of {candidates}: on {cases} their {name} is the same within {margin}."
     bets = near_best(verdict.candidates, entries)
     if len(bets) == 1:
         why = "whose mean is the best"
@@ -187,10 +185,7 @@ def _headline(verdict: "Verdict", name: str) -> str:
         why = "the simplest of them"
     else:
         why = f"the simplest of those within {margin} of the best mean"
-    return (
-        f"This study cannot tell {candidates} apart by {name} on {cases} cases; "
-        f"until one can, take {recommended}, {why}."
-    )
+    return f"This study cannot tell {candidates} apart by {name} on {cases}; until one can, take {recommended}, {why}."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """What a report stands on: the records of a study, read once."""
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +102,7 @@ def read_evidence(study: StudyFolder) -> Evidence:
         raise RecordError(
             study.root, f"none of its {len(runs)} runs has finished", "run its `segloss study` command again"
         )
-    patients = {case: entry.get("patient", case) for case, entry in settings.get("cases", {}).items()}
-    with_patients = table.assign(patient=table["case"].map(patients).fillna(table["case"]))
+    with_patients = _with_patients(table, settings)
     rows, collapsed = usable_rows(with_patients)
     dropped = settings.get("dropped", {})
     names, _ = complete_losses(rows[~rows["loss"].isin(list(dropped))], collapsed)
@@ -117,10 +117,23 @@ def read_evidence(study: StudyFolder) -> Evidence:
     return Evidence(study, settings, table, rows, runs, losses, paired, verdict)
 
 
+def verdict_without(evidence: Evidence, cases: Collection[str]) -> dict[str, Any]:
+    """Return the verdict that the study would have without some of its cases."""
+    table = _with_patients(evidence.table, evidence.settings)
+    thresholds = gather_thresholds(evidence.study)
+    kept, kept_thresholds = (rows[~rows["case"].isin(cases)] for rows in (table, thresholds))
+    return compare(kept, thresholds=kept_thresholds, dropped=evidence.settings.get("dropped", {})).to_json()
+
+
 def mean_intervals(paired: Paired) -> NDArray[np.float64]:
     """Return the 95 % interval of each loss's mean, (losses, 2), from the bootstrap over folds, patients and seeds."""
     drawn = resampled_means(paired, units_of(paired), RESAMPLES, seed=0)
     return np.asarray(np.quantile(drawn, [0.025, 0.975], axis=0).T, dtype=np.float64)
+
+
+def _with_patients(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    patients = {case: entry.get("patient", case) for case, entry in settings.get("cases", {}).items()}
+    return table.assign(patient=table["case"].map(patients).fillna(table["case"]))
 
 
 def _read_run(folder: RunFolder) -> RunEvidence:

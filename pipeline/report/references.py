@@ -1,13 +1,13 @@
 """References that all losses contradict alike: they would suit every prediction better elsewhere or otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.metrics.reference_changes import Change, Suspicion, suspected_change
-from pipeline.report.evidence import Evidence
+from pipeline.report.evidence import Evidence, verdict_without
 from pipeline.report.overlays import PLANES, shown_losses
 from pipeline.report.tables import Cell, Table, value_cell
 from pipeline.report.volumes import Volumes
@@ -38,6 +38,8 @@ class CheckedReferences:
 
     checked: int
     doubtful: tuple[Doubtful, ...]
+    without: str = ""
+    """What the study says without the doubtful ones; empty where they are too many to do without."""
 
     @property
     def caveats(self) -> list[str]:
@@ -48,7 +50,7 @@ class CheckedReferences:
         more = len(self.doubtful) - len(named)
         return [
             f"Predictions of all losses would suit these references much better after a change: {', '.join(named)}"
-            f"{f' and {more} more' if more else ''}. Look at them beside their images."
+            f"{f' and {more} more' if more else ''}. Look at them beside their images. {self.without}".rstrip()
         ]
 
     def table(self) -> Table:
@@ -64,6 +66,7 @@ class CheckedReferences:
         """Return it as plain values; shifts are in mm towards right, anterior and superior."""
         return {
             "checked": self.checked,
+            "without": self.without,
             "doubtful": [
                 {
                     "case": item.case,
@@ -108,7 +111,16 @@ def check_references(evidence: Evidence, volumes: Volumes) -> CheckedReferences:
             words = _words(suspicion.change, (x, y, z), classes)
             doubtful.append(Doubtful(case, suspicion, (x, y, z), words))
     doubtful.sort(key=lambda item: item.suspicion.dice - item.suspicion.dice_changed)
-    return CheckedReferences(checked, tuple(doubtful))
+    names = [item.case for item in doubtful]
+    few = 0 < len(names) <= len(paired.cases) // 2
+    return CheckedReferences(checked, tuple(doubtful), _without(evidence, names) if few else "")
+
+
+def _without(evidence: Evidence, cases: Sequence[str]) -> str:
+    """Return in a sentence what the study says without some of its cases."""
+    verdict = verdict_without(evidence, cases)
+    same = all(verdict[name] == evidence.verdict[name] for name in ("verdict", "recommended"))
+    return "Without them the verdict is the same." if same else f"Without them: {verdict['words'][0]}"
 
 
 def _words(change: Change, shift_mm: tuple[float, float, float], classes: Mapping[str, str]) -> str:

@@ -193,3 +193,12 @@ def test_thresholds_of_one_loss_or_none_say_nothing():
     table = dice_at({"a": 0.5}, {"a": 0.8}, cases=6)
     assert operating_points(table, "a") == {}
     assert operating_points(table.iloc[:0], "a") == {}
+
+
+def test_one_case_alone_has_no_operating_points_and_is_no_error():
+    """As in a study of which one fold of one case is in."""
+    table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.7}, cases=1)
+    verdict = compare(cases_of(table), thresholds=table)
+    assert (verdict.verdict, verdict.operating_points) == ("inconclusive", {})
+    assert "apart by Dice on 1 case;" in verdict.words[0]
+    assert not any("more cases or seeds" in sentence for sentence in verdict.words)

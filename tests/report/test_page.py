@@ -298,7 +298,7 @@ def test_a_table_kept_without_its_runs_is_enough(tmp_path):
     for path in study.root.glob("runs/*/*/*.*"):
         path.unlink()
     table = study.cases.read_bytes()
-    assert build_report(study) == before | {"references": {"checked": 0, "doubtful": []}}
+    assert build_report(study) == before | {"references": {"checked": 0, "without": "", "doubtful": []}}
     assert study.cases.read_bytes() == table
 
 

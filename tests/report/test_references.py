@@ -6,6 +6,7 @@ import pytest
 from fake_study import SPACING_MM, write_fake_study
 
 from pipeline.metrics.reference_changes import Change
+from pipeline.records.table import read_table, write_table
 from pipeline.report.build import build_report
 
 
@@ -67,7 +68,7 @@ def test_pictures_show_the_doubtful_reference_before_and_after(tmp_path):
 def test_references_in_place_are_said_to_be_checked(tmp_path):
     study = study_with(tmp_path, lambda labels: labels)
     verdict = build_report(study)
-    assert verdict["references"] == {"checked": 8, "doubtful": []}
+    assert verdict["references"] == {"checked": 8, "without": "", "doubtful": []}
     assert not any("after a change" in caveat for caveat in verdict["caveats"])
     page = page_of(study)
     assert "The references of the 8 cases with the lowest Dice" in page
@@ -81,6 +82,7 @@ def test_many_doubtful_references_are_counted(tmp_path):
         nib.save(nib.Nifti1Image(moved(np.asarray(image.dataobj), (0, 3, 0)), image.affine), path)
     verdict = build_report(study)
     assert len(verdict["references"]["doubtful"]) == 8
+    assert verdict["references"]["without"] == ""
     assert any(" and 3 more. Look at them" in caveat for caveat in verdict["caveats"])
 
 
@@ -89,9 +91,26 @@ def test_references_of_which_files_are_gone_are_not_checked(tmp_path):
     (tmp_path / "data" / "case_03_label.nii.gz").unlink()
     for path in study.root.glob("runs/*/*/predictions/case_02.nii.gz"):
         path.write_bytes(b"not an image")
-    assert build_report(study)["references"] == {"checked": 6, "doubtful": []}
+    assert build_report(study)["references"] == {"checked": 6, "without": "", "doubtful": []}
 
 
 def test_one_loss_alone_checks_nothing(tmp_path):
     study = study_with(tmp_path, lambda labels: moved(labels, (3, 0, 0)), losses=("dice",), noise=(0.4,))
-    assert build_report(study)["references"] == {"checked": 0, "doubtful": []}
+    assert build_report(study)["references"] == {"checked": 0, "without": "", "doubtful": []}
+
+
+def test_the_verdict_without_doubtful_references_is_said(tmp_path):
+    """As it is where they do not matter, and in words where they decide."""
+    study = study_with(tmp_path / "same", lambda labels: moved(labels, (3, 0, 0)))
+    assert build_report(study)["references"]["without"] == "Without them the verdict is the same."
+    assert "Without them the verdict is the same." in page_of(study)
+    study = study_with(
+        tmp_path / "other", lambda labels: moved(labels, (3, 0, 0)), losses=("dice", "ce"), noise=(0.4, 0.4), seeds=2
+    )
+    for path in study.root.glob("runs/*/*/cases.csv"):
+        table = read_table(path)
+        gain = np.where(table["case"] == "case_03", 0.4, 0.02) * (table["loss"] == "ce")
+        table["value"] = np.where(table["metric"] == "dice", 0.5 + gain, table["value"])
+        write_table(path, table)
+    verdict = build_report(study)
+    assert verdict["references"]["without"].startswith("Without them: Use ce: on 7 cases")
