@@ -4,6 +4,7 @@ References go wrong as a whole where they are resampled, reoriented or renumbere
 look right by themselves. Predictions by networks that never saw the case show it where several agree.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +20,9 @@ LARGEST_SHIFT_MM = 10.0
 LARGEST_SHIFT_VOXELS = 20
 MOST_CLASSES = 8
 """Of the reference, the largest: that a shift is looked for with."""
+
+MOST_VOXELS = 2**24
+"""Around all structures: of more, every second voxel along the finest axes is compared in the search for a shift."""
 
 SMALLEST_GAIN = 0.03
 """In mean Dice; less is no reason to look at a reference."""
@@ -154,23 +158,39 @@ def best_shift(
     """Return by how many voxels to move the reference for the best mean Dice over predictions and classes.
 
     All shifts up to both limits along each axis are compared, as a correlation by FFT: Dice of a class is its overlap
-    by the sum of two sizes, which moving does not change. Of equally good ones the shortest.
+    by the sum of two sizes, which moving does not change. Of equally good ones the shortest. Where structures spread
+    over more than `MOST_VOXELS`, steps are of two voxels and more.
     """
     box = bounding_box(np.any([labels != 0 for labels in (reference, *predictions)], axis=0))
-    reach = [min(max(1, round(LARGEST_SHIFT_MM / edge)), LARGEST_SHIFT_VOXELS) for edge in spacing_mm]
+    strides = _strides([edge.stop - edge.start for edge in box], spacing_mm)
+    thinned = tuple(slice(edge.start, edge.stop, step) for edge, step in zip(box, strides, strict=True))
+    edges_mm = np.multiply(spacing_mm, strides)
+    reach = [
+        min(max(1, round(LARGEST_SHIFT_MM / edge)), LARGEST_SHIFT_VOXELS // step)
+        for edge, step in zip(edges_mm, strides, strict=True)
+    ]
     score: NDArray[np.float32] = np.zeros([2 * most + 1 for most in reach], np.float32)
-    sizes = {value: np.count_nonzero(reference == value) for value in values}
-    for value in sorted(values, key=lambda value: -sizes[value])[:MOST_CLASSES]:
-        masks = [labels[box] == value for labels in predictions]
-        weights = sum(mask * np.float32(2 / (sizes[value] + np.count_nonzero(mask))) for mask in masks)
+    sizes = {value: np.count_nonzero(reference[thinned] == value) for value in values}
+    for value in sorted(values, key=lambda value: -int(sizes[value]))[:MOST_CLASSES]:
+        masks = [labels[thinned] == value for labels in predictions]
+        weights = sum(mask * np.float32(2 / max(1, int(sizes[value]) + int(np.count_nonzero(mask)))) for mask in masks)
         padded = np.pad(weights, [(most, most) for most in reach])
-        score += correlate(padded, (reference[box] == value).astype(np.float32), mode="valid", method="fft")
-    steps = [np.arange(-most, most + 1) * edge for most, edge in zip(reach, spacing_mm, strict=True)]
+        score += correlate(padded, (reference[thinned] == value).astype(np.float32), mode="valid", method="fft")
+    steps = [np.arange(-most, most + 1) * edge for most, edge in zip(reach, edges_mm, strict=True)]
     lengths = np.linalg.norm(np.meshgrid(*steps, indexing="ij"), axis=0)
     good = np.flatnonzero(score.ravel() >= score.max() - ROUNDING)
     place = np.unravel_index(good[np.argmin(lengths.ravel()[good])], score.shape)
-    i, j, k = (int(index) - most for index, most in zip(place, reach, strict=True))
+    i, j, k = ((int(index) - most) * step for index, most, step in zip(place, reach, strides, strict=True))
     return i, j, k
+
+
+def _strides(shape: Sequence[int], spacing_mm: Sequence[float]) -> list[int]:
+    """Return every how many voxels along each axis to take, so that no more than `MOST_VOXELS` are taken."""
+    strides = [1, 1, 1]
+    while math.prod(math.ceil(size / step) for size, step in zip(shape, strides, strict=True)) > MOST_VOXELS:
+        axis = int(np.argmin(np.multiply(spacing_mm, strides)))
+        strides[axis] *= 2
+    return strides
 
 
 def _changes(

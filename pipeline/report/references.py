@@ -18,6 +18,9 @@ TOWARDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"
 FEWEST, MOST = 20, 50
 """Cases to check, those with the lowest Dice: a quarter of all, within these."""
 
+MOST_VOXELS = 1_000_000_000
+"""Of references and predictions together: some two minutes. No case is begun beyond."""
+
 NAMED = 5
 """Cases that the caveat names."""
 
@@ -93,8 +96,10 @@ def check_references(evidence: Evidence, volumes: Volumes) -> CheckedReferences:
     losses = shown_losses(paired, evidence.verdict.get("recommended"))
     count = min(max(FEWEST, len(paired.cases) // 4), MOST)
     classes = evidence.settings.get("dataset", {}).get("classes", {})
-    checked, doubtful = 0, []
+    checked, voxels, doubtful = 0, 0, []
     for index in np.argsort(paired.values.mean(axis=0), kind="stable")[:count]:
+        if voxels >= MOST_VOXELS:
+            break
         case = paired.cases[int(index)]
         found = volumes.reference(case)
         if found is None:
@@ -105,6 +110,7 @@ def check_references(evidence: Evidence, volumes: Volumes) -> CheckedReferences:
         if len(predictions) < 2:
             continue
         checked += 1
+        voxels += reference.size * (1 + len(predictions))
         suspicion = suspected_change(reference, predictions, spacing_mm)
         if suspicion is not None:
             x, y, z = (step * edge for step, edge in zip(suspicion.change.shift, spacing_mm, strict=True))

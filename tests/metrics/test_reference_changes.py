@@ -9,6 +9,7 @@ from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 from scipy import ndimage
 
+from pipeline.metrics import reference_changes
 from pipeline.metrics.reference_changes import LARGEST_SHIFT_MM, Change, best_shift, mean_dice, suspected_change
 
 SPACING_MM = (1.0, 1.5, 4.0)
@@ -90,6 +91,14 @@ def test_a_displaced_reference_is_moved_back(shift, classes):
     assert found.change == Change("moved", tuple(-step for step in shift))
     assert found.dice < found.dice_changed
     assert found.dice_changed == pytest.approx(found.agreement, abs=0.1)
+
+
+def test_structures_all_over_a_large_volume_are_moved_back_by_steps_of_two_voxels(monkeypatch):
+    monkeypatch.setattr(reference_changes, "MOST_VOXELS", 1000)  # of 2,500 or so, finest along the first axis
+    labels = structure()
+    found = suspected_change(moved(labels, (4, 0, 0)), three_predictions(labels), SPACING_MM)
+    assert found is not None
+    assert found.change.shift == (-4, 0, 0)
 
 
 def test_a_mirrored_reference_is_turned_over():

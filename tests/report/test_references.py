@@ -7,6 +7,7 @@ from fake_study import SPACING_MM, write_fake_study
 
 from pipeline.metrics.reference_changes import Change
 from pipeline.records.table import read_table, write_table
+from pipeline.report import references
 from pipeline.report.build import build_report
 
 
@@ -92,6 +93,14 @@ def test_references_of_which_files_are_gone_are_not_checked(tmp_path):
     for path in study.root.glob("runs/*/*/predictions/case_02.nii.gz"):
         path.write_bytes(b"not an image")
     assert build_report(study)["references"] == {"checked": 6, "without": "", "doubtful": []}
+
+
+def test_no_case_is_begun_when_enough_voxels_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        references, "MOST_VOXELS", 2 * 4 * 24**3 + 1
+    )  # the reference and three predictions of two cases
+    study = study_with(tmp_path, lambda labels: labels)
+    assert build_report(study)["references"]["checked"] == 3
 
 
 def test_one_loss_alone_checks_nothing(tmp_path):
