@@ -13,14 +13,13 @@ import argparse
 from collections import Counter
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.metrics.reference_changes import Change, suspected_change
 from pipeline.records.folder import StudyFolder
 from pipeline.report.evidence import read_evidence
-from pipeline.report.volumes import Volumes
+from pipeline.report.volumes import Volume, Volumes
 
 MOST = 3
 REACH = 2
@@ -40,8 +39,7 @@ def main() -> None:
         volume = volumes.volume(case)
         if volume is None:
             raise SystemExit(f"{case}: its image or label is gone")
-        masks = [volumes.prediction(loss, case, volume.reference.shape) for loss in paired.losses]
-        predictions = [mask for mask in masks if mask is not None]
+        predictions = list(volumes.predictions(paired.losses, case, volume.reference.shape).values())
         for most in range(MOST + 1):
             shift = direction(random, most)
             moved = Change("moved", shift).applied_to(volume.reference)
@@ -67,7 +65,7 @@ def direction(random: np.random.Generator, most: int) -> tuple[int, int, int]:
             return i, j, k
 
 
-def inside(volume: Any, change: Change) -> str:
+def inside(volume: Volume, change: Change) -> str:
     """Return what the image says of a change, without any network."""
 
     def deviation(change: Change) -> float:

@@ -91,21 +91,11 @@ def measured(arguments: list[str], environment: dict[str, str]) -> dict[str, Any
 def machine() -> str:
     """Return processor, cores and the matrix formats that decide about bfloat16."""
     cores = len(os.sched_getaffinity(0))
-    limited = ["limited to AVX2 by ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA"] if is_limited() else []
-    name = processor().get("model name", platform.machine())
-    return ", ".join([name, f"{cores} cores", *matrix_formats(), *limited])
-
-
-def is_limited() -> bool:
-    """Whether the libraries are told to leave out what the processor has beyond AVX2."""
-    limits = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    return all(os.environ.get(name) == limit for name, limit in limits.items())
+    return ", ".join([processor().get("model name", platform.machine()), f"{cores} cores", *matrix_formats()])
 
 
 def matrix_formats() -> list[str]:
-    """Return the names of the processor's instructions for bfloat16, none where it has none or may not use them."""
-    if is_limited():
-        return []
+    """Return the names of the processor's instructions for bfloat16, none where it has none."""
     return [flag for flag in ("avx512_bf16", "amx_bf16") if flag in processor().get("flags", "").split()]
 
 

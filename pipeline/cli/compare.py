@@ -101,12 +101,14 @@ def print_verdict(verdict: Mapping[str, Any], console: "Console") -> None:
 def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
     from rich.markup import escape
 
+    from pipeline.comparison.words import counted
+
     metrics = list(verdict["ranking"])
     states = [name for name in STATES if any(entry["counts"].get(name) for entry in verdict["losses"])]
     fallen = any(entry["collapsed_runs"] for entry in verdict["losses"])
     room = width >= 26 + 14 * len(metrics)
     below = f", below them {100 * verdict['confidence']:g} % intervals" if room else ""
-    table = _table(f"Means over {verdict['cases']} case{'' if verdict['cases'] == 1 else 's'}{below}")
+    table = _table(f"Means over {counted(verdict['cases'], 'case', 'cases')}{below}")
     table.add_column("loss", overflow="fold")
     for name in [*(SHORT.get(metric, metric) for metric in metrics), "cases", *(STATES[state] for state in states)]:
         table.add_column(name, justify="right")

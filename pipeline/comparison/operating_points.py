@@ -139,7 +139,8 @@ def operating_points(
     if both is None:
         return {}
     half, best = (_at(both, point) for point in ("half", "best"))
-    if recommended not in half.losses or units_of(half).patient_count < 2:
+    units = units_of(half)
+    if recommended not in half.losses or units.patient_count < 2:
         return {}
     settings = (margins, confidence, resamples, seed)
     at_half, at_best = compare_pairs(half, *settings), compare_pairs(best, *settings)
@@ -155,7 +156,7 @@ def operating_points(
             (best.values[i_best] - best.values[j_best]) - (half.values[i] - half.values[j]),
             (best.seeds[i_best] - best.seeds[j_best]) - (half.seeds[i] - half.seeds[j]),
             (drawn_best[:, i_best] - drawn_best[:, j_best]) - (drawn_half[:, i] - drawn_half[:, j]),
-            units_of(half),
+            units,
             confidence,
         )
         assert change is not None, "there are two patients"

@@ -155,9 +155,12 @@ def near_best(candidates: Sequence[str], entries: Sequence[Mapping[str, Any]]) -
 
 
 def more_needed(kind: Kind, comparison: Comparison, candidates: Sequence[str]) -> dict[str, Any]:
-    """Return about how many cases in all, or seeds, would tell the best from the others left standing."""
+    """Return about how many cases in all, or seeds, would tell the best from the others left standing.
+
+    Nothing is known of that where there is one patient, and so no difference.
+    """
     paired = comparison.paired
-    if kind != "inconclusive" or len(candidates) < 2:
+    if kind != "inconclusive" or len(candidates) < 2 or not comparison.entries:
         return {}
     best = paired.losses.index(candidates[0])
     now = {"cases_now": len(paired.cases), "seeds_now": paired.seeds.shape[1]}

@@ -37,6 +37,11 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{0:.{digits}f}"
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def p_value(value: float) -> str:
     """Return a p value with its sign of relation, as papers print it."""
     return "< 0.001" if value < 0.001 else f"= {value:.2g}"
@@ -67,7 +72,7 @@ def sentences(verdict: "Verdict") -> list[str]:
             f"No difference in {name} that is possible would have been found by this study in 8 of 10 tries: "
             "it has too few trainings or cases."
         )
-    if verdict.more_needed and verdict.pairs:
+    if verdict.more_needed:
         said.append(_needed_sentence(verdict.more_needed, cases))
     noise = verdict.noise_floor.get(metric, {}).get("sd_between_seeds")
     if noise is not None:
@@ -163,8 +168,7 @@ def caveats_of(
 
 
 def _headline(verdict: "Verdict", name: str) -> str:
-    recommended = verdict.recommended
-    cases = f"{verdict.cases} case{'' if verdict.cases == 1 else 's'}"
+    recommended, cases = verdict.recommended, counted(verdict.cases, "case", "cases")
     alone = len(verdict.losses) - len(verdict.set_aside) - len(verdict.controls) < 2
     if alone and verdict.dropped:
         gone = ", ".join(verdict.dropped)

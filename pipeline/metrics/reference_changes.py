@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import correlate
 
 from pipeline.metrics.boxes import Labels, bounding_box
+from pipeline.metrics.overlap import Counts
 
 LARGEST_SHIFT_MM = 10.0
 LARGEST_SHIFT_VOXELS = 20
@@ -132,10 +133,10 @@ def suspected_change(reference: Labels, predictions: Sequence[Labels], spacing_m
 
 def mean_dice(first: Labels, second: Labels, values: Sequence[int]) -> float:
     """Return the mean Dice over classes; 1 for a class that neither holds."""
-    counts = _overlaps(first, second, values)
-    sizes = (counts.sum(axis=0) + counts.sum(axis=1))[1:]
-    both = np.diagonal(counts)[1:]
-    return float(np.mean(np.where(sizes == 0, 1.0, 2 * both / np.maximum(sizes, 1))))
+    overlaps = _overlaps(first, second, values)
+    sizes = zip(overlaps.sum(axis=1), overlaps.sum(axis=0), np.diagonal(overlaps), strict=True)
+    classes = [Counts(*map(int, counts)) for counts in sizes][1:]
+    return float(np.mean([one.dice if one.reference or one.prediction else 1.0 for one in classes]))
 
 
 def _overlaps(first: Labels, second: Labels, values: Sequence[int]) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 import pipeline
 from pipeline.comparison.pairing import HIGHER_IS_BETTER
+from pipeline.comparison.words import counted
 from pipeline.files import write_json, write_text
 from pipeline.records.folder import StudyFolder
 from pipeline.records.table import write_table
@@ -165,8 +166,8 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
         ("runs", f"{len(evidence.finished)} of {len(evidence.runs)} are in"),
         (
             "design",
-            f"{_arms(evidence)} × {_count(settings.get('folds', 1), 'fold', 'folds')} × "
-            f"{_count(len(settings.get('seeds', [0])), 'seed', 'seeds')}",
+            f"{_arms(evidence)} × {counted(settings.get('folds', 1), 'fold', 'folds')} × "
+            f"{counted(len(settings.get('seeds', [0])), 'seed', 'seeds')}",
         ),
         ("fair pairing", pairing),
         (
@@ -179,7 +180,7 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
 
 def _arms(evidence: Evidence) -> str:
     again = sum(bool(entry.get("control")) for entry in evidence.settings.get("losses", []))
-    found = _count(len(evidence.losses) - again, "loss", "losses")
+    found = counted(len(evidence.losses) - again, "loss", "losses")
     return f"({found} + {again} control{'s' * (again > 1)})" if again else found
 
 
@@ -187,10 +188,6 @@ def _noise(evidence: Evidence) -> float | None:
     """Return the standard deviation between seeds of one loss in the primary metric."""
     found: float | None = (evidence.verdict["noise_floor"].get(evidence.primary) or {}).get("sd_between_seeds")
     return found
-
-
-def _count(number_of: int, one: str, many: str) -> str:
-    return f"{number_of} {one if number_of == 1 else many}"
 
 
 def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
@@ -205,7 +202,7 @@ def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
 
 
 def _cases(evidence: Evidence, metric: str) -> str:
-    return _count(len(evidence.paired[metric].cases), "case", "cases")
+    return counted(len(evidence.paired[metric].cases), "case", "cases")
 
 
 def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:

@@ -54,13 +54,14 @@ class RunEvidence:
 class Evidence:
     """Records of a study and what follows from them.
 
-    `table` holds all rows, `rows` those that may be averaged; `losses` are in the order of the plan; `paired` holds
-    each metric on the cases that the compared losses share.
+    `table` holds all rows, `thresholds` Dice at every threshold, `rows` those that may be averaged; `losses` are in the
+    order of the plan; `paired` holds each metric on the cases that the compared losses share.
     """
 
     study: StudyFolder
     settings: dict[str, Any]
     table: pd.DataFrame
+    thresholds: pd.DataFrame
     rows: pd.DataFrame
     runs: tuple[RunEvidence, ...]
     losses: tuple[str, ...]
@@ -104,25 +105,22 @@ def read_evidence(study: StudyFolder) -> Evidence:
         )
     with_patients = _with_patients(table, settings)
     rows, collapsed = usable_rows(with_patients)
-    dropped = settings.get("dropped", {})
-    names, _ = complete_losses(rows[~rows["loss"].isin(list(dropped))], collapsed)
+    thresholds = gather_thresholds(study)
+    names, _ = complete_losses(rows[~rows["loss"].isin(list(settings.get("dropped", {})))], collapsed)
     metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
     paired = {name: found for name in metrics if (found := pair(rows, name, names)) is not None}
     planned = [str(entry["label"]) for entry in settings.get("losses", [])]
     losses = tuple(dict.fromkeys([*planned, *table["loss"]]))
-    if paired or not names:
-        verdict = compare(with_patients, thresholds=gather_thresholds(study), dropped=dropped).to_json()
-    else:
-        verdict = _nothing_in_common(collapsed)
-    return Evidence(study, settings, table, rows, runs, losses, paired, verdict)
+    comparable = bool(paired) or not names
+    verdict = _verdict(with_patients, thresholds, settings) if comparable else _nothing_in_common(collapsed)
+    return Evidence(study, settings, table, thresholds, rows, runs, losses, paired, verdict)
 
 
 def verdict_without(evidence: Evidence, cases: Collection[str]) -> dict[str, Any]:
     """Return the verdict that the study would have without some of its cases."""
     table = _with_patients(evidence.table, evidence.settings)
-    thresholds = gather_thresholds(evidence.study)
-    kept, kept_thresholds = (rows[~rows["case"].isin(cases)] for rows in (table, thresholds))
-    return compare(kept, thresholds=kept_thresholds, dropped=evidence.settings.get("dropped", {})).to_json()
+    kept, thresholds = (rows[~rows["case"].isin(cases)] for rows in (table, evidence.thresholds))
+    return _verdict(kept, thresholds, evidence.settings)
 
 
 def mean_intervals(paired: Paired) -> NDArray[np.float64]:
@@ -134,6 +132,10 @@ def mean_intervals(paired: Paired) -> NDArray[np.float64]:
 def _with_patients(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     patients = {case: entry.get("patient", case) for case, entry in settings.get("cases", {}).items()}
     return table.assign(patient=table["case"].map(patients).fillna(table["case"]))
+
+
+def _verdict(table: pd.DataFrame, thresholds: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return compare(table, thresholds=thresholds, dropped=settings.get("dropped", {})).to_json()
 
 
 def _read_run(folder: RunFolder) -> RunEvidence:

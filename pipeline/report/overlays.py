@@ -163,9 +163,8 @@ def _case_pictures(
     volume = reader.volume(case)
     if volume is None or result.bytes > BUDGET_BYTES:
         return []
-    found = {loss: reader.prediction(loss, case, volume.reference.shape) for loss in losses}
-    masks = {loss: mask for loss, mask in found.items() if mask is not None}
-    reader.missing.update(f"the prediction of {loss} for {case}" for loss in found if loss not in masks)
+    masks = reader.predictions(losses, case, volume.reference.shape)
+    reader.missing.update(f"the prediction of {loss} for {case}" for loss in losses if loss not in masks)
     if not masks:
         return []
     box, slices = _view(volume, list(masks.values()), 1.0 if heading else 1e-3, planes)
@@ -185,8 +184,10 @@ def _before_and_after(
 ) -> list[Picture]:
     """Return pictures of the reference as it is and after the change, with the prediction of one loss."""
     volume = reader.volume(case)
-    mask = None if volume is None else reader.prediction(loss, case, volume.reference.shape)
-    if volume is None or mask is None or result.bytes > BUDGET_BYTES:
+    if volume is None or result.bytes > BUDGET_BYTES:
+        return []
+    mask = reader.predictions([loss], case, volume.reference.shape).get(loss)
+    if mask is None:
         return []
     box, slices = _view(volume, [mask], 1.0, planes=3)
     changed = replace(volume, reference=np.asarray(change.applied_to(volume.reference), dtype=np.int16))

@@ -105,8 +105,7 @@ def check_references(evidence: Evidence, volumes: Volumes) -> CheckedReferences:
         if found is None:
             continue
         reference, spacing_mm = found
-        masks = [volumes.prediction(loss, case, reference.shape) for loss in losses]
-        predictions = [mask for mask in masks if mask is not None]
+        predictions = list(volumes.predictions(losses, case, reference.shape).values())
         if len(predictions) < 2:
             continue
         checked += 1

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import pipeline
+from pipeline.comparison.words import counted
 from pipeline.report.figures import Styles
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
 from pipeline.report.sweep import METRICS, SweepPoint
@@ -142,7 +143,7 @@ def cells(point: SweepPoint | None) -> tuple[str, str]:
     notes = []
     if point.low is not None:
         notes.append(f"{number(point.low, point.metric)} to {number(point.high, point.metric)}")
-    notes.append(f"{point.cases} case{'s' if point.cases != 1 else ''}")
+    notes.append(counted(point.cases, "case", "cases"))
     if point.missed:
         notes.append(f"missed in {point.missed:.0%}")
     if point.collapsed:

@@ -1,5 +1,6 @@
 """Images, references and predictions of a study, in R, A, S orientation, read where the study recorded them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,12 @@ class Volumes:
             self.volumes[case] = self._read(case)
         return self.volumes[case]
 
-    def prediction(self, loss: str, case: str, shape: tuple[int, ...]) -> NDArray[np.int16] | None:
-        """Return the mask by the first seed of a loss, None where it is gone or on another grid."""
+    def predictions(self, losses: Sequence[str], case: str, shape: tuple[int, ...]) -> dict[str, NDArray[np.int16]]:
+        """Return the masks by the first seed of each loss, without those that are gone or on another grid."""
+        found = {loss: self._prediction(loss, case, shape) for loss in losses}
+        return {loss: mask for loss, mask in found.items() if mask is not None}
+
+    def _prediction(self, loss: str, case: str, shape: tuple[int, ...]) -> NDArray[np.int16] | None:
         for run in self.evidence.finished:
             if run.key.loss == loss and case in (run.record or {}).get("cases", ()):
                 try:

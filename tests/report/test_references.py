@@ -96,9 +96,8 @@ def test_references_of_which_files_are_gone_are_not_checked(tmp_path):
 
 
 def test_no_case_is_begun_when_enough_voxels_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        references, "MOST_VOXELS", 2 * 4 * 24**3 + 1
-    )  # the reference and three predictions of two cases
+    of_a_case = 4 * 24**3  # a reference and three predictions
+    monkeypatch.setattr(references, "MOST_VOXELS", 2 * of_a_case + 1)
     study = study_with(tmp_path, lambda labels: labels)
     assert build_report(study)["references"]["checked"] == 3
 
