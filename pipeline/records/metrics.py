@@ -1,0 +1,145 @@
+"""The one registry of metrics: name, label, unit, direction, range and the difference that does not matter.
+
+A new metric is one entry here and its computation in `pipeline.metrics`. Everything that compares, ranks, words or plots
+a metric asks this registry.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Unit(StrEnum):
+    """Unit of a metric's values."""
+
+    SHARE = "share"
+    """A fraction; differences are reported in points (hundredths)."""
+    MM = "mm"
+    ML = "mL"
+    COUNT = "count"
+    NATS = "nats"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric is.
+
+    Attributes
+    ----------
+    name
+        Key in `cases.csv`.
+    label
+        Column and axis label, without the unit.
+    phrase
+        Name inside a sentence.
+    unit
+        Unit of the values.
+    higher_is_better
+        Direction.
+    largest
+        Largest possible value, None where there is no upper limit. The smallest is 0 for every metric.
+    margin
+        Default difference that does not matter, in `unit`.
+    rankable
+        Whether the metric may decide or rank losses by itself. Amounts such as mL depend on the size of a structure and
+        are reported only.
+    """
+
+    name: str
+    label: str
+    phrase: str
+    unit: Unit
+    higher_is_better: bool
+    largest: float | None
+    margin: float
+    rankable: bool = True
+
+    @property
+    def best(self) -> float:
+        """Value of a perfect result, and of a correct absence."""
+        return (self.largest or 0.0) if self.higher_is_better else 0.0
+
+    @property
+    def worst(self) -> float | None:
+        """Value of a complete failure; None where only the image's diagonal tells (distances) or nothing does."""
+        return 0.0 if self.higher_is_better else self.largest
+
+    @property
+    def factor(self) -> float:
+        """Factor from stored to displayed differences: 100 for shares, which are reported in points."""
+        return 100.0 if self.unit is Unit.SHARE else 1.0
+
+    @property
+    def displayed_unit(self) -> str:
+        """Unit of a displayed difference."""
+        return {Unit.SHARE: "points", Unit.COUNT: ""}.get(self.unit, self.unit.value)
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether values are distances in mm."""
+        return self.unit is Unit.MM
+
+    @property
+    def heading(self) -> str:
+        """Label with its unit, for table heads and axes."""
+        return f"{self.label} ({self.unit.value})" if self.unit in (Unit.MM, Unit.ML, Unit.NATS) else self.label
+
+
+def _overlap(name: str, label: str, phrase: str) -> Metric:
+    return Metric(name, label, phrase, Unit.SHARE, True, 1.0, 0.005)
+
+
+def _error(name: str, label: str, phrase: str, largest: float) -> Metric:
+    return Metric(name, label, phrase, Unit.SHARE, False, largest, 0.005)
+
+
+def _distance(name: str, label: str, phrase: str) -> Metric:
+    return Metric(name, label, phrase, Unit.MM, False, None, 0.5)
+
+
+REGISTRY = {
+    metric.name: metric
+    for metric in (
+        _overlap("dice", "Dice", "Dice"),
+        _overlap("iou", "IoU", "IoU"),
+        _overlap("sensitivity", "Sensitivity", "sensitivity"),
+        _overlap("precision", "Precision", "precision"),
+        _error("volume_error", "Volume error", "relative volume error", 2.0),
+        Metric("volume_error_ml", "Volume error", "volume error", Unit.ML, False, None, 1.0, rankable=False),
+        _distance("hausdorff_mm", "Hausdorff", "Hausdorff distance"),
+        _distance("hausdorff95_mm", "95 % Hausdorff", "95 % Hausdorff distance"),
+        _distance("assd_mm", "Mean surface distance", "mean surface distance"),
+        _overlap("nsd", "Surface Dice", "surface Dice"),
+        _overlap("lesion_f1", "Lesion F1", "lesion F1"),
+        _overlap("lesion_dice", "Lesion-wise Dice", "lesion-wise Dice"),
+        _overlap("panoptic_quality", "Panoptic quality", "panoptic quality"),
+        Metric(
+            "lesion_false_positives", "False lesions", "false lesions per case", Unit.COUNT, False, None, 0.5, False
+        ),
+        _error("ece", "Calibration error", "calibration error", 1.0),
+        _error("ace_foreground", "Foreground calibration error", "foreground calibration error", 1.0),
+        _error("brier", "Brier score", "Brier score", 1.0),
+        Metric("nll", "Log loss", "negative log likelihood", Unit.NATS, False, None, 0.01),
+    )
+}
+
+
+def metric_of(name: str) -> Metric:
+    """Return what is known of a metric.
+
+    An unknown name that ends in ``_mm`` is a distance. The direction of any other unknown metric is not known, so that
+    it can be shown but not ranked.
+
+    Examples
+    --------
+    >>> metric_of("dice").phrase
+    'Dice'
+    >>> metric_of("my_score_mm").unit
+    <Unit.MM: 'mm'>
+    """
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if name.endswith("_mm"):
+        return _distance(name, name.removesuffix("_mm"), name)
+    if name.endswith("_ml"):
+        return Metric(name, name.removesuffix("_ml"), name, Unit.ML, False, None, 1.0, rankable=False)
+    return Metric(name, name, name, Unit.SHARE, True, None, 0.005, rankable=False)
