@@ -27,12 +27,28 @@ def compare(
         Path, typer.Argument(help="CSV with columns loss, case, metric, value (and fold, seed, class ..).")
     ],
     out: Annotated[Path | None, typer.Option(help="Write the whole verdict to this JSON file.")] = None,
-    metrics: Annotated[str | None, typer.Option(help="Those to compare, e.g. dice,nsd; the first one decides.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics to compare, for example dice,nsd. The first one decides.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes to compare, for example tumor. All classes by default.")
+    ] = None,
     margin_dice: Annotated[
         float, typer.Option(help="Difference in Dice and other shares that does not matter.")
     ] = 0.005,
     margin_mm: Annotated[float, typer.Option(help="Difference in mm that does not matter.")] = 0.5,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of the intervals and of the verdict.")] = 0.95,
+    training_sd: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the deciding metric's mean between two trainings of one loss, for tables with "
+            "a single training of each loss, for example 0.005."
+        ),
+    ] = None,
+    miss_value: Annotated[
+        float | None,
+        typer.Option(help="Value of a missing distance, for example the diagonal of an image in mm."),
+    ] = None,
     thresholds: Annotated[
         Path | None,
         typer.Option(help="CSV with columns loss, fold, seed, case, class, threshold, dice: loss or threshold?"),
@@ -41,19 +57,28 @@ def compare(
 ) -> None:
     """Say which loss is best, which are as good, or what it takes to tell; from any tool's table of results."""
     from pipeline.comparison import compare as compare_losses
-    from pipeline.comparison.pairing import HIGHER_IS_BETTER
     from pipeline.files import write_text
     from pipeline.records.table import read_table
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out {out}", "is a folder", "name a file, e.g. verdict.json")
-    margins = {**dict.fromkeys(HIGHER_IS_BETTER, margin_dice), "mm": margin_mm}
-    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
-    if names == []:
-        raise ConfigError(f"--metrics {metrics!r}", "names no metric", "give e.g. dice,hausdorff95_mm")
+    if miss_value is not None and not 0 < miss_value < float("inf"):
+        raise ConfigError(f"--miss-value {miss_value:g}", "is not a distance", "give mm, for example 300")
+    margins = {"share": margin_dice, "mm": margin_mm}
+    names = _names("--metrics", metrics, "dice,hausdorff95_mm")
+    of_classes = _names("--classes", classes, "tumor")
     table = read_table(cases)
     levels = None if thresholds is None else _read_thresholds(thresholds)
-    verdict = compare_losses(table, metrics=names, margins=margins, confidence=confidence, thresholds=levels).to_json()
+    verdict = compare_losses(
+        table,
+        metrics=names,
+        classes=of_classes,
+        margins=margins,
+        confidence=confidence,
+        thresholds=levels,
+        training_sd=training_sd,
+        miss_value=miss_value,
+    ).to_json()
     if out is not None:
         import json as plain
 
@@ -64,6 +89,16 @@ def compare(
         print_verdict(verdict, console)
         if out is not None:
             console.print(f"\nVerdict: {out}", highlight=False, markup=False)
+
+
+def _names(option: str, text: str | None, example: str) -> list[str] | None:
+    """Return the names of a comma-separated list, None where the option was not given."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"{option} {text!r}", "is an empty list", f"give, for example, {example}")
+    return names
 
 
 def _read_thresholds(path: Path) -> "pd.DataFrame":
@@ -105,6 +140,7 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
 
     metrics = list(verdict["ranking"])
     states = [name for name in STATES if any(entry["counts"].get(name) for entry in verdict["losses"])]
+    failing = verdict["primary"] if any(_failure_rate(entry, verdict["primary"]) for entry in verdict["losses"]) else ""
     fallen = any(entry["collapsed_runs"] for entry in verdict["losses"])
     room = width >= 26 + 14 * len(metrics)
     below = f", below them {100 * verdict['confidence']:g} % intervals" if room else ""
@@ -112,6 +148,8 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
     table.add_column("loss", overflow="fold")
     for name in [*(SHORT.get(metric, metric) for metric in metrics), "cases", *(STATES[state] for state in states)]:
         table.add_column(name, justify="right")
+    if failing:
+        table.add_column("below 0.5", justify="right")
     if fallen:
         table.add_column("collapsed runs", justify="right")
     for entry in verdict["losses"]:
@@ -122,12 +160,23 @@ def _losses_table(verdict: Mapping[str, Any], width: int) -> "Table":
             *(_mean(metric, found.get(metric), room, first) for metric in metrics),
             str(first),
             *(str(counts.get(state, 0)) for state in states),
-            *([str(entry["collapsed_runs"])] if fallen else []),
+            *([_percent(_failure_rate(entry, failing))] if failing else []),
+            *([f"{entry['collapsed_runs']} of {entry['collapse']['of']}"] if fallen else []),
             style="bold" if entry["name"] == verdict["recommended"] else None,
         )
     if verdict["set_aside"]:
         table.caption = "* takes no part in the comparison"
     return table
+
+
+def _failure_rate(entry: Mapping[str, Any], metric: str) -> float | None:
+    """Return the share of cases in which a loss fails by this metric, None where that is not defined."""
+    found = entry["metrics"].get(metric)
+    return None if found is None else found.get("failure_rate")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _shown_pairs(verdict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -172,7 +221,7 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]], confidence: float) -> "Tabl
         before = metric
     margins = {SHORT.get(e["metric"], e["metric"]): f"{_factor(e['metric']) * e['margin']:g}" for e in pairs}
     table.caption = (
-        "bold: clearly different; p: Wilcoxon, corrected by Holm; same?: within the margin ("
+        "bold: clearly different; p: t test of the mean, corrected for all pairs (Holm); same?: within the margin ("
         + ", ".join(f"{name} {margin}" for name, margin in margins.items())
         + ")"
         + ("" if noise_known else "; noise between seeds: one seed, not measured")
@@ -192,7 +241,9 @@ def _amount(metric: str, value: float) -> str:
 
 
 def _factor(metric: str) -> float:
-    return 1.0 if metric.endswith(("_mm", "_ml")) else 100.0
+    from pipeline.records.metrics import metric_of
+
+    return metric_of(metric).factor
 
 
 def _signed(metric: str, value: float) -> str:

@@ -1,17 +1,12 @@
 """What values a metric can have, so that nobody is told of a difference that cannot be."""
 
 from pipeline.comparison.pairing import Paired
-
-LARGEST = {
-    **dict.fromkeys(("dice", "iou", "sensitivity", "precision", "nsd", "lesion_f1", "ece"), 1.0),
-    **dict.fromkeys(("volume_error", "brier"), 2.0),
-}
-"""The largest value of metrics that have one; their smallest is 0, so that it is the largest difference too."""
+from pipeline.records.metrics import metric_of
 
 
 def largest_difference(metric: str) -> float | None:
     """Return the largest difference of two means that a metric allows; None where the metric has no upper end."""
-    return LARGEST.get(metric)
+    return metric_of(metric).largest
 
 
 def possible(metric: str, low: float, high: float) -> tuple[float, float]:

@@ -11,14 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from pipeline.comparison.difference import Difference, difference
+from pipeline.comparison.difference import Difference
 from pipeline.comparison.operating_words import caveats_of_points, sentences_of_points
 from pipeline.comparison.pairing import Paired, pair, usable_rows
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide
-from pipeline.comparison.resampling import resampled_means, units_of
+from pipeline.comparison.resampling import units_of
 from pipeline.errors import RecordError
 
+Floats = NDArray[np.float64]
 COLUMNS = ("loss", "fold", "seed", "case", "class", "threshold", "dice")
 HALF = 0.5
 GROUPS_OF_CASES = 5
@@ -116,8 +118,6 @@ def operating_points(
     patients: Mapping[str, str] | None = None,
     margins: Mapping[str, float] | None = None,
     confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Compare the recommended loss with each other at 0.5 and at the best operating points.
 
@@ -142,24 +142,14 @@ def operating_points(
     units = units_of(half)
     if recommended not in half.losses or units.patient_count < 2:
         return {}
-    settings = (margins, confidence, resamples, seed)
-    at_half, at_best = compare_pairs(half, *settings), compare_pairs(best, *settings)
-    drawn_half = resampled_means(half, at_half.units, resamples, seed)
-    drawn_best = resampled_means(best, at_best.units, resamples, seed)
+    at_half, at_best = (compare_pairs(item, margins, confidence, resamples=1, seed=0) for item in (half, best))
     i = half.losses.index(recommended)
     pairs = []
     for j, other in enumerate(half.losses):
         if other == recommended:
             continue
         j_best, i_best = best.losses.index(other), best.losses.index(recommended)
-        change = difference(
-            (best.values[i_best] - best.values[j_best]) - (half.values[i] - half.values[j]),
-            (best.seeds[i_best] - best.seeds[j_best]) - (half.seeds[i] - half.seeds[j]),
-            (drawn_best[:, i_best] - drawn_best[:, j_best]) - (drawn_half[:, i] - drawn_half[:, j]),
-            units,
-            confidence,
-        )
-        assert change is not None, "there are two patients"
+        change = _change(half, best, (i, j), (i_best, j_best), confidence)
         entry: dict[str, Any] = {
             "a": recommended,
             "b": other,
@@ -188,6 +178,24 @@ def operating_points(
         "words": sentences_of_points(result["losses"], compared, recommended, chosen.by),
         "caveats": caveats_of_points(compared, recommended),
     }
+
+
+def _change(
+    half: Paired, best: Paired, at_half: tuple[int, int], at_best: tuple[int, int], confidence: float
+) -> Difference:
+    """Return how the difference of a pair changes from 0.5 to the best thresholds: a difference of differences."""
+
+    def gaps(item: Paired, pair: tuple[int, int]) -> tuple[Floats, Floats]:
+        return item.values[pair[0]] - item.values[pair[1]], item.seeds[pair[0]] - item.seeds[pair[1]]
+
+    (best_values, best_seeds), (half_values, half_seeds) = gaps(best, at_best), gaps(half, at_half)
+    both = replace(
+        half,
+        losses=("best", "half"),
+        values=np.stack([best_values, half_values]),
+        seeds=np.stack([best_seeds, half_seeds]),
+    )
+    return compare_pairs(both, None, confidence, resamples=1, seed=0).found[0, 1]
 
 
 def says(half: Mapping[str, Any], best: Mapping[str, Any], change: Difference) -> Says:

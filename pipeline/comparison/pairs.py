@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.comparison.difference import Difference, difference
+from pipeline.comparison.difference import Difference, all_differences
 from pipeline.comparison.limits import beyond
 from pipeline.comparison.noise import noise_floor
 from pipeline.comparison.pairing import Paired
-from pipeline.comparison.power import Rule, all_needed, needed, noise_of_gap, rule_of
+from pipeline.comparison.power import OpenPair, Rule, needed, noise_of_gap, rule_of
 from pipeline.comparison.resampling import Units, resampled_means, units_of
-
-MARGINS = {"mm": 0.5, "share": 0.005}
-"""Differences that do not matter: half a Dice point, half a millimetre."""
+from pipeline.comparison.variance import MeanErrors, mean_errors
+from pipeline.records.metrics import Unit, metric_of
 
 Kind = Literal["winner", "equivalent", "inconclusive"]
 
 
 def margin_of(metric: str, margins: Mapping[str, float] | None) -> float:
-    """Return the difference that does not matter for a metric; `margins` may name a metric or the unit ``mm``."""
-    given = margins or {}
-    if metric.endswith("_mm"):
-        return given.get(metric, given.get("mm", MARGINS["mm"]))
-    return given.get(metric, MARGINS["share"])
+    """Return the difference that does not matter, in the metric's unit.
+
+    `margins` may name the metric itself, or ``mm`` for all distances and ``share`` for all shares.
+    """
+    given, info = margins or {}, metric_of(metric)
+    unit = {Unit.MM: "mm", Unit.SHARE: "share"}.get(info.unit, "")
+    return given.get(metric, given.get(unit, info.margin))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -43,56 +43,62 @@ class Comparison:
 
     paired: Paired
     units: Units
-    drawn: NDArray[np.float64]
+    errors: MeanErrors
     found: dict[tuple[int, int], Difference]
     rules: dict[tuple[int, int], Rule]
     entries: list[dict[str, Any]]
     noise: dict[str, Any]
     confidence: float
+    resamples: int
+    seed: int
 
-    def interval_of_mean(self, loss: str) -> tuple[float, float] | None:
-        """Return the bootstrap interval of one loss's mean; None for one patient."""
+    @property
+    def replicated(self) -> bool:
+        """Whether the noise of trainings is known; without it no loss is a winner, and none are equivalent."""
+        return self.errors.replicated
+
+    def intervals_of_means(self) -> dict[str, tuple[float, float]]:
+        """Return the bootstrap interval of each loss's mean; empty for one patient."""
         if self.units.patient_count < 2:
-            return None
-        values = self.drawn[:, self.paired.losses.index(loss)]
-        low, high = np.quantile(values, [0.5 - self.confidence / 2, 0.5 + self.confidence / 2])
-        return float(low), float(high)
+            return {}
+        drawn = resampled_means(self.paired, self.units, self.resamples, self.seed)
+        low, high = np.quantile(drawn, [0.5 - self.confidence / 2, 0.5 + self.confidence / 2], axis=0)
+        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.paired.losses)}
 
     def smallest_detectable(self) -> float | None:
         """Return the difference that is found in 8 of 10 studies like this one: the median over pairs.
 
-        None where there are no pairs, or where it is larger than the metric allows: nothing possible would be found.
+        None where there are no pairs, where trainings are not replicated, or where it is larger than the metric allows.
         """
-        each = [rule.detectable() for rule in self.rules.values()]
+        each = [rule.detectable() for rule in self.rules.values()] if self.replicated else []
         found = float(np.median(each)) if each else None
         return None if found is None or beyond(self.paired, found) else found
 
 
 def compare_pairs(
-    paired: Paired, margins: Mapping[str, float] | None, confidence: float, resamples: int, seed: int
+    paired: Paired,
+    margins: Mapping[str, float] | None,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    training_sd: float | None = None,
 ) -> Comparison:
-    """Return all pairwise differences of a metric, with Holm's correction over them."""
+    """Return all pairwise differences of a metric, with Holm's correction of the tests that decide.
+
+    The p value, the interval and the correction belong to one statistic: the mean difference over its standard error,
+    which holds the noise of patients and of trainings.
+    """
     units = units_of(paired)
-    drawn = resampled_means(paired, units, resamples, seed)
     noise = noise_floor(paired)
-    found: dict[tuple[int, int], Difference] = {}
-    for i in range(len(paired.losses)):
-        for j in range(i + 1, len(paired.losses)):
-            one = difference(
-                paired.values[i] - paired.values[j],
-                paired.seeds[i] - paired.seeds[j],
-                drawn[:, i] - drawn[:, j],
-                units,
-                confidence,
-            )
-            if one is not None:
-                found[i, j] = one
-    corrected = holm([one.p_wilcoxon for one in found.values()])
+    errors = mean_errors(paired, units, training_sd)
+    found = all_differences(paired, units, errors, confidence)
+    corrected = holm([one.p_value for one in found.values()])
     margin = margin_of(paired.metric, margins)
     rules = {key: rule_of(one, confidence, len(found)) for key, one in found.items()}
     entries = []
     for (key, one), p_holm in zip(found.items(), corrected, strict=True):
-        clear = bool(p_holm < 1 - confidence and (one.ci_low > 0 or one.ci_high < 0))
+        disagree = one.mean_and_typical_case_disagree
+        clear = one.replicated and p_holm < 1 - confidence and not disagree
         better = paired.losses[key[0] if (one.mean > 0) == paired.higher_is_better else key[1]]
         entries.append(
             {
@@ -103,19 +109,23 @@ def compare_pairs(
                 "difference": one.mean,
                 "ci_low": one.ci_low,
                 "ci_high": one.ci_high,
-                "p_wilcoxon": one.p_wilcoxon,
+                "p_value": one.p_value,
                 "p_holm": float(p_holm),
+                "replicated": one.replicated,
                 "equivalent": one.within(margin),
                 "better": better if clear else None,
                 "margin": margin,
+                "median_difference": one.median,
+                "typical_case_disagrees": disagree,
                 "noise_floor": noise_of_gap(noise["sd_between_seeds"], noise["seeds"]),
+                "p_wilcoxon": one.p_wilcoxon,
                 "cohen_dz": one.cohen_dz,
                 "rank_biserial": one.rank_biserial,
                 "superiority": one.superiority,
-                "power_at_margin": rules[key].power(margin),
+                "power_at_margin": rules[key].power(margin) if one.replicated else None,
             }
         )
-    return Comparison(paired, units, drawn, found, rules, entries, noise, confidence)
+    return Comparison(paired, units, errors, found, rules, entries, noise, confidence, resamples, seed)
 
 
 def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind, tuple[str, ...]]:
@@ -155,26 +165,36 @@ def near_best(candidates: Sequence[str], entries: Sequence[Mapping[str, Any]]) -
 
 
 def more_needed(kind: Kind, comparison: Comparison, candidates: Sequence[str]) -> dict[str, Any]:
-    """Return about how many cases in all, or seeds, would tell the best from the others left standing.
+    """Return how many cases in all, or seeds, would probably tell the best from the others left standing.
 
-    Nothing is known of that where there is one patient, and so no difference.
+    Empty for a verdict, for one patient, and without replicated trainings: then training again comes first.
     """
     paired = comparison.paired
-    if kind != "inconclusive" or len(candidates) < 2 or not comparison.entries:
+    if kind != "inconclusive" or len(candidates) < 2 or not comparison.entries or not comparison.replicated:
         return {}
     best = paired.losses.index(candidates[0])
     now = {"cases_now": len(paired.cases), "seeds_now": paired.seeds.shape[1]}
-    every, aims = [], set()
-    for entry, (key, found) in zip(comparison.entries, comparison.found.items(), strict=True):
-        open_pair = entry["better"] is None and not entry["equivalent"]
-        if best in key and open_pair and {paired.losses[i] for i in key} <= set(candidates):
-            one = needed(found, comparison.rules[key], entry["margin"], now["cases_now"], now["seeds_now"])
-            every.append(one)
-            aims.add(one.aim)
-    if not every:
-        return {"cases": None, "seeds": None, "together": False, "aim": None, **now}
-    decided = all_needed(every, now["cases_now"], now["seeds_now"])
-    return {**decided, "aim": aims.pop() if len(aims) == 1 else "both", **now}
+    open_pairs = [
+        OpenPair(found, comparison.rules[key].critical, entry["margin"])
+        for entry, (key, found) in zip(comparison.entries, comparison.found.items(), strict=True)
+        if best in key
+        and {paired.losses[i] for i in key} <= set(candidates)
+        and entry["better"] is None
+        and not entry["equivalent"]
+    ]
+    if not open_pairs:
+        return {"cases": None, "seeds": None, "together": False, "assurance": None, **now}
+    plan = needed(open_pairs, now["cases_now"], now["seeds_now"])
+    assurance = plan.assurance
+    return {
+        "cases": plan.cases,
+        "seeds": plan.seeds,
+        "together": plan.together,
+        "assurance": None if assurance is None else assurance.expected,
+        "assurance_low": None if assurance is None else assurance.low,
+        "assurance_high": None if assurance is None else assurance.high,
+        **now,
+    }
 
 
 def _other(entry: Mapping[str, Any], name: str) -> str:

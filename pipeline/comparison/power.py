@@ -1,14 +1,21 @@
-"""What a study could have found, and what it would take to find the rest."""
+"""What a study could have found, and how probable it is that a larger one would decide."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, inf, isfinite, sqrt
+from math import ceil, isfinite, sqrt
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from pipeline.comparison.difference import Difference
+from pipeline.comparison.difference import Difference, critical_value
+from pipeline.comparison.variance import DEPENDENCE
+
+Floats = NDArray[np.float64]
 
 POWER = 0.8
+MOST = 10.0
+"""A study that is more times as large as this one is not realistic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,95 +28,147 @@ class Rule:
 
     @property
     def true_error(self) -> float:
-        """The standard error corrected to have its median at the true one: with few folds it is mostly too small."""
-        return self.standard_error * sqrt(self.degrees / float(stats.chi2.median(self.degrees)))
+        """The standard error without the allowance for dependent folds, corrected for how uncertain it is itself.
+
+        With few degrees of freedom an estimated error is mostly too small. The correction makes the predicted power
+        right on average over studies (docs/statistics.md has the counts).
+        """
+        return self.standard_error / DEPENDENCE * sqrt(1 + 5.4 / self.degrees**2)
 
     def power(self, true_difference: float) -> float:
         """Return the chance that a difference of this size, in the metric's unit, is found (noncentral t)."""
         if self.standard_error == 0:
             return float(true_difference != 0)
         off = abs(true_difference) / self.true_error
-        found = stats.nct.sf(self.critical, self.degrees, off) + stats.nct.cdf(-self.critical, self.degrees, off)
+        limit = DEPENDENCE * self.critical
+        found = stats.nct.sf(limit, self.degrees, off) + stats.nct.cdf(-limit, self.degrees, off)
         return float(min(1.0, found)) if isfinite(found) else 1.0
 
     def detectable(self, power: float = POWER) -> float:
         """Return the smallest difference that is found with the given power."""
         if self.standard_error == 0:
             return 0.0
-        top = 2.0 * (self.critical + float(stats.t.ppf(0.99, self.degrees)))
+        top = 2.0 * DEPENDENCE * (self.critical + float(stats.t.ppf(0.99, self.degrees)))
         root = optimize.brentq(lambda off: self.power(off * self.true_error) - power, 0.0, top, xtol=1e-4)
         return float(root) * self.true_error
 
 
 def rule_of(found: Difference, confidence: float, comparisons: int) -> Rule:
-    """Return the rule for this pair: the interval excludes 0, and the corrected signed-rank test agrees.
-
-    The signed-rank test sees patients only; its part is approximated by a normal test at the first step of Holm.
-    """
+    """Return the rule for this pair: the t test of its mean, at the first step of Holm's correction."""
     if found.standard_error == 0:
         return Rule(0.0, found.degrees, 0.0)
-    quantile = float(stats.norm.isf((1 - confidence) / (2 * max(comparisons, 1))))
-    ranks = quantile * found.error_patients / found.standard_error
-    return Rule(max(found.half_width / found.standard_error, ranks), found.degrees, found.standard_error)
+    critical = critical_value(found.degrees, (1 - confidence) / max(comparisons, 1))
+    return Rule(critical, found.degrees, found.standard_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Assurance:
+    """The probability that a new study of a given size decides a pair, averaged over what the true gap may be.
+
+    `low` and `high` are that probability for a noise at the ends of its 80 % interval.
+    """
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPair:
+    """A pair that the study leaves open.
+
+    Attributes
+    ----------
+    found
+        Its difference.
+    critical
+        Standard errors that a difference must exceed to be found.
+    margin
+        Difference that does not matter.
+    """
+
+    found: Difference
+    critical: float
+    margin: float
+
+    def assurance(self, more_cases: float, more_seeds: float) -> Assurance:
+        """Return the assurance of a study with so many times the cases, and the seeds, of this one."""
+        inflated = min(self.found.degrees, 1e6)
+        # noise at its estimate, and at the ends of its 80 % interval
+        factors = (1.0, *(sqrt(inflated / float(stats.chi2.ppf(q, inflated))) for q in (0.1, 0.9)))
+        each = [self._decides(more_cases, more_seeds, factor) for factor in factors]
+        return Assurance(each[0], *sorted(each[1:]))
+
+    def _decides(self, more_cases: float, more_seeds: float, noisier: float) -> float:
+        now = noisier * self.found.standard_error / DEPENDENCE
+        patients, runs = noisier * self.found.error_patients / DEPENDENCE, noisier * self.found.error_runs / DEPENDENCE
+        error = sqrt(patients**2 / more_cases + runs**2 / more_seeds)
+        if error == 0:
+            return 1.0
+        gaps = _true_gaps(self.found.mean, now, self.margin)
+        found = DEPENDENCE * error * self.critical
+        same = self.margin - DEPENDENCE * error * critical_value(self.found.degrees, 0.1)
+        if same >= found:
+            return 1.0
+        outside = stats.norm.sf((found - gaps) / error) + stats.norm.cdf((-found - gaps) / error)
+        inside = stats.norm.cdf((same - gaps) / error) - stats.norm.cdf((-same - gaps) / error) if same > 0 else 0.0
+        return float(np.mean(outside + inside))
+
+
+def _true_gaps(seen: float, error: float, margin: float) -> Floats:
+    """Return equally probable values of the true gap, given the one seen.
+
+    A gap that looks large is mostly one that chance has enlarged (the winner's curse). The true gap is taken as normal
+    around 0, with a variance of what the gap seen exceeds its error by, and at least the margin; its posterior is
+    drawn towards 0 accordingly [James and Stein 1961].
+    """
+    prior = max(margin**2, seen**2 - error**2)
+    shrunk = prior / (prior + error**2)
+    quantiles = (np.arange(61) + 0.5) / 61
+    gaps: Floats = shrunk * seen + sqrt(shrunk) * error * stats.norm.ppf(quantiles)
+    return gaps
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """What would decide a pair: cases in all, or seeds for each loss and fold, None where that alone would not.
+    """What would decide with 80 % probability: cases in all, seeds in all, or both; None where that would not.
 
-    `factor` is by how much both would have to grow together.
+    `assurance` is that of the plan named first, for the pair that is hardest to tell.
     """
 
     cases: int | None
     seeds: int | None
-    factor: float
-    aim: str
+    together: bool
+    assurance: Assurance | None
 
 
-def needed(found: Difference, rule: Rule, margin: float, cases: int, seeds: int) -> Needed:
-    """Return what would decide a pair if the true difference is as it looks.
+def needed(pairs: Sequence[OpenPair], cases: int, seeds: int) -> Needed:
+    """Return the smallest study, up to ten times this one, that would probably decide every open pair."""
+    factors = [float(f) for f in np.geomspace(1.1, MOST, 30)]
 
-    A difference beyond the margin is to be shown; one within it is to be shown to be within. The noise by patients
-    falls with their number, that of trainings with the seeds. Two folds of one seed leave one degree of freedom; what
-    decides has many more, so that the normal quantiles stand in for it.
-    """
-    gap = abs(found.mean)
-    few = found.degrees < 2
-    after = float(stats.norm.ppf(POWER) if few else stats.t.ppf(POWER, found.degrees))
-    if gap >= margin:
-        aim, target = "difference", gap / ((float(stats.norm.ppf(0.975)) if few else rule.critical) + after)
-    else:
-        aim = "equivalence"
-        widest = max(found.tost_high - found.mean, found.mean - found.tost_low)
-        critical = widest / found.standard_error if found.standard_error else 0.0
-        critical = float(stats.norm.ppf(0.95)) if few else critical
-        target = (margin - gap) / (critical + after)
-    patients, runs, goal = found.error_patients**2, found.error_runs**2, target**2
-    factor = found.standard_error**2 / goal if goal else inf
-    return Needed(_times(cases, patients, goal - runs), _times(seeds, runs, goal - patients), factor, aim)
-
-
-def _times(now: int, variance: float, room: float) -> int | None:
-    """Return how many instead of `now` bring a variance down to the room that is left for it."""
-    if variance == 0 or room <= 0:
+    def least(by_cases: bool, by_seeds: bool) -> float | None:
+        for factor in factors:
+            plan = (factor if by_cases else 1.0, factor if by_seeds else 1.0)
+            if all(pair.assurance(*plan).expected >= POWER for pair in pairs):
+                return factor
         return None
-    return max(now + 1, ceil(now * variance / room))
 
-
-def all_needed(each: Iterable[Needed], cases: int, seeds: int) -> dict[str, int | bool | None]:
-    """Return what decides every pair: `cases` or `seeds`, each alone; or both `together` where neither would alone."""
-    every = list(each)
-    more_cases = max((item.cases or inf for item in every), default=inf)
-    more_seeds = max((item.seeds or inf for item in every), default=inf)
-    factor = max((item.factor for item in every), default=inf)
-    together = not isfinite(more_cases) and not isfinite(more_seeds) and isfinite(factor)
+    more_cases, more_seeds = least(True, False), least(False, True)
+    together = more_cases is None and more_seeds is None
     if together:
-        more_cases, more_seeds = max(cases + 1, ceil(cases * factor)), max(seeds + 1, ceil(seeds * factor))
-    return {
-        "cases": int(more_cases) if isfinite(more_cases) else None,
-        "seeds": int(more_seeds) if isfinite(more_seeds) else None,
-        "together": together,
-    }
+        more_cases = more_seeds = least(True, True)
+    if more_cases is None and more_seeds is None:
+        return Needed(None, None, False, None)
+    if together:
+        plan = (more_cases or 1.0, more_seeds or 1.0)
+    else:
+        plan = (more_cases, 1.0) if more_cases else (1.0, more_seeds or 1.0)
+    return Needed(
+        None if more_cases is None else ceil(cases * more_cases),
+        None if more_seeds is None else max(seeds + 1, ceil(seeds * more_seeds)),
+        together,
+        min((pair.assurance(*plan) for pair in pairs), key=lambda item: item.expected),
+    )
 
 
 def noise_of_gap(sd_between_seeds: float | None, seeds: int) -> float | None:

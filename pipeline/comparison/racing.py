@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from pipeline.comparison.controls import controls_of
-from pipeline.comparison.difference import patient_variance
 from pipeline.comparison.pairing import Paired, pair, usable_rows
 from pipeline.comparison.pairs import margin_of
 from pipeline.comparison.resampling import Units, units_of
-from pipeline.comparison.words import NAMES, amount
+from pipeline.comparison.words import amount, phrase
 from pipeline.errors import ConfigError, RecordError
 
 Floats = NDArray[np.float64]
@@ -107,7 +106,7 @@ def drop(
     level = spent(len(finished), len(planned), alpha) / (len(entrants) - len(controls) - 1)
     when = f"after {len(finished)} of {len(planned)} blocks"
     reasons = {
-        name: f"behind {leader} by {amount(metric, gap.gap)} of {NAMES.get(metric, metric)} {when} "
+        name: f"behind {leader} by {amount(metric, gap.gap)} of {phrase(metric)} {when} "
         f"(at least {amount(metric, gap.least)}, at the level of this look)"
         for name, (leader, gap) in losing(paired, level, margin_of(metric, margins)).items()
     }
@@ -156,7 +155,7 @@ def gap_of(values: Floats, seeds: Floats, units: Units, ahead: int, behind: int,
         gap = float((means[ahead] - means[behind]).mean())
     else:
         whole = np.isfinite(seeds).all(axis=(0, 2))
-        parts = [_pooled(seeds[:, whole].mean(axis=2), ahead, behind), patient_variance(each, units)]
+        parts = [_pooled(seeds[:, whole].mean(axis=2), ahead, behind), _patient_variance(each, units)]
         gap = float(each.mean())
     if any(degrees < 1 for _, degrees in parts):
         return Gap(gap, -inf, inf)
@@ -179,3 +178,18 @@ def _pooled(means: Floats, first: int, second: int) -> tuple[float, int]:
     own = float((means[first] - means[second]).var(ddof=1))
     noisier = 2 * float(np.sum(left[[first, second]] ** 2, axis=1).max()) * losses / (losses - 1) / (count - 1)
     return max(pooled, own, noisier) / count, degrees
+
+
+def _patient_variance(each: Floats, units: Units) -> tuple[float, int]:
+    """Return the variance of the mean by the choice of patients within folds, and its degrees of freedom."""
+    variance, degrees = 0.0, 0
+    for fold in range(units.fold_count):
+        inside = units.folds == fold
+        _, patient = np.unique(units.patients[inside], return_inverse=True)
+        count = int(patient.max()) + 1
+        if count < 2:
+            continue
+        off = np.bincount(patient, each[inside] - each[inside].mean())
+        variance += count / (count - 1) * float(np.sum(off**2))
+        degrees += count - 1
+    return variance / each.size**2, max(degrees, 1)

@@ -9,39 +9,57 @@ from scipy import stats
 
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.resampling import Units
+from pipeline.comparison.variance import MeanErrors
 
 Floats = NDArray[np.float64]
 
+DRAWS = 2000
 
-def ranking(paired: Paired, drawn: Floats, units: Units, pairs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return ranks (1 is best) by three ways, how often each rank comes up in resamples, and the Nemenyi test.
+
+FEWEST_FOLDS = 5
+"""Below this many folds, the stability of a ranking is not reported: too few trainings stand behind it."""
+
+
+def ranking(
+    paired: Paired, units: Units, errors: MeanErrors, pairs: Sequence[Mapping[str, Any]] = (), by_case: bool = False
+) -> dict[str, Any]:
+    """Return ranks (1 is best) by three ways, how often each rank comes up by chance, and the Nemenyi test.
 
     `mean_then_rank` ranks the means; `rank_then_mean` averages the ranks within each patient (Friedman's way);
-    `test_based` ranks by the number of losses that are clearly worse less those clearly better. `tau` is Kendall's
-    tau-b between the ranking of a resample and the one found, averaged. Two losses whose mean ranks differ by less than
-    `critical_difference` are joined in a critical-difference diagram (`groups`) [Demšar 2006]. Friedman's
-    test is for three losses or more.
+    `test_based` ranks by the number of losses that are clearly worse less those clearly better. `rank` is the one to
+    read: that of the means, or with `by_case` (where a miss stands in the mean as a distance of its own) that of the
+    ranks within patients.
+
+    `rank_frequency` (losses, ranks) says how often each loss would have each rank: means are redrawn from t
+    distributions with their standard errors, the noise of trainings included. `tau` is Kendall's tau-b between such a
+    ranking and the one found, averaged; None for fewer than five folds. Two losses whose mean ranks differ by less than
+    `critical_difference` are joined in a critical-difference diagram (`groups`) [Demšar 2006]. Friedman's test is for
+    three losses or more.
     """
-    values = -paired.values if paired.higher_is_better else paired.values
+    sign = -1.0 if paired.higher_is_better else 1.0
     count = len(paired.losses)
-    by_mean = stats.rankdata(values.mean(axis=1))
-    of_patients = np.stack([np.bincount(units.patients, row) for row in values]) / np.bincount(units.patients)
+    by_mean = stats.rankdata(sign * paired.means)
+    sums = np.stack([np.bincount(units.patients, row) for row in sign * paired.values])
+    of_patients = sums / np.bincount(units.patients)
     mean_ranks = stats.rankdata(of_patients, axis=0).mean(axis=1)
-    ranks = stats.rankdata(-drawn if paired.higher_is_better else drawn, axis=1)
+    ranks = stats.rankdata(sign * redrawn_means(paired, errors), axis=1)
     frequency = np.stack([(np.round(ranks) == rank + 1).mean(axis=0) for rank in range(count)], axis=1)
     wins = [
         sum((e["better"] == name) - (e["better"] is not None and e["better"] != name) for e in pairs if name in _of(e))
         for name in paired.losses
     ]
     patients = of_patients.shape[1]
+    stable = count > 1 and units.fold_count >= FEWEST_FOLDS
     result: dict[str, Any] = {
         "losses": list(paired.losses),
         "patients": patients,
+        "rank": (stats.rankdata(mean_ranks) if by_case else by_mean).tolist(),
+        "ranked_by": "case" if by_case else "mean",
         "mean_then_rank": by_mean.tolist(),
         "rank_then_mean": mean_ranks.tolist(),
         "test_based": stats.rankdata([-won for won in wins]).tolist(),
         "rank_frequency": frequency.tolist(),
-        "tau": kendall_tau(by_mean, ranks) if count > 1 else None,
+        "tau": kendall_tau(by_mean, ranks) if stable else None,
         "friedman_p": None,
         "critical_difference": None,
         "groups": [],
@@ -54,6 +72,19 @@ def ranking(paired: Paired, drawn: Floats, units: Units, pairs: Sequence[Mapping
         result["critical_difference"] = critical
         result["groups"] = _groups(paired.losses, mean_ranks, critical)
     return result
+
+
+def redrawn_means(paired: Paired, errors: MeanErrors, draws: int = DRAWS) -> Floats:
+    """Return means of the losses as repeated studies might find them (draws, losses).
+
+    One factor, that of the unknown noise, is shared by all losses of a draw: a multivariate t distribution.
+    """
+    random = np.random.default_rng(0)
+    noise = random.standard_normal((draws, len(paired.losses))) * np.sqrt(errors.of_loss)
+    degrees = min(errors.of_loss_degrees, 1e6)
+    scale = np.sqrt(degrees / random.chisquare(degrees, draws))
+    means: Floats = paired.means + noise * scale[:, None]
+    return means
 
 
 def ranking_over_metrics(rankings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -84,18 +115,15 @@ def kendall_tau(reference: Floats, ranks: Floats) -> float | None:
     return float(np.mean((theirs @ ours)[known] / scale[known])) if known.any() else None
 
 
-def pareto(paired: Mapping[str, Paired], controls: Collection[str] = ()) -> list[str]:
-    """Return the losses that no other beats in one of Dice and 95 % Hausdorff without losing in the other.
+def pareto(paired: Mapping[str, Paired], losses: Collection[str], by_case: Collection[str] = ()) -> list[str]:
+    """Return those of the losses that no other beats in one of Dice and 95 % Hausdorff without losing in the other.
 
-    Controls stand aside: they are losses that have their place already.
+    Metrics in `by_case` are compared by the mean rank within cases instead of the mean.
     """
     axes = [paired[name] for name in ("dice", "hausdorff95_mm") if name in paired]
     names = [name for name in axes[0].losses if all(name in item.losses for item in axes)] if axes else []
-    names = [name for name in names if name not in controls]
-    score = {
-        name: [item.means[item.losses.index(name)] * (1 if item.higher_is_better else -1) for item in axes]
-        for name in names
-    }
+    names = [name for name in names if name in losses]
+    score = {name: [_goodness(item, name, item.metric in by_case) for item in axes] for name in names}
     return [
         name
         for name in names
@@ -104,6 +132,14 @@ def pareto(paired: Mapping[str, Paired], controls: Collection[str] = ()) -> list
             for other in names
         )
     ]
+
+
+def _goodness(paired: Paired, loss: str, by_case: bool) -> float:
+    """Return a number that is larger for a better loss."""
+    sign, index = (1.0 if paired.higher_is_better else -1.0), paired.losses.index(loss)
+    if by_case:
+        return float(stats.rankdata(sign * paired.values, axis=0)[index].mean())
+    return float(sign * paired.means[index])
 
 
 def _of(entry: Mapping[str, Any]) -> tuple[str, str]:

@@ -110,7 +110,7 @@ def resampled_means(paired: Paired, units: Units, resamples: int, seed: int) -> 
     random = np.random.default_rng(seed)
     random.bit_generator.state = draws.state
     losses, seeds, _ = paired.seeds.shape
-    filled = np.where(np.isfinite(paired.seeds), paired.seeds, paired.values[:, None, :])
+    filled = np.where(np.isfinite(paired.seeds), paired.seeds, paired.values[:, None, :]) * paired.weights
     totals, weights = np.zeros((resamples, losses)), np.zeros(resamples)
     for fold in range(units.fold_count):
         inside = np.flatnonzero(units.folds == fold)
@@ -119,7 +119,7 @@ def resampled_means(paired: Paired, units: Units, resamples: int, seed: int) -> 
         for rows in _blocks(resamples, inside.size):
             of_cases = draws.patients[rows][:, units.patients[inside]].astype(np.float64)
             sums[rows] = of_cases @ of_fold
-            weights[rows] += of_cases.sum(axis=1)
+            weights[rows] += of_cases @ paired.weights[inside]
         chosen = random.multinomial(draws.folds[:, fold] * seeds, np.full(seeds, 1 / seeds)).astype(np.float64)
         chosen /= np.maximum(draws.folds[:, fold] * seeds, 1)[:, None]
         totals += np.einsum("rls,rs->rl", sums.reshape(resamples, losses, seeds), chosen)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.difference import difference
-from pipeline.comparison.pairing import HIGHER_IS_BETTER, Paired, pair
-from pipeline.comparison.resampling import resampled_means, units_of
+from pipeline.comparison.pairing import Paired, pair
+from pipeline.comparison.pairs import compare_pairs
 from pipeline.comparison.sizes import size_groups
+from pipeline.records.metrics import metric_of
 
 STATES = ("correct_absence", "missed", "false_positive")
 Kind = Literal["class", "size"]
@@ -59,25 +59,24 @@ def within_parts(
     losses: Sequence[str],
     best: str,
     confidence: float,
-    resamples: int,
-    seed: int,
+    miss_value: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the difference of the best loss and each other in each part."""
+    """Return the difference of the best loss and each other in each part, with Holm's correction within the part."""
     entries = []
     for kind, name, rows in parts:
-        paired = pair(rows, metric, losses)
+        paired = pair(rows, metric, losses, miss_value)
         if paired is None or best not in paired.losses:
             continue
-        units = units_of(paired)
-        means = resampled_means(paired, units, resamples, seed)
-        i = paired.losses.index(best)
-        for j, other in enumerate(paired.losses):
+        compared = compare_pairs(paired, None, confidence, resamples=1, seed=0)
+        first = paired.losses.index(best)
+        for index, other in enumerate(paired.losses):
             if other == best:
                 continue
-            each = paired.values[i] - paired.values[j]
-            found = difference(each, paired.seeds[i] - paired.seeds[j], means[:, i] - means[:, j], units, confidence)
-            mean = float(each.mean())
-            clear = found is not None and (found.ci_low > 0 or found.ci_high < 0)
+            mean = float(paired.means[first] - paired.means[index])
+            entry = next((e for e in compared.entries if {e["a"], e["b"]} == {best, other}), None)
+            low, high = (None, None) if entry is None else (entry["ci_low"], entry["ci_high"])
+            if entry is not None and entry["a"] != best:
+                low, high = -entry["ci_high"], -entry["ci_low"]
             entries.append(
                 {
                     "kind": kind,
@@ -87,10 +86,10 @@ def within_parts(
                     "b": other,
                     "cases": len(paired.cases),
                     "difference": mean,
-                    "ci_low": None if found is None else found.ci_low,
-                    "ci_high": None if found is None else found.ci_high,
+                    "ci_low": low,
+                    "ci_high": high,
                     "ahead": best if (mean > 0) == paired.higher_is_better else other,
-                    "clear": clear,
+                    "clear": entry is not None and entry["better"] is not None,
                 }
             )
     return entries
@@ -120,7 +119,7 @@ def reversals_of_plain_means(rows: pd.DataFrame, paired: Paired) -> list[Reversa
     if one.groupby("loss")["case"].nunique().nunique() < 2 and one["case"].nunique() == len(paired.cases):
         return []
     plain = one.groupby(["loss", "case"])["value"].mean().groupby("loss").mean().reindex(list(paired.losses))
-    sign = 1 if metric in HIGHER_IS_BETTER else -1
+    sign = 1 if metric_of(metric).higher_is_better else -1
     found = []
     for i, a in enumerate(paired.losses):
         for j, b in enumerate(paired.losses):

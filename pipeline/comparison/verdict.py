@@ -10,9 +10,11 @@ import pandas as pd
 
 from pipeline.comparison.controls import controls_of, gaps_of_controls
 from pipeline.comparison.operating_points import operating_points
-from pipeline.comparison.pairing import complete_losses, pair, usable_rows
+from pipeline.comparison.pairing import Paired, complete_losses, pair, usable_rows
 from pipeline.comparison.pairs import Comparison, Kind, compare_pairs, decide, more_needed, near_best
+from pipeline.comparison.presence import collapse_of, presence
 from pipeline.comparison.ranking import pareto, ranking, ranking_over_metrics
+from pipeline.comparison.recommend import choose
 from pipeline.comparison.strata import (
     Reversal,
     means_of,
@@ -23,13 +25,18 @@ from pipeline.comparison.strata import (
 )
 from pipeline.comparison.words import caveats_of, sentences
 from pipeline.errors import ConfigError, RecordError
-from pipeline.records.simplicity import simplicity
+from pipeline.records.metrics import metric_of
 
 PRIMARY = ("dice", "iou", "nsd", "hausdorff95_mm")
 """The first of these that the table has decides."""
 
 HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd")
 RESAMPLES = 2000
+FAILURE = 0.5
+"""A case whose overlap is below this has failed; the share of such cases stands beside the mean."""
+
+FAILURES = ("missed", "false_positive", "collapsed")
+"""States in which a distance is not measured but set to what a miss costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,13 @@ class Verdict:
     aa: list[dict[str, Any]] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     operating_points: dict[str, Any] = field(default_factory=dict)
+    replicated: bool = True
+    training_sd: float | None = None
+    reason: str | None = None
+    classes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    presence: list[dict[str, Any]] = field(default_factory=list)
+    scope: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; what is not finite is null."""
@@ -74,12 +88,16 @@ def compare(
     table: pd.DataFrame,
     *,
     metrics: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     margins: Mapping[str, float] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = RESAMPLES,
     thresholds: pd.DataFrame | None = None,
     dropped: Mapping[str, str] | None = None,
+    training_sd: float | None = None,
+    miss_value: float | None = None,
+    scope: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Compare losses from the long table alone.
 
@@ -89,30 +107,45 @@ def compare(
         Columns loss, case, metric, value; fold, seed, class, patient, state and volume_ml are used where present.
     metrics
         Those to compare, the one that decides first; by default the headline metrics that the table has.
+    classes
+        Classes to compare, for example the tumor alone; by default all.
     margins
-        Differences that do not matter, by metric or for all distances (``mm``); by default 0.005 for shares, 0.5 mm.
+        Differences that do not matter, by metric, for all distances (``mm``) or all shares (``share``); by default
+        those of `pipeline.records.metrics`.
     confidence
-        Of the intervals.
+        Of the intervals; the family of all pairs of a metric is tested at ``1 - confidence``.
     seed, resamples
-        Of the bootstrap.
+        Of the bootstrap of single means.
     thresholds
         Dice of each loss at a grid of thresholds (`pipeline.comparison.operating_points`): is it the loss or the
         threshold?
     dropped
         Losses that a race has dropped (`pipeline.comparison.racing`), with the reason: they are out.
+    training_sd
+        Standard deviation between two trainings of one loss, of the deciding metric's mean. Without folds or seeds the
+        table does not show it, and without it there is neither a winner nor equivalence.
+    miss_value
+        What a missing distance counts as, in its unit, for tables that do not say so.
+    scope
+        Under which conditions the trainings ran (`pipeline.records.scope`); it is part of the verdict.
 
     Raises
     ------
     RecordError
         Where the table is malformed, or no metric has values of two losses on common cases.
     ConfigError
-        For a metric that the table lacks, or a confidence or margin out of range.
+        For a metric or class that the table lacks, or a confidence or margin out of range.
     """
     if not 0.5 < confidence < 1 or resamples < 1:
         raise ConfigError(f"confidence {confidence:g}", "is out of range", "give e.g. 0.95, and a resample or more")
     if any(not (0 < margin < math.inf) for margin in (margins or {}).values()):
         raise ConfigError(f"margins {dict(margins or {})}", "hold one that is not above 0", "give e.g. 0.005 and 0.5")
+    if training_sd is not None and not 0 <= training_sd < math.inf:
+        raise ConfigError(f"training SD {training_sd:g}", "is not a standard deviation", "give 0.005, for example")
     rows, collapsed = usable_rows(table)
+    rows = _of_classes(rows, classes)
+    if (rows["state"] == "collapsed").all():
+        return _nothing(dict.fromkeys(collapsed, "all its runs collapsed"), collapsed, confidence)
     out = dict(dropped or {})
     names, aside = complete_losses(rows[~rows["loss"].isin(list(out))], collapsed)
     every = {*rows["loss"], *collapsed}
@@ -124,69 +157,62 @@ def compare(
     controls = {name: loss for name, loss in controls.items() if name not in lone}
     if not names:
         return _nothing(aside, collapsed, confidence)
-    present = [str(name) for name in dict.fromkeys(rows["metric"])]
-    unknown = [name for name in metrics or () if name not in present]
-    if unknown:
-        raise ConfigError(f"metric {', '.join(unknown)}", "is not in the table", f"it has {', '.join(present)}")
-    wanted = list(metrics or [name for name in HEADLINE if name in present] or present)
     paired = {
         name: found
-        for name in wanted
-        if (found := pair(rows, name, names)) is not None and set(found.losses) - set(controls)
+        for name in _chosen_metrics(rows, metrics)
+        if (found := pair(rows, name, names, miss_value)) is not None and set(found.losses) - set(controls)
     }
     if not paired:
         raise RecordError(
             "the table", "has no metric with values on common cases", "give results of all losses on the same cases"
         )
-    primary = next((name for name in (*(metrics or ()), *PRIMARY) if name in paired), next(iter(paired)))
-    compared = {name: compare_pairs(item, margins, confidence, resamples, seed) for name, item in paired.items()}
+    primary = _primary(paired, metrics)
+    compared = {
+        name: compare_pairs(item, margins, confidence, resamples, seed, training_sd if name == primary else None)
+        for name, item in paired.items()
+    }
     main = compared[primary]
     kind, candidates = decide(main, controls)
     if kind == "inconclusive" and out and set(names) - set(controls) == set(candidates) and len(candidates) == 1:
         kind = "winner"  # of the race: all others were dropped as clearly behind
-    recommended = simplest(near_best(candidates, main.entries), main.entries)
-    rankings = {name: ranking(item.paired, item.drawn, item.units, item.entries) for name, item in compared.items()}
+    by_case = [name for name, item in paired.items() if item.info.is_distance and _has_misses(rows, name)]
+    choice = choose(near_best(candidates, main.entries), compared, primary, collapsed, by_case)
+    recommended = choice.loss
+    rankings = {
+        name: ranking(item.paired, item.units, item.errors, item.entries, name in by_case)
+        for name, item in compared.items()
+    }
     parts = parts_of(rows[rows["loss"].isin(names)])
     best = candidates[0]
     inside = [
         entry
         for name, item in paired.items()
         if best in item.losses
-        for entry in within_parts(parts, name, names, best, confidence, resamples, seed)
+        for entry in within_parts(parts, name, names, best, confidence, miss_value)
     ]
-    turned: list[tuple[str, Reversal]] = []
-    for name, item in paired.items():
-        counted = [entry for entry in inside if entry["metric"] == name and entry["b"] not in controls]
-        means = [m for loss, m in zip(item.losses, item.means, strict=True) if loss not in controls]
-        leads = max(means) if item.higher_is_better else min(means)
-        ahead = best in item.losses and item.means[item.losses.index(best)] == leads
-        turned += [(name, one) for one in reversals(counted, best) if ahead]
-        turned += [
-            (name, one) for one in reversals_of_plain_means(rows, item) if not {one.better, one.worse} & set(controls)
-        ]
     pairs = [entry for item in compared.values() for entry in item.entries]
     points: dict[str, Any] = {}
     if thresholds is not None and len(thresholds):
         patients = dict(zip(rows["case"], rows["patient"], strict=True))
         points = operating_points(
-            _without_collapsed(thresholds, table), recommended, losses=names, controls=list(controls),
-            patients=patients, margins=margins, confidence=confidence, resamples=resamples, seed=seed,
+            _with_collapsed(thresholds, table), recommended, losses=names, controls=list(controls),
+            patients=patients, margins=margins, confidence=confidence,
         )  # fmt: skip
     verdict = Verdict(
         verdict=kind,
         recommended=recommended,
         primary=primary,
         candidates=candidates,
-        losses=_loss_entries(compared, rows, collapsed, aside),
+        losses=_loss_entries(compared, rows, collapsed, aside, confidence),
         pairs=pairs,
         noise_floor={name: item.noise for name, item in compared.items()},
         smallest_detectable={name: item.smallest_detectable() for name, item in compared.items()},
         more_needed=more_needed(kind, main, candidates),
         ranking=rankings,
         by_class=means_of(rows, list(paired), "class"),
-        pareto=pareto(paired, controls),
+        pareto=pareto(paired, [name for name in names if name not in controls], by_case),
         collapsed=collapsed,
-        caveats=caveats_of(main, pairs, recommended, collapsed, aside, controls),
+        caveats=[],
         cases=len(main.paired.cases),
         ranking_over_metrics=ranking_over_metrics(rankings),
         by_size=[
@@ -202,39 +228,116 @@ def compare(
         aa=gaps_of_controls(pairs, controls),
         dropped={name: why for name, why in out.items() if name in every},
         operating_points=points,
+        replicated=main.replicated,
+        training_sd=training_sd,
+        reason=choice.reason,
+        classes=[str(name) for name in dict.fromkeys(rows["class"])],
+        left_out={name: item.left_out for name, item in paired.items()},
+        presence=presence(rows),
+        scope=dict(scope or {}),
     )
+    verdict.caveats.extend(caveats_of(verdict, compared))
     verdict.caveats.extend(points.get("caveats", []))
-    verdict.caveats.extend(one.sentence(name) for name, one in turned)
+    verdict.caveats.extend(one.sentence(name) for name, one in _turned(rows, paired, inside, best, controls))
     verdict.words.extend(sentences(verdict))
     return verdict
 
 
-def simplest(candidates: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the simplest of the candidates (best mean first) that none of them clearly beats; the better of equals."""
-    beaten = {
-        name
-        for entry in pairs
-        if {entry["a"], entry["b"]} <= set(candidates) and entry["better"] and not entry["equivalent"]
-        for name in (entry["a"], entry["b"])
-        if name != entry["better"]
-    }
-    return min((name for name in candidates if name not in beaten), key=lambda name: simplicity(name)[0])
+def _of_classes(rows: pd.DataFrame, classes: Sequence[str] | None) -> pd.DataFrame:
+    """Return the rows of the classes asked for."""
+    if classes is None:
+        return rows
+    known = [str(name) for name in dict.fromkeys(rows["class"])]
+    unknown = [name for name in classes if name not in known]
+    if unknown or not classes:
+        raise ConfigError(
+            f"class {', '.join(unknown) or '(none)'}", "is not in the table", f"it has {', '.join(known)}"
+        )
+    return rows[rows["class"].isin(list(classes))]
 
 
-def _without_collapsed(thresholds: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the thresholds of runs that did not collapse."""
+def _chosen_metrics(rows: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+    """Return the metrics to compare."""
+    present = [str(name) for name in dict.fromkeys(rows["metric"])]
+    unknown = [name for name in metrics or () if name not in present]
+    if unknown:
+        raise ConfigError(f"metric {', '.join(unknown)}", "is not in the table", f"it has {', '.join(present)}")
+    return list(metrics or [name for name in HEADLINE if name in present] or present)
+
+
+def _primary(paired: Mapping[str, Paired], metrics: Sequence[str] | None) -> str:
+    """Return the metric that decides.
+
+    Raises
+    ------
+    ConfigError
+        For a metric that cannot rank losses by itself, or whose direction is not known.
+    """
+    first = next((name for name in (*(metrics or ()), *PRIMARY) if name in paired), None)
+    first = first or next((name for name in paired if metric_of(name).rankable), next(iter(paired)))
+    if not metric_of(first).rankable:
+        raise ConfigError(
+            f"metric {first}",
+            "cannot rank losses: it is unknown whether larger is better, or it depends on the size of structures",
+            f"put a metric first that can, for example {', '.join(PRIMARY)}",
+        )
+    return first
+
+
+def _has_misses(rows: pd.DataFrame, metric: str) -> bool:
+    return bool(((rows["metric"] == metric) & rows["state"].isin(FAILURES)).any())
+
+
+def _turned(
+    rows: pd.DataFrame,
+    paired: Mapping[str, Paired],
+    inside: Sequence[Mapping[str, Any]],
+    best: str,
+    controls: Mapping[str, str],
+) -> list[tuple[str, Reversal]]:
+    """Return where a class, a size or unequal cases contradict the whole, with the metric."""
+    turned: list[tuple[str, Reversal]] = []
+    for name, item in paired.items():
+        counted = [entry for entry in inside if entry["metric"] == name and entry["b"] not in controls]
+        means = [m for loss, m in zip(item.losses, item.means, strict=True) if loss not in controls]
+        leads = max(means) if item.higher_is_better else min(means)
+        ahead = best in item.losses and item.means[item.losses.index(best)] == leads
+        turned += [(name, one) for one in reversals(counted, best) if ahead]
+        turned += [
+            (name, one) for one in reversals_of_plain_means(rows, item) if not {one.better, one.worse} & set(controls)
+        ]
+    return turned
+
+
+def _with_collapsed(thresholds: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the thresholds with a Dice of 0 for runs that collapsed and left none."""
     run = [name for name in ("loss", "fold", "seed") if name in table and name in thresholds]
-    if "state" not in table or "loss" not in run:
+    if "state" not in table or "loss" not in run or "class" not in table:
         return thresholds
-    fallen = pd.MultiIndex.from_frame(table.loc[table["state"] == "collapsed", run])
-    return thresholds[~pd.MultiIndex.from_frame(thresholds[run]).isin(fallen)]
+    failed = table[(table["state"] == "collapsed") & (table["metric"] == "dice")]
+    known = pd.MultiIndex.from_frame(thresholds[run].drop_duplicates())
+    failed = failed[~pd.MultiIndex.from_frame(failed[run]).isin(known)]
+    if failed.empty:
+        return thresholds
+    grid = pd.DataFrame({"threshold": np.sort(thresholds["threshold"].unique())})
+    zeros = failed[[*run, "case", "class"]].merge(grid, how="cross").assign(dice=0.0)
+    return pd.concat([thresholds, zeros], ignore_index=True)
 
 
 def _nothing(aside: dict[str, str], collapsed: dict[str, int], confidence: float) -> Verdict:
     """Return that there is no verdict, as no run left results."""
     said = "No loss has results"
     said += ": " + "; ".join(f"{name}: {why}" for name, why in aside.items()) if aside else ""
-    entries = [{"name": n, "metrics": {}, "counts": {}, "collapsed_runs": collapsed.get(n, 0)} for n in aside]
+    entries = [
+        {
+            "name": name,
+            "metrics": {},
+            "counts": {},
+            "collapsed_runs": collapsed.get(name, 0),
+            "collapse": collapse_of(collapsed.get(name, 0), collapsed.get(name, 0), confidence),
+        }
+        for name in aside
+    ]
     return Verdict(
         "inconclusive", None, "", (), entries, [], {}, {}, {}, {}, [], [], collapsed, [], 0, [said + "."],
         set_aside=aside, confidence=confidence,
@@ -242,35 +345,70 @@ def _nothing(aside: dict[str, str], collapsed: dict[str, int], confidence: float
 
 
 def _loss_entries(
-    compared: Mapping[str, Comparison], rows: pd.DataFrame, collapsed: Mapping[str, int], aside: Mapping[str, str]
+    compared: Mapping[str, Comparison],
+    rows: pd.DataFrame,
+    collapsed: Mapping[str, int],
+    aside: Mapping[str, str],
+    confidence: float,
 ) -> list[dict[str, Any]]:
-    """Return means and deviations of each loss, with counts of states beside them."""
+    """Return means and deviations of each loss, with counts of states and of failures beside them."""
     names = list(dict.fromkeys([*rows["loss"], *collapsed]))
     one = rows[rows["metric"] == next(iter(compared))]
+    intervals = {metric: item.intervals_of_means() for metric, item in compared.items()}
+    trainings = rows.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
     entries = []
     for name in names:
         states = one[one["loss"] == name]["state"].value_counts()
         metrics = {}
         for metric, item in compared.items():
+            mine = rows[(rows["loss"] == name) & (rows["metric"] == metric)]
             if name in item.paired.losses:
-                values = item.paired.values[item.paired.losses.index(name)]
-                interval = item.interval_of_mean(name) or (None, None)
+                index = item.paired.losses.index(name)
+                values, mean = item.paired.values[index], float(item.paired.means[index])
+                interval = intervals[metric].get(name, (None, None))
             else:
-                mine = rows[(rows["loss"] == name) & (rows["metric"] == metric)].groupby("case")["value"].mean()
-                values, interval = mine.dropna().to_numpy(dtype=np.float64), (None, None)
+                values = mine.groupby("case")["value"].mean().dropna().to_numpy(dtype=np.float64)
+                mean, interval = float(values.mean()) if values.size else math.nan, (None, None)
             if values.size:
                 metrics[metric] = {
-                    "mean": float(values.mean()),
+                    "mean": mean,
                     "median": float(np.median(values)),
                     "sd": float(values.std(ddof=1)) if values.size > 1 else None,
                     "ci_low": interval[0],
                     "ci_high": interval[1],
                     "cases": int(values.size),
+                    **_failures(metric, values, mine),
                 }
         counts = {state: int(states.get(state, 0)) for state in ("ok", "missed", "false_positive", "correct_absence")}
-        entry = {"name": name, "metrics": metrics, "counts": counts, "collapsed_runs": collapsed.get(name, 0)}
-        entries.append({**entry, "set_aside": aside.get(name)})
+        runs = collapsed.get(name, 0)
+        entries.append(
+            {
+                "name": name,
+                "metrics": metrics,
+                "counts": counts,
+                "collapsed_runs": runs,
+                "collapse": collapse_of(runs, int(trainings.get(name, runs)), confidence),
+                "set_aside": aside.get(name),
+            }
+        )
     return entries
+
+
+def _failures(metric: str, values: np.ndarray, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what a mean hides: the share of failed cases, or the mean distance where something was found."""
+    info = metric_of(metric)
+    if info.is_distance:
+        hits = rows[rows["state"] == "ok"]["value"].dropna()
+        structures = rows[rows["state"] != "correct_absence"]
+        missed = int(structures["state"].isin(FAILURES).sum())
+        return {
+            "mean_of_hits": float(hits.mean()) if len(hits) else None,
+            "hits": len(hits),
+            "miss_rate": missed / len(structures) if len(structures) else None,
+        }
+    if info.higher_is_better and info.largest == 1:
+        return {"failure_below": FAILURE, "failure_rate": float(np.mean(values < FAILURE))}
+    return {}
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The one registry of metrics: name, label, unit, direction, range and the difference that does not matter.
 
-A new metric is one entry here and its computation in `pipeline.metrics`. Everything that compares, ranks, words or plots
-a metric asks this registry.
+A new metric is one entry here and its computation in `pipeline.metrics`. Everything that compares, ranks, words or
+plots a metric asks this registry.
 """
 
 from dataclasses import dataclass

@@ -25,6 +25,11 @@ SIMPLICITY = (
 )
 
 
+def is_known(loss: str) -> bool:
+    """Whether the loss has a place in the order, so that it can be called simple."""
+    return loss.split("-", 1)[0] in SIMPLICITY
+
+
 def simplicity(loss: str) -> tuple[int, str]:
     """Return a sort key of a loss's display name: simpler first, losses of other origin last."""
     name = loss.split("-", 1)[0]

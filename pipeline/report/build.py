@@ -12,10 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import pipeline
-from pipeline.comparison.pairing import HIGHER_IS_BETTER
 from pipeline.comparison.words import counted
 from pipeline.files import write_json, write_text
 from pipeline.records.folder import StudyFolder
+from pipeline.records.metrics import metric_of
 from pipeline.records.table import write_table
 from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
 from pipeline.report.curves import class_mean, curve_plot, curves, field
@@ -49,7 +49,7 @@ KINDS = {
     "winner": ("A winner", "One loss is better than every other."),
     "equivalent": (
         "Equivalent",
-        "The best losses are the same within the margin; the simplest of them is recommended.",
+        "The best losses are the same within the margin.",
     ),
     "inconclusive": ("Inconclusive", "This study cannot tell the best losses apart."),
 }
@@ -196,7 +196,7 @@ def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
         controls = evidence.verdict.get("controls", {})
         pairs = seen_from(evidence.verdict["pairs"], metric, evidence.verdict.get("recommended"), controls)
         if pairs:
-            plot = interval_plot(pairs, metric, metric in HIGHER_IS_BETTER, styles)
+            plot = interval_plot(pairs, metric, metric_of(metric).higher_is_better, styles)
             found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", plot))
     return found
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.comparison.limits import possible
-from pipeline.comparison.pairing import HIGHER_IS_BETTER, Paired
+from pipeline.comparison.pairing import Paired
 from pipeline.metrics.aggregate import summarise
+from pipeline.records.metrics import metric_of
 from pipeline.report.evidence import Evidence, mean_intervals
 from pipeline.report.wording import factor, metric_name, number, p_value, signed, unit
 
@@ -214,7 +215,7 @@ def pairs_table(verdict: Mapping[str, Any]) -> Table:
         mean = scaled * entry["difference"]
         low, high = (scaled * edge for edge in possible(metric, entry["ci_low"], entry["ci_high"]))
         superiority = entry.get("superiority")
-        if superiority is not None and metric not in HIGHER_IS_BETTER:
+        if superiority is not None and not metric_of(metric).higher_is_better:
             superiority = 1 - superiority
         table.rows.append(
             [

@@ -12,6 +12,9 @@ from pipeline.comparison.pairing import Paired
 Numbers = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+UNBALANCED = (0.35, 0.25, 0.20, 0.12, 0.08)
+"""Shares of the patients in five folds of very different sizes."""
+
 
 def draw(
     effects: Mapping[str, float],
@@ -23,22 +26,50 @@ def draw(
     run_noise: float = 0.01,
     fold_noise: float = 0.01,
     scans: int = 1,
+    unbalanced: bool = False,
+    failures: float = 0.0,
+    noisiest: float = 1.0,
+    correlation: float = 0.0,
     seed: int = 0,
 ) -> tuple[Numbers, Places, Places]:
-    """Return values (losses, seeds, cases), patients and folds; the noise of a training is shared by its fold."""
+    """Return values (losses, seeds, cases), patients and folds; the noise of a training is shared by its fold.
+
+    Parameters
+    ----------
+    effects
+        True mean of each loss above the common level.
+    unbalanced
+        Whether folds differ in size.
+    failures
+        Probability that a case fails completely (value 0), for each loss and seed.
+    noisiest
+        Times as much noise in the trainings of the first loss as in the others.
+    correlation
+        Between the noise of two trainings of one loss on different folds.
+    """
     random = np.random.default_rng(seed)
     patient = np.arange(cases) // scans
-    fold = patient % folds
-    difficulty = 0.85 + 0.05 * random.standard_normal(patient.max() + 1)[patient]
+    count = int(patient.max()) + 1
+    if unbalanced:
+        ends = np.round(np.cumsum(UNBALANCED) * count).astype(np.int64)
+        fold_of = random.permutation(np.searchsorted(ends, np.arange(count), side="right"))
+    else:
+        fold_of = np.arange(count) % folds
+    fold = fold_of[patient]
+    difficulty = 0.85 + 0.05 * random.standard_normal(count)[patient]
     difficulty += fold_noise * random.standard_normal(folds)[fold]
     values = np.empty((len(effects), seeds, cases))
     for i, effect in enumerate(effects.values()):
-        liking = case_noise * random.standard_normal(patient.max() + 1)[patient] * np.sqrt(0.5)
+        liking = case_noise * random.standard_normal(count)[patient] * np.sqrt(0.5)
         for s in range(seeds):
-            trained = run_noise * random.standard_normal(folds)[fold]
+            shared = np.sqrt(correlation) * random.standard_normal() if correlation else 0.0
+            trained = shared + np.sqrt(1 - correlation) * random.standard_normal(folds)
             rest = case_noise * np.sqrt(0.5) * random.standard_normal(cases)
-            values[i, s] = difficulty + effect + liking + trained + rest
-    return values, patient, fold
+            noise = run_noise * (noisiest if i == 0 else 1.0)
+            values[i, s] = difficulty + effect + liking + noise * trained[fold] + rest
+            if failures:
+                values[i, s, random.random(cases) < failures] = 0.0
+    return values, patient, fold.astype(np.int64)
 
 
 def simulate(effects: Mapping[str, float], **design: Any) -> pd.DataFrame:
@@ -67,4 +98,5 @@ def simulate_paired(effects: Mapping[str, float], **design: Any) -> Paired:
     values, patient, fold = draw(effects, **design)
     cases = tuple(f"c{i:03d}" for i in range(fold.size))
     patients = tuple(f"p{i:03d}" for i in patient)
-    return Paired("dice", tuple(effects), cases, patients, fold, values.mean(axis=1), values)
+    means, weights = values.mean(axis=1), np.ones(fold.size)
+    return Paired("dice", tuple(effects), cases, patients, fold, means, values, weights)

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import compare
-from pipeline.comparison.difference import difference
 from pipeline.comparison.operating_points import choose, operating_points, says
-from pipeline.comparison.resampling import Units
+from pipeline.comparison.pairing import Paired
+from pipeline.comparison.pairs import compare_pairs
 from pipeline.errors import RecordError
 
 GRID = np.round(np.arange(0.05, 0.96, 0.05), 2)
@@ -83,10 +83,10 @@ def test_losses_that_are_not_told_apart_at_either_are_said_to_be_so():
 
 def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone():
     half, best = ({"better": "dice", "difference": 0.05}, {"better": None, "difference": 0.02, "equivalent": False})
-    change = difference(
-        np.full(20, -0.03), np.full((1, 20), -0.03), np.full(9, -0.03), Units(np.arange(20) % 5, np.arange(20)), 0.95
-    )
-    assert change is not None
+    cases = tuple(f"c{i}" for i in range(20))
+    values = np.stack([np.full(20, 0.0), np.full(20, 0.03)])
+    paired = Paired("dice", ("best", "half"), cases, cases, np.arange(20) % 5, values, values[:, None], np.ones(20))
+    change = compare_pairs(paired, None, 0.95, 1, 0).found[0, 1]
     assert says(half, best, change) == "shrinks"
     assert says(half, {**best, "difference": 0.01}, change) == "disappears"
 
@@ -131,7 +131,7 @@ def test_choosing_by_chance_flatters_no_loss():
 def test_the_classes_of_a_loss_have_thresholds_of_their_own():
     one = dice_at({"a": 0.3, "b": 0.5}, {"a": 0.8, "b": 0.8}, classes=("x",))
     two = dice_at({"a": 0.7, "b": 0.5}, {"a": 0.8, "b": 0.8}, classes=("y",))
-    found = operating_points(pd.concat([one, two]), "a", resamples=50)
+    found = operating_points(pd.concat([one, two]), "a")
     thresholds = found["losses"][0]["thresholds"]
     assert thresholds["x"]["median"] == pytest.approx(0.3)
     assert thresholds["y"]["median"] == pytest.approx(0.7)
@@ -146,7 +146,7 @@ def test_a_correct_absence_counts_for_the_threshold_that_finds_nothing():
     ]
     table = pd.DataFrame(rows, columns=["loss", "fold", "seed", "case", "class", "threshold", "dice"])
     both = pd.concat([table, table.assign(loss="b", dice=0.0)])
-    found = operating_points(both, "a", resamples=50)
+    found = operating_points(both, "a")
     mine = found["losses"][0]
     assert mine["thresholds"]["x"]["median"] == 0.7
     assert (mine["at_half"], mine["at_best"]) == (0.0, 1.0)
@@ -159,17 +159,21 @@ def test_with_one_fold_thresholds_are_chosen_on_other_patients():
     assert "other patients" in found["words"][-1]
 
 
-def test_collapsed_runs_and_losses_set_aside_have_no_operating_point():
-    table = dice_at({"dice": 0.5, "ce": 0.5, "bad": 0.5}, {"dice": 0.85, "ce": 0.8, "bad": 0.0})
+def test_a_collapsed_run_counts_as_a_failure_at_every_operating_point():
+    table = dice_at({"dice": 0.5, "ce": 0.5, "bad": 0.5}, {"dice": 0.85, "ce": 0.8, "bad": 0.5})
     cases = cases_of(table)
     cases.loc[(cases["loss"] == "bad") & (cases["fold"] == 0), ["value", "state"]] = [np.nan, "collapsed"]
-    verdict = compare(cases, thresholds=table, resamples=50)
-    assert set(verdict.set_aside) == {"bad"}
-    assert {entry["name"] for entry in verdict.operating_points["losses"]} == {"dice", "ce"}
+    # the collapsed run left no thresholds: its cases count as failures at every threshold, and drop no case of others
+    table = table[(table["loss"] != "bad") | (table["fold"] != 0)]
+    verdict = compare(cases, thresholds=table)
+    points = {entry["name"]: entry for entry in verdict.operating_points["losses"]}
+    assert set(points) == {"dice", "ce", "bad"}
+    assert verdict.operating_points["cases"] == 30
+    assert points["bad"]["at_best"] == pytest.approx(0.5 * 2 / 3, abs=0.03)
 
 
 def test_thresholds_at_the_end_of_the_grid_are_said():
-    found = operating_points(dice_at({"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.8}), "b", resamples=50)
+    found = operating_points(dice_at({"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.8}), "b")
     assert any(sentence.startswith("At the end of the thresholds tried") for sentence in found["words"])
 
 
@@ -200,5 +204,5 @@ def test_one_case_alone_has_no_operating_points_and_is_no_error():
     table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.7}, cases=1)
     verdict = compare(cases_of(table), thresholds=table)
     assert (verdict.verdict, verdict.operating_points) == ("inconclusive", {})
-    assert "apart by Dice on 1 case;" in verdict.words[0]
+    assert "On 1 case " in verdict.words[0]
     assert not any("more cases or seeds" in sentence for sentence in verdict.words)

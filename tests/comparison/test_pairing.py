@@ -17,12 +17,14 @@ def paired(rows, metric="dice"):
     return found
 
 
-def test_a_case_is_the_mean_of_its_classes():
+def test_a_case_is_the_weighted_mean_of_its_classes_and_the_mean_is_that_of_the_classes():
     found = paired([("a", "c0", "x", 0.8, "ok"), ("a", "c0", "y", 0.4, "ok"), ("a", "c1", "x", 0.5, "ok")])
-    assert found.values[0] == pytest.approx([0.6, 0.5])
+    # x has two cases and y one: the result of y counts twice, so that both classes have the same weight
+    assert found.values[0] == pytest.approx([(0.8 / 2 + 0.4) / 1.5, 0.5])
+    assert found.means[0] == pytest.approx((0.65 + 0.4) / 2)
 
 
-def test_a_class_that_is_absent_for_all_is_left_out_for_all():
+def test_a_class_that_no_reference_shows_is_left_out_for_all():
     found = paired(
         [
             ("a", "c0", "x", 0.8, "ok"),
@@ -33,6 +35,12 @@ def test_a_class_that_is_absent_for_all_is_left_out_for_all():
     )
     assert found.values[:, 0] == pytest.approx([0.8, 0.6])
     assert found.left_out == 0
+
+
+def test_a_correct_absence_counts_as_the_best_value_even_where_all_losses_are_right():
+    rows = [(loss, f"c{i}", "x", 0.8 if loss == "a" else 0.6, "ok") for loss in "ab" for i in range(3)]
+    rows += [(loss, "c3", "x", None, "correct_absence") for loss in "ab"]
+    assert paired(rows).means == pytest.approx([(3 * 0.8 + 1) / 4, (3 * 0.6 + 1) / 4])
 
 
 @pytest.mark.parametrize(("metric", "false_positive", "expected"), [("dice", 0.0, 1.0), ("hausdorff95_mm", 300.0, 0.0)])
@@ -50,7 +58,7 @@ def test_a_correct_absence_that_has_a_value_keeps_it():
 
 def test_a_class_that_one_loss_lacks_is_left_out_for_both_and_said():
     rows = [(loss, f"c{i}", "x", 0.5 + 0.1 * (loss == "a"), "ok") for loss in "ab" for i in range(6)]
-    rows += [("a", "c0", "y", 0.1, "ok"), ("b", "c0", "y", None, "ok")]
+    rows += [("a", "c0", "y", 0.1, "ok")]
     assert paired(rows).values[0] == pytest.approx(np.full(6, 0.6))
     assert any("1 value(s) of Dice are missing" in caveat for caveat in compare(table(rows)).caveats)
 
@@ -74,7 +82,7 @@ def test_an_infinite_distance_is_refused_by_name():
 
 
 def test_text_where_a_number_should_be_is_refused():
-    with pytest.raises(RecordError, match="no number"):
+    with pytest.raises(RecordError, match="not a number"):
         usable_rows(table([("a", "c0", "x", "good", "ok")]))
 
 
@@ -84,12 +92,11 @@ def test_a_loss_whose_run_collapsed_takes_no_cases_from_the_others():
     rows += [("bad", f"c{i}", "x", None, "collapsed") for i in (8, 9)]
     verdict = compare(table(rows))
     assert verdict.cases == 10
-    assert set(verdict.set_aside) == {"bad"}
-    assert verdict.recommended == "a"
-    assert any("bad takes no part" in caveat for caveat in verdict.caveats)
+    assert verdict.set_aside == {}
+    assert any("bad: 1 of 1 training collapsed" in caveat for caveat in verdict.caveats)
     (entry,) = [entry for entry in verdict.losses if entry["name"] == "bad"]
-    assert entry["metrics"]["dice"]["mean"] == pytest.approx(0.9)
-    assert entry["metrics"]["dice"]["cases"] == 8
+    assert entry["metrics"]["dice"]["mean"] == pytest.approx(0.72)
+    assert entry["metrics"]["dice"]["cases"] == 10
 
 
 def test_a_table_of_collapsed_runs_has_no_verdict_and_says_why():

@@ -55,7 +55,16 @@ def race(effects, cases, seed, noisy=1.0, margin=0.005):
         shown = shown[:, np.isfinite(shown[0]).any(axis=1)][:, :, seen]
         cases_seen = tuple(f"c{i:03d}" for i in np.flatnonzero(seen))
         mean = np.nanmean(shown, axis=1)
-        paired = Paired("dice", tuple(left), cases_seen, cases_seen, fold[seen].astype(np.int64), mean, shown)
+        paired = Paired(
+            "dice",
+            tuple(left),
+            cases_seen,
+            cases_seen,
+            fold[seen].astype(np.int64),
+            mean,
+            shown,
+            np.ones(len(cases_seen)),
+        )
         lost = losing(paired, spent(count, len(BLOCKS), 0.05) / (len(names) - 1), margin)
         left = [name for name in left if name not in lost]
     return left, runs / (len(names) * len(BLOCKS))

@@ -30,6 +30,7 @@ def paired_of(cases, losses=3, seeds=2, folds=4):
         folds=np.arange(cases) // 2 % folds,
         values=np.nanmean(by_seed, axis=1),
         seeds=by_seed,
+        weights=np.ones(cases),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.ranking import ranking
 from pipeline.comparison.resampling import units_of
+from pipeline.comparison.variance import mean_errors
 from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
 from pipeline.report.wording import LossStyle
 
@@ -17,8 +18,9 @@ def ranked(losses, cases=30, gap=0.01, seed=0):
     random = np.random.default_rng(seed)
     values = 0.8 - gap * np.arange(len(losses))[:, None] + 0.01 * random.standard_normal((len(losses), cases))
     names = tuple(f"c{i}" for i in range(cases))
-    paired = Paired("dice", tuple(losses), names, names, np.zeros(cases, dtype=np.int64), values, values[:, None])
-    return ranking(paired, values.mean(axis=1)[None], units_of(paired))
+    folds = np.zeros(cases, dtype=np.int64)
+    paired = Paired("dice", tuple(losses), names, names, folds, values, values[:, None], np.ones(cases))
+    return ranking(paired, units_of(paired), mean_errors(paired, units_of(paired)))
 
 
 def drawn(found):

@@ -18,7 +18,8 @@ from pipeline.report.wording import LossStyle, duration, number, p_value, signed
 def paired(a, b, metric="dice"):
     values = np.array([a, b], dtype=float)
     names = tuple(f"c{i}" for i in range(values.shape[1]))
-    return Paired(metric, ("a", "b"), names, names, np.zeros(len(names), dtype=np.int64), values, values[:, None])
+    folds = np.zeros(len(names), dtype=np.int64)
+    return Paired(metric, ("a", "b"), names, names, folds, values, values[:, None], np.ones(len(names)))
 
 
 def test_an_outline_follows_the_edges_of_the_pixels():
