@@ -1,7 +1,6 @@
 """The difference of two losses on the same cases, with what is known of its error."""
 
 from dataclasses import dataclass
-from itertools import combinations
 from math import inf, sqrt
 
 import numpy as np
@@ -90,40 +89,69 @@ def all_differences(
     """
     if units.patient_count < 2:
         return {}
-    pairs = combinations(range(len(paired.losses)), 2)
-    return {pair: _difference(paired, units, errors, pair, confidence) for pair in pairs}
+    weights = paired.weights / paired.weights.sum()
+    scans = np.bincount(units.patients)
+    of_patients = np.stack([np.bincount(units.patients, row) for row in paired.values]) / scans
+    critical, tost = (stats.t.isf(tail, errors.degrees) for tail in ((1 - confidence) / 2, 0.05))
+    found = {}
+    for first in range(len(paired.losses) - 1):
+        rest = slice(first + 1, None)
+        means = (paired.values[first] - paired.values[rest]) @ weights
+        error = np.sqrt(errors.variance[first, rest])
+        # without an error every fold has exactly the same difference
+        ratio = np.divide(np.abs(means), error, out=np.where(means == 0, 0.0, np.inf), where=error > 0)
+        p_values = 2 * stats.t.sf(ratio, errors.degrees[first, rest])
+        typical = _typical(of_patients[first] - of_patients[rest])
+        for offset, second in enumerate(range(first + 1, len(paired.losses))):
+            pair = (first, second)
+            mean, deviation = float(means[offset]), float(error[offset])
+            half, tested = deviation * float(critical[pair]), deviation * float(tost[pair])
+            by_patients = min(float(errors.patients[pair]), deviation**2)
+            found[pair] = Difference(
+                mean,
+                mean - half,
+                mean + half,
+                mean - tested,
+                mean + tested,
+                standard_error=deviation,
+                degrees=float(errors.degrees[pair]),
+                p_value=float(p_values[offset]),
+                error_patients=sqrt(by_patients),
+                error_runs=sqrt(deviation**2 - by_patients),
+                replicated=errors.replicated,
+                median=float(typical.median[offset]),
+                p_wilcoxon=float(typical.p_wilcoxon[offset]),
+                cohen_dz=float(typical.cohen_dz[offset]) if np.isfinite(typical.cohen_dz[offset]) else None,
+                rank_biserial=float(typical.rank_biserial[offset]),
+                superiority=float(typical.superiority[offset]),
+            )
+    return found
 
 
-def _difference(
-    paired: Paired, units: Units, errors: MeanErrors, pair: tuple[int, int], confidence: float
-) -> Difference:
-    each = paired.values[pair[0]] - paired.values[pair[1]]
-    mean = float(np.average(each, weights=paired.weights))
-    variance, degrees = float(errors.variance[pair]), float(errors.degrees[pair])
-    error, by_patients = sqrt(variance), float(errors.patients[pair])
-    # without an error every fold has exactly the same difference
-    p_value = float(2 * stats.t.sf(abs(mean) / error, degrees)) if error > 0 else float(mean == 0)
-    half = error * float(stats.t.isf((1 - confidence) / 2, degrees))
-    tost = error * float(stats.t.isf(0.05, degrees))
-    of_patients = np.bincount(units.patients, each) / np.bincount(units.patients)
-    spread = float(of_patients.std(ddof=1))
-    return Difference(
-        mean,
-        mean - half,
-        mean + half,
-        mean - tost,
-        mean + tost,
-        standard_error=error,
-        degrees=degrees,
-        p_value=p_value,
-        error_patients=sqrt(min(by_patients, variance)),
-        error_runs=sqrt(max(0.0, variance - by_patients)),
-        replicated=errors.replicated,
-        median=float(np.median(of_patients)),
-        p_wilcoxon=1.0 if not of_patients.any() else float(stats.wilcoxon(of_patients, zero_method="pratt").pvalue),
-        cohen_dz=float(of_patients.mean()) / spread if spread > 1e-12 else None,
-        rank_biserial=rank_biserial(of_patients),
-        superiority=float(np.mean(of_patients > 0) + 0.5 * np.mean(of_patients == 0)),
+@dataclass(frozen=True, slots=True)
+class _Typical:
+    """What happens in the typical patient, of several pairs (pairs,)."""
+
+    median: Floats
+    p_wilcoxon: Floats
+    cohen_dz: Floats
+    rank_biserial: Floats
+    superiority: Floats
+
+
+def _typical(of_patients: Floats) -> _Typical:
+    """Return effect sizes over patients from differences (pairs, patients)."""
+    spread = of_patients.std(axis=1, ddof=1)
+    moves = of_patients.any(axis=1)
+    p_values = np.ones(len(of_patients))
+    if moves.any():
+        p_values[moves] = stats.wilcoxon(of_patients[moves], zero_method="pratt", axis=1).pvalue
+    return _Typical(
+        median=np.median(of_patients, axis=1),
+        p_wilcoxon=p_values,
+        cohen_dz=np.divide(of_patients.mean(axis=1), spread, out=np.full(spread.shape, np.nan), where=spread > 1e-12),
+        rank_biserial=np.array([rank_biserial(row) for row in of_patients]),
+        superiority=np.mean(of_patients > 0, axis=1) + 0.5 * np.mean(of_patients == 0, axis=1),
     )
 
 
