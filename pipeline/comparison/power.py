@@ -1,12 +1,13 @@
 """What a study could have found, and how probable it is that a larger one would decide."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from pipeline.comparison.difference import Difference, critical_value
 from pipeline.comparison.variance import DEPENDENCE
@@ -14,6 +15,9 @@ from pipeline.comparison.variance import DEPENDENCE
 Floats = NDArray[np.float64]
 
 POWER = 0.8
+_NORMAL = special.ndtri((np.arange(61) + 0.5) / 61)
+"""Equally probable values of a standard normal variable."""
+
 MOST = 10.0
 """A study that is more times as large as this one is not realistic."""
 
@@ -96,10 +100,11 @@ class OpenPair:
         inflated = min(self.found.degrees, 1e6)
         # noise at its estimate, and at the ends of its 80 % interval
         factors = (1.0, *(sqrt(inflated / float(stats.chi2.ppf(q, inflated))) for q in (0.1, 0.9)))
-        each = [self._decides(more_cases, more_seeds, factor) for factor in factors]
+        each = [self.chance(more_cases, more_seeds, factor) for factor in factors]
         return Assurance(each[0], *sorted(each[1:]))
 
-    def _decides(self, more_cases: float, more_seeds: float, noisier: float) -> float:
+    def chance(self, more_cases: float, more_seeds: float, noisier: float = 1.0) -> float:
+        """Return the probability that such a study decides, with so many times the noise of this one."""
         now = noisier * self.found.standard_error / DEPENDENCE
         patients, runs = noisier * self.found.error_patients / DEPENDENCE, noisier * self.found.error_runs / DEPENDENCE
         error = sqrt(patients**2 / more_cases + runs**2 / more_seeds)
@@ -110,8 +115,8 @@ class OpenPair:
         same = self.margin - DEPENDENCE * error * critical_value(self.found.degrees, 0.1)
         if same >= found:
             return 1.0
-        outside = stats.norm.sf((found - gaps) / error) + stats.norm.cdf((-found - gaps) / error)
-        inside = stats.norm.cdf((same - gaps) / error) - stats.norm.cdf((-same - gaps) / error) if same > 0 else 0.0
+        outside = special.ndtr((gaps - found) / error) + special.ndtr((-found - gaps) / error)
+        inside = special.ndtr((same - gaps) / error) - special.ndtr((-same - gaps) / error) if same > 0 else 0.0
         return float(np.mean(outside + inside))
 
 
@@ -124,8 +129,7 @@ def _true_gaps(seen: float, error: float, margin: float) -> Floats:
     """
     prior = max(margin**2, seen**2 - error**2)
     shrunk = prior / (prior + error**2)
-    quantiles = (np.arange(61) + 0.5) / 61
-    gaps: Floats = shrunk * seen + sqrt(shrunk) * error * stats.norm.ppf(quantiles)
+    gaps: Floats = shrunk * seen + sqrt(shrunk) * error * _NORMAL
     return gaps
 
 
@@ -147,11 +151,13 @@ def needed(pairs: Sequence[OpenPair], cases: int, seeds: int) -> Needed:
     factors = [float(f) for f in np.geomspace(1.1, MOST, 30)]
 
     def least(by_cases: bool, by_seeds: bool) -> float | None:
-        for factor in factors:
+        def decides(factor: float) -> bool:
             plan = (factor if by_cases else 1.0, factor if by_seeds else 1.0)
-            if all(pair.assurance(*plan).expected >= POWER for pair in pairs):
-                return factor
-        return None
+            return all(pair.chance(*plan) >= POWER for pair in pairs)
+
+        if not decides(factors[-1]):
+            return None
+        return factors[bisect_left(factors, True, key=decides)]
 
     more_cases, more_seeds = least(True, False), least(False, True)
     together = more_cases is None and more_seeds is None
