@@ -34,10 +34,11 @@ class Rule:
     def true_error(self) -> float:
         """The standard error without the allowance for dependent folds, corrected for how uncertain it is itself.
 
-        With few degrees of freedom an estimated error is mostly too small. The correction makes the predicted power
-        right on average over studies (docs/statistics.md has the counts).
+        With few degrees of freedom an estimated error is mostly too small. The correction was fitted so that the
+        predicted power is right on average over studies (docs/statistics.md has the counts).
         """
-        return self.standard_error / DEPENDENCE * sqrt(1 + 5.4 / self.degrees**2)
+        too_small = 5.4 / self.degrees**2 * max(1.0, 3 / self.degrees)
+        return self.standard_error / DEPENDENCE * sqrt(1 + too_small)
 
     def power(self, true_difference: float) -> float:
         """Return the chance that a difference of this size, in the metric's unit, is found (noncentral t)."""
