@@ -59,6 +59,10 @@ def inspect(
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
+LONGEST_WORD = 20
+"""Longer words, such as case names, may be broken where a terminal is narrow."""
+
+
 def _missing(dataset: "Dataset") -> list[Path]:
     return [path for case in dataset.cases for path in case.files if not path.exists()]
 
@@ -95,7 +99,15 @@ def _rich(table: "TextTable") -> "Table":
     last = len(table.header) - 1
     for index, name in enumerate(table.header):
         prose = index == 0 or (table.ends_in_prose and index == last)
-        drawn.add_column(name, justify="left" if prose or table.ends_in_prose else "right", overflow="fold")
+        cells = [name, *(row[index] for row in table.rows)]
+        drawn.add_column(
+            name,
+            justify="left" if prose or table.ends_in_prose else "right",
+            overflow="fold",
+            min_width=max(
+                (len(word) for cell in cells for word in cell.split() if len(word) <= LONGEST_WORD), default=1
+            ),
+        )
     for row in table.rows:
         drawn.add_row(*map(escape, row))
     return drawn

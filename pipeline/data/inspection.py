@@ -276,7 +276,7 @@ def _weight_table(inspection: Inspection) -> TextTable:
         (f"{item.value} {item.name}", *(_number(weights[policy][index]) for policy in weights))
         for index, item in enumerate(inspection.classes)
     ]
-    header = ("class", *(policy.replace("_", " ") for policy in weights))
+    header = ("class", *(policy.replace("_", " ").replace("frequency", "freq.") for policy in weights))
     return TextTable("Class weights under each policy", header, tuple(rows), "mean 1; the largest ratio is capped")
 
 

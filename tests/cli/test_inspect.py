@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,11 @@ def test_two_hundred_hippocampus_volumes_make_one_patch_of_the_whole_volume():
     )
     said = json.loads(done.stdout)
     assert (said["cases"], said["plan"]["patch"]) == (200, [32, 48, 32])
+
+
+def test_no_word_is_broken_on_a_terminal_of_80_columns(root, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(monkeypatch, capsys, root)
+    assert "0 background" in re.sub(r"\s+", " ", out)
+    assert "background" in out.split("Class weights")[1]
+    assert max(map(len, out.splitlines())) <= 80

@@ -83,3 +83,7 @@ def test_another_kind_of_file_is_refused_in_one_line(tmp_path, monkeypatch, caps
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "gradients.txt").exists()
+
+
+def test_the_gradient_of_dice_is_not_said_to_blow_up():
+    assert "blows up" not in CATALOGUE["dice"].gradient

@@ -325,3 +325,12 @@ def test_safe_names_are_kept_and_others_are_spelt_in_ascii() -> None:
     first, second = case_ids(["a b", "a_b"], Path("x"))
     assert second == "a_b"
     assert first.startswith("a_b-")
+
+
+def test_a_csv_takes_class_names_from_the_description_beside_it(tmp_path):
+    write_msd(tmp_path)
+    listing = tmp_path / "cases.csv"
+    listing.write_text("image,label\nimagesTr/c0.nii.gz,labelsTr/c0.nii.gz\n")
+    assert read_dataset(listing).classes == {0: "background", 1: "liver"}
+    (tmp_path / "dataset.json").unlink()
+    assert read_dataset(listing).classes == {}

@@ -32,7 +32,7 @@ class _Row:
 def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
     """Return the dataset that a CSV file lists; relative paths are relative to it.
 
-    Cells are separated by commas, semicolons or tabs.
+    Cells are separated by commas, semicolons or tabs. Class names come from a `dataset.json` in the same folder.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -60,7 +60,15 @@ def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
             )
         values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
         rows.append(_row(values, [values[name] for name in images], f"line {line}"))
-    return _dataset(path, rows, _channels_of(images), {}, allow_missing)
+    return _dataset(path, rows, _channels_of(images), _classes_beside(path), allow_missing)
+
+
+def _classes_beside(path: Path) -> dict[int, str]:
+    """Return the class names of a `dataset.json` in the folder of a CSV, which has no place for them itself."""
+    description = path.parent / "dataset.json"
+    content = read_json(description) if description.is_file() else None
+    labels = content.get("labels") if isinstance(content, Mapping) else None
+    return class_names(labels, description) if labels else {}
 
 
 def read_json_list(path: Path, content: object, *, allow_missing: bool = False) -> Dataset:

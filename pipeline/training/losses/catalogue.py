@@ -36,7 +36,7 @@ _ENTRIES = (
     LossEntry(
         "dice",
         "1 - 2 Σpt / (Σp + Σt)",
-        "∂p = -2 (t Σ(p+t) - Σpt) / (Σp + Σt)²: blows up where p and t are small",
+        "∂p = -2 (t Σ(p+t) - Σpt) / (Σp + Σt)²: below 2, and as 1/n for a structure of n voxels",
         "Drozdzal et al. 2016, arXiv:1608.04117",
         "Optimises overlap itself and copes with imbalance; noisy curves, over-confident probabilities.",
     ),
