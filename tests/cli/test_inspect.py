@@ -160,4 +160,4 @@ def test_no_word_is_broken_on_a_terminal_of_80_columns(root, monkeypatch, capsys
     weights = out.split("Class weights under each policy")[1].split("mean 1")[0]
     assert "background" in weights
     assert "effective" in weights
-    assert max(map(len, weights.splitlines())) <= 80
+    assert max(len(line.rstrip()) for line in weights.splitlines()) <= 80
