@@ -32,7 +32,8 @@ class Difference:
     p_value
         Two-sided p of the mean difference, by the same standard error as the interval, before correction.
     error_patients, error_runs
-        Standard errors that come from the choice of patients, and from the noise of trainings.
+        Standard errors that come from the choice of patients, and from the noise of trainings. The former rests on
+        many patients, and can exceed `standard_error`, which rests on few trainings.
     replicated
         Whether the noise of trainings is known. If it is not, the interval is that of patients alone.
     median
@@ -106,7 +107,7 @@ def all_differences(
             pair = (first, second)
             mean, deviation = float(means[offset]), float(error[offset])
             half, tested = deviation * float(critical[pair]), deviation * float(tost[pair])
-            by_patients = min(float(errors.patients[pair]), deviation**2)
+            by_patients = float(errors.patients[pair])
             found[pair] = Difference(
                 mean,
                 mean - half,
@@ -117,7 +118,7 @@ def all_differences(
                 degrees=float(errors.degrees[pair]),
                 p_value=float(p_values[offset]),
                 error_patients=sqrt(by_patients),
-                error_runs=sqrt(deviation**2 - by_patients),
+                error_runs=sqrt(max(0.0, deviation**2 - by_patients)),
                 replicated=errors.replicated,
                 median=float(typical.median[offset]),
                 p_wilcoxon=float(typical.p_wilcoxon[offset]),

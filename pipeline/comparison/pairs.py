@@ -183,16 +183,15 @@ def more_needed(kind: Kind, comparison: Comparison, candidates: Sequence[str]) -
         and not entry["equivalent"]
     ]
     if not open_pairs:
-        return {"cases": None, "seeds": None, "together": False, "assurance": None, **now}
+        return {}
     plan = needed(open_pairs, now["cases_now"], now["seeds_now"])
-    assurance = plan.assurance
     return {
         "cases": plan.cases,
         "seeds": plan.seeds,
         "together": plan.together,
-        "assurance": None if assurance is None else assurance.expected,
-        "assurance_low": None if assurance is None else assurance.low,
-        "assurance_high": None if assurance is None else assurance.high,
+        "assurance": plan.assurance.expected,
+        "assurance_low": plan.assurance.low,
+        "assurance_high": plan.assurance.high,
         **now,
     }
 

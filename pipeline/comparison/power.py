@@ -15,6 +15,7 @@ from pipeline.comparison.variance import DEPENDENCE
 Floats = NDArray[np.float64]
 
 POWER = 0.8
+_PROBABILITIES = tuple((np.arange(9) + 0.5) / 9)
 _NORMAL = special.ndtri((np.arange(61) + 0.5) / 61)
 """Equally probable values of a standard normal variable."""
 
@@ -68,9 +69,10 @@ def rule_of(found: Difference, confidence: float, comparisons: int) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Assurance:
-    """The probability that a new study of a given size decides a pair, averaged over what the true gap may be.
+    """The probability that a new study of a given size decides a pair.
 
-    `low` and `high` are that probability for a noise at the ends of its 80 % interval.
+    `expected` is averaged over what the true gap and the true noise may be, given those seen; `low` and `high` are the
+    probability for a noise at the ends of its 80 % interval.
     """
 
     expected: float
@@ -98,17 +100,24 @@ class OpenPair:
 
     def assurance(self, more_cases: float, more_seeds: float) -> Assurance:
         """Return the assurance of a study with so many times the cases, and the seeds, of this one."""
-        inflated = min(self.found.degrees, 1e6)
-        # noise at its estimate, and at the ends of its 80 % interval
-        factors = (1.0, *(sqrt(inflated / float(stats.chi2.ppf(q, inflated))) for q in (0.1, 0.9)))
-        each = [self.chance(more_cases, more_seeds, factor) for factor in factors]
-        return Assurance(each[0], *sorted(each[1:]))
+        ends = sorted(self._decides(more_cases, more_seeds, factor) for factor in self._noise((0.1, 0.9)))
+        return Assurance(self.chance(more_cases, more_seeds), *ends)
 
-    def chance(self, more_cases: float, more_seeds: float, noisier: float = 1.0) -> float:
-        """Return the probability that such a study decides, with so many times the noise of this one."""
+    def chance(self, more_cases: float, more_seeds: float) -> float:
+        """Return the probability that such a study decides, averaged over what the true noise may be."""
+        factors = self._noise(_PROBABILITIES)
+        return float(np.mean([self._decides(more_cases, more_seeds, factor) for factor in factors]))
+
+    def _noise(self, probabilities: Sequence[float]) -> list[float]:
+        """Return true errors, as multiples of the estimated one, with these posterior probabilities."""
+        degrees = min(self.found.degrees, 1e6)
+        return [float(value) for value in np.sqrt(degrees / stats.chi2.isf(probabilities, degrees))]
+
+    def _decides(self, more_cases: float, more_seeds: float, noisier: float) -> float:
         now = noisier * self.found.standard_error / DEPENDENCE
-        patients, runs = noisier * self.found.error_patients / DEPENDENCE, noisier * self.found.error_runs / DEPENDENCE
-        error = sqrt(patients**2 / more_cases + runs**2 / more_seeds)
+        # the noise of patients is known from many cases; what is uncertain is that of the few trainings
+        patients = self.found.error_patients / DEPENDENCE
+        error = sqrt(patients**2 / more_cases + max(0.0, now**2 - patients**2) / more_seeds)
         if error == 0:
             return 1.0
         gaps = _true_gaps(self.found.mean, now, self.margin)
@@ -138,13 +147,14 @@ def _true_gaps(seen: float, error: float, margin: float) -> Floats:
 class Needed:
     """What would decide with 80 % probability: cases in all, seeds in all, or both; None where that would not.
 
-    `assurance` is that of the plan named first, for the pair that is hardest to tell.
+    `assurance` is that of the plan named first, or where none is named that of ten times the cases and seeds, for the
+    pair that is hardest to tell.
     """
 
     cases: int | None
     seeds: int | None
     together: bool
-    assurance: Assurance | None
+    assurance: Assurance
 
 
 def needed(pairs: Sequence[OpenPair], cases: int, seeds: int) -> Needed:
@@ -165,8 +175,8 @@ def needed(pairs: Sequence[OpenPair], cases: int, seeds: int) -> Needed:
     if together:
         more_cases = more_seeds = least(True, True)
     if more_cases is None and more_seeds is None:
-        return Needed(None, None, False, None)
-    if together:
+        plan, together = (MOST, MOST), False
+    elif together:
         plan = (more_cases or 1.0, more_seeds or 1.0)
     else:
         plan = (more_cases, 1.0) if more_cases else (1.0, more_seeds or 1.0)

@@ -135,10 +135,13 @@ def _needed_sentence(needed: Mapping[str, Any], cases: int) -> str:
         ways.append(f"{needed['cases']:,} cases in all (now {cases:,})")
     if needed["seeds"]:
         ways.append(f"{needed['seeds']:,} seeds (now {needed['seeds_now']:,})")
-    if not ways:
-        return "No realistic study would probably decide: even ten times the cases and seeds might not."
     sure = f"{100 * needed['assurance']:.0f} %"
     low, high = (f"{100 * needed[f'assurance_{end}']:.0f}" for end in ("low", "high"))
+    if not ways:
+        return (
+            "This study cannot promise that a larger one would decide: ten times the cases and seeds would with a "
+            f"probability of about {sure} ({low} to {high} % for the noise that this study leaves open)."
+        )
     return (
         f"A new study with {(' and ' if needed['together'] else ' or ').join(ways)} would decide with a probability of "
         f"about {sure} ({low} to {high} % for the noise that this study leaves open)."

@@ -48,12 +48,17 @@ def test_among_equivalents_the_simplest_is_recommended():
 
 
 def test_what_the_data_cannot_tell_is_said_with_the_cases_that_would_decide():
-    verdict = compare(study({"dice": 0.02, "ce": 0.0}, cases=40, run_noise=0.001, case_noise=0.03, seed=3))
-    assert verdict.verdict == "inconclusive"
-    assert 40 < verdict.more_needed["cases"] <= 400
-    assert verdict.more_needed["assurance"] >= 0.8
-    assert verdict.smallest_detectable["dice"] > 0.01
-    assert any("would decide with a probability of about" in words for words in verdict.words)
+    few, many = (
+        compare(study({"dice": 0.004, "ce": 0.0}, cases=cases, folds=20, run_noise=0.0, case_noise=0.02, seed=3))
+        for cases in (40, 200)
+    )
+    assert few.verdict == many.verdict == "inconclusive"
+    assert few.more_needed["cases"] is None
+    assert any("cannot promise that a larger one would decide" in words for words in few.words)
+    assert 200 < many.more_needed["cases"] <= 2000
+    assert many.more_needed["assurance"] >= 0.8
+    assert any(f"{many.more_needed['cases']:,} cases in all (now 200)" in words for words in many.words)
+    assert few.smallest_detectable["dice"] > many.smallest_detectable["dice"] > 0.004
 
 
 @pytest.mark.parametrize(

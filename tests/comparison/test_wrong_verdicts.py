@@ -275,11 +275,12 @@ def test_where_a_gap_is_no_more_than_noise_no_study_of_realistic_size_is_promise
     for seed in range(20):
         compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.0}, cases=60, seed=seed), None, 0.95, 1, 0)
         plan = more_needed("inconclusive", compared, ("a", "b"))
+        if not plan:  # one of twenty is called different by chance
+            continue
         plans.append(plan)
         assert plan["cases"] is None or plan["cases"] <= 600
-        if plan["assurance"] is not None:
-            assert plan["assurance_low"] <= plan["assurance"] <= plan["assurance_high"]
-            assert plan["assurance"] >= 0.8
+        assert plan["assurance_low"] <= plan["assurance_high"]
+        assert (plan["assurance"] >= 0.8) == bool(plan["cases"] or plan["seeds"])
     assert sum(plan["cases"] is None and plan["seeds"] is None for plan in plans) >= 10
 
 
