@@ -178,7 +178,11 @@ def _train_all(
     settings = study.read_settings()
     planned = json.loads(json.dumps(jsonable(asdict(plan))))
     if {"tta": False} | settings["plan"] | {"reasons": {}} != planned | {"reasons": {}}:
-        raise RecordError(study.root, "the dataset or its plan has changed since the study began", "give another --out")
+        raise RecordError(
+            study.root,
+            "the dataset or its plan has changed since the study began",
+            "give another --out; versions with other metrics are not mixed either",
+        )
     stored_machine = Machine(**settings["machine"])
     originals = {case.id: case for case in dataset.cases}
     specs = {spec.label: spec for spec in losses}
