@@ -13,6 +13,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pipeline.metrics.boxes import Mask
 
@@ -77,13 +79,31 @@ def detect(reference: Mask, prediction: Mask) -> Detection:
 
 
 def _best_matching(rows: NDArray[np.int64], columns: NDArray[np.int64], iou: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the IoU of the pairs in the one-to-one matching with the largest total IoU."""
+    """Return the IoU of the pairs in the one-to-one matching with the largest total IoU.
+
+    Groups of pairs without a common lesion are matched one by one: noise has thousands of lesions, and one matrix of
+    all of them would take gigabytes.
+    """
+    if not len(iou):
+        return ()
+    first_column = int(rows.max()) + 1
+    edges = coo_array((iou, (rows, first_column + columns)), shape=(first_column + int(columns.max()) + 1,) * 2)
+    group = connected_components(edges, directed=False)[1][rows]
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    return tuple(value for part in parts for value in _assigned(rows[part], columns[part], iou[part]))
+
+
+def _assigned(rows: NDArray[np.int64], columns: NDArray[np.int64], iou: NDArray[np.float64]) -> list[float]:
+    """Return the IoU of the pairs of the best matching within one group of pairs."""
+    if len(iou) == 1:
+        return [float(iou[0])]
     row_values, row = np.unique(rows, return_inverse=True)
     column_values, column = np.unique(columns, return_inverse=True)
     gains = np.zeros((len(row_values), len(column_values)))
     gains[row, column] = iou
     chosen = gains[linear_sum_assignment(gains, maximize=True)]
-    return tuple(chosen[chosen > 0].tolist())
+    return [float(value) for value in chosen[chosen > 0]]
 
 
 def _components(mask: Mask) -> tuple[NDArray[np.integer[Any]], int]:

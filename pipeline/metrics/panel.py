@@ -1,4 +1,4 @@
-"""The one panel of metrics: every metric for each class of a case, by one policy for empty masks."""
+"""All metrics of one case: every metric for each class, with one policy for empty masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,7 +72,7 @@ def evaluate_case(
     >>> [(score.metric, score.value, score.tolerance_mm) for score in scores]
     [('dice', 1.0, None), ('nsd', 1.0, 1.0)]
     """
-    wanted = _wanted(metrics)
+    names = _checked_names(metrics)
     if min(classes, default=1) < 1:
         raise ValueError(f"classes are those of the foreground, got {dict(classes)}")
     reference, prediction = _whole(reference, f"{case}: reference"), _whole(prediction, f"{case}: prediction")
@@ -88,25 +88,25 @@ def evaluate_case(
     for index, value in enumerate(sorted(classes), start=1):
         one = _OneClass(reference, prediction, value, boxes.get(value), spacing_mm)
         name, tolerance_mm = classes[value], tolerance.of(classes[value])
-        found = one.values(wanted, tolerance_mm, None if probabilities is None else probabilities[index])
+        found = one.values(names, tolerance_mm, None if probabilities is None else probabilities[index])
         scores.extend(
             Score(case, name, metric, found[metric], one.state, tolerance_mm if metric == "nsd" else None)
-            for metric in wanted
+            for metric in names
             if metric in found
         )
     return scores
 
 
-def _wanted(metrics: Sequence[str] | None) -> tuple[str, ...]:
-    wanted = names_of() if metrics is None else tuple(metrics)
-    unknown = set(wanted) - set(REGISTRY)
+def _checked_names(metrics: Sequence[str] | None) -> tuple[str, ...]:
+    names = names_of() if metrics is None else tuple(metrics)
+    unknown = set(names) - set(REGISTRY)
     if unknown:
         raise ValueError(f"unknown metrics {', '.join(sorted(unknown))}; known are {', '.join(REGISTRY)}")
-    return wanted
+    return names
 
 
 def _whole(labels: NDArray[Any], what: str) -> Labels:
-    """Return labels as integers; fractions and NaN are refused, since a comparison would call them background."""
+    """Return labels as integers; refuse fractions and NaN, which a comparison would take for background."""
     if labels.dtype == np.bool_:
         return labels.view(np.uint8)
     if np.issubdtype(labels.dtype, np.integer):
@@ -138,10 +138,10 @@ class _OneClass:
         self.state = state_of(self.counts.reference, self.counts.prediction)
 
     def values(
-        self, wanted: Sequence[str], tolerance_mm: float, probability: NDArray[np.floating[Any]] | None
+        self, metrics: Sequence[str], tolerance_mm: float, probability: NDArray[np.floating[Any]] | None
     ) -> dict[str, float | None]:
-        """Return the wanted metrics, None where undefined; calibration only where there are probabilities."""
-        names = [name for name in wanted if probability is not None or name not in CALIBRATION]
+        """Return some metrics, None where undefined; calibration only where there are probabilities."""
+        names = [name for name in metrics if probability is not None or name not in CALIBRATION]
         if self.state == "correct_absence":
             return dict.fromkeys(names)
         found: dict[str, float | None] = {}
