@@ -49,6 +49,12 @@ def study(
     tta: Annotated[
         bool, typer.Option("--tta", help="Predict held-out cases nine times, slightly turned (test-time augmentation).")
     ] = False,
+    tolerance_mm: Annotated[
+        str | None,
+        typer.Option(
+            help="Tolerance of surface Dice in mm, e.g. 2 or lesion=1,organ=3; default: the pixel size in plane."
+        ),
+    ] = None,
     track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Where prepared cases are kept; left out: in the study.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
@@ -76,6 +82,7 @@ def study(
         part=_part(part),
         memory_gib=memory,
         tta=tta,
+        tolerance_mm=tolerance_mm,
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),

@@ -99,16 +99,34 @@ def read_nifti(path: Path, max_bytes: int = MAX_FILE_BYTES) -> NiftiFile:
     return NiftiFile(path, header, stored, voxels)
 
 
+def read_header(path: Path) -> NiftiHeader:
+    """Read the header of a file and nothing else of it.
+
+    Raises
+    ------
+    DatasetError
+        When the file cannot be read, or its header is not that of a volume in space.
+    """
+    try:
+        return parse_header(_first_bytes(path), path)
+    except (OSError, zlib.error) as error:
+        raise DatasetError(path, f"cannot be read ({error})", "check the file") from None
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Return the bytes of the longest header, decompressed."""
+    with path.open("rb") as stream:
+        start = stream.read(4 * LONGEST_HEADER)
+    return zlib.decompressobj(31).decompress(start, LONGEST_HEADER) if start.startswith(_GZIP_MAGIC) else start
+
+
 def claimed_bytes(path: Path) -> int:
     """Return how much memory a file says that it needs, without reading more than its header; 0 if it can't be told.
 
     It is asked of every file of a dataset before any is read, so the three fields are unpacked alone.
     """
     try:
-        with path.open("rb") as stream:
-            start = stream.read(4 * LONGEST_HEADER)
-        if start.startswith(_GZIP_MAGIC):
-            start = zlib.decompressobj(31).decompress(start, LONGEST_HEADER)
+        start = _first_bytes(path)
         for size, dims, bits, offset in _CLAIMS:
             for order in "<>":
                 if struct.unpack_from(f"{order}i", start)[0] != size:

@@ -11,6 +11,8 @@ from pipeline.data.class_weights import imbalance_ratio
 from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.data.plan import Normalisation, Plan
+from pipeline.records.metrics import Family, names_of
+from pipeline.records.tolerance import Tolerance, ToleranceRequest
 
 PATCH_VOXELS = 64**3
 """Largest patch: what two CPU cores train in well under a second a step."""
@@ -31,13 +33,20 @@ LONG_STEPS = 1500
 """A training whose budget pays for so many steps behind a stem goes without one, at full resolution
 (docs/performance.md)."""
 
+DEFAULT_TOLERANCE = ToleranceRequest()
+
 LEAST_SHARE = 0.85
 """Of a volume's edge that a patch may have for lack of divisibility, rather than be padded."""
 
 Triple = tuple[int, int, int]
 
 
-def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.0) -> Plan:
+def make_plan(
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    memory_gib: float = 8.0,
+    tolerance: ToleranceRequest = DEFAULT_TOLERANCE,
+) -> Plan:
     """Return the plan for a dataset, from what was measured of it.
 
     Parameters
@@ -46,11 +55,15 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         Of one case or more, as `pipeline.data.scan.scan_dataset` returns them.
     memory_gib
         What one run may take; it bounds the patch where it is less than the largest patch needs (about 1.5 GiB).
+    tolerance
+        Tolerances of surface Dice that the user gave.
 
     Raises
     ------
     ValueError
         Where there is no case.
+    ConfigError
+        Where `tolerance` names a class that the dataset does not have.
     """
     if not fingerprint.scans:
         raise ValueError("a plan needs at least one scanned case")
@@ -78,8 +91,7 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
     batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
     reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
     normalisation, ranges, means, stds = _normalisation(dataset, fingerprint, reasons)
-    tolerance = max(1.0, *spacing)
-    reasons["tolerance_mm"] = f"{tolerance:g} mm for the surface Dice: the coarsest edge of a voxel, at least 1 mm"
+    tolerances = _tolerances(dataset, fingerprint, tolerance, reasons)
     return Plan(
         spacing_mm=spacing,
         patch=patch,
@@ -90,7 +102,8 @@ def make_plan(dataset: Dataset, fingerprint: Fingerprint, memory_gib: float = 8.
         intensity_std=stds,
         channels=features,
         strides=strides,
-        tolerance_mm=tolerance,
+        tolerance_mm=tolerances.mm,
+        class_tolerance_mm=tolerances.by_class,
         metrics=_metrics(dataset, fingerprint, reasons),
         reasons=reasons,
         stem=stem,
@@ -266,9 +279,19 @@ def _normalisation(
     return tuple(kinds), tuple(ranges), tuple(means), tuple(stds)
 
 
+def _tolerances(
+    dataset: Dataset, fingerprint: Fingerprint, asked: ToleranceRequest, reasons: dict[str, str]
+) -> Tolerance:
+    asked.check(dataset.foreground.values())
+    found = asked.resolve(scan.spacing_mm for scan in fingerprint.scans)
+    own = "".join(f", {mm:g} mm for {name}" for name, mm in found.by_class.items())
+    reason = "the median edge of a pixel in plane" if asked.mm is None else "as given"
+    reasons["tolerance_mm"] = f"{found.mm:g} mm for surface Dice: {reason}{own}"
+    return found
+
+
 def _metrics(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]) -> tuple[str, ...]:
-    names = ["dice", "iou", "sensitivity", "precision", "volume_error", "volume_error_ml"]
-    names += ["hausdorff_mm", "hausdorff95_mm", "assd_mm", "nsd", "ece", "brier"]
+    families = [Family.OVERLAP, Family.HAUSDORFF, Family.SURFACE_AREA, Family.CALIBRATION]
     small, many = [], []
     for value, name in dataset.foreground.items():
         found = [scan.classes[value] for scan in fingerprint.scans if value in scan.classes]
@@ -284,9 +307,9 @@ def _metrics(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]
             f"surface metrics matter most for {', '.join(small)} (median below {SMALL_STRUCTURE_VOXELS} voxels)"
         )
     if many:
-        names.append("lesion_f1")
-        said.append(f"lesion-wise F1 for {', '.join(many)} (several structures a case)")
+        families.append(Family.LESIONS)
+        said.append(f"lesion-wise scores for {', '.join(many)} (several structures per case)")
     totals = fingerprint.class_voxels()
     said.append(f"imbalance {imbalance_ratio(list(totals.values())):,.0f}:1")
     reasons["metrics"] = "; ".join(said)
-    return tuple(names)
+    return names_of(*families)

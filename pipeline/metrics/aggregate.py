@@ -1,4 +1,4 @@
-"""Means over cases, never without the counts of what stands behind them."""
+"""Means over cases, with the number of cases in each state."""
 
 import pandas as pd
 
@@ -21,11 +21,11 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns of `SUMMARY`, a row for each loss, class and metric in the order of the table.
 
-        `defined` rows have a value and are what the mean is over; misses and false positives are among them, by the
-        value of the policy. `correct_absence` rows have none. `collapsed` rows are those of a run that failed:
-        counted, and not averaged even where they hold a value. `undefined` rows hold no finite value although their
-        state does not say why. Each row of the table is in exactly one of these four; `missed` and `false_positive`
-        say how many of the defined ones are such. A mean over nothing is NaN, never 0.
+        The mean is over the `defined` rows, which have a value; misses and false positives are among them, with the
+        value that the policy for empty masks gives. `correct_absence` rows have no value. `collapsed` rows are those
+        of a run that failed: they are counted, and not averaged even where they hold a value. `undefined` rows hold no
+        finite value and no state that explains it. Each row of the table is in exactly one of these four; `missed` and
+        `false_positive` count rows among the defined ones. A mean over nothing is NaN, never 0.
 
     Raises
     ------
@@ -34,7 +34,9 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """
     missing = [name for name in ("loss", "metric", "value") if name not in table.columns]
     if missing:
-        raise RecordError("table", f"lacks the column(s) {', '.join(missing)}", "give a table as cases.csv is")
+        raise RecordError(
+            "table", f"lacks the column(s) {', '.join(missing)}", "give a table with the columns of cases.csv"
+        )
     value = pd.to_numeric(table["value"], errors="coerce").astype("float64")
     state = table["state"].fillna("") if "state" in table.columns else pd.Series("", index=table.index)
     class_name = table["class"].fillna("") if "class" in table.columns else pd.Series("", index=table.index)

@@ -1,4 +1,4 @@
-"""Where structures are: the smallest boxes around them, so that nothing else is looked at."""
+"""Smallest boxes around structures, so that metrics look at nothing else."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Labels = NDArray[np.integer[Any]]
 Box = tuple[slice, ...]
 
 _LARGEST_VALUE_TO_INDEX = 1024
-"""`find_objects` keeps a slot for each value up to the largest; sparse larger values are renumbered first."""
+"""`find_objects` allocates a slot for each value up to the largest; sparse larger values are renumbered first."""
 
 
 def bounding_box(mask: Mask) -> Box:

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference, by file name."""
+"""Pairs of references and predictions, matched by file name."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """What two folders hold: pairs, references without a prediction, and predictions without a reference."""
+    """Pairs of two folders, references without a prediction, and predictions without a reference."""
 
     pairs: tuple[Pair, ...]
     missing: tuple[Path, ...]
@@ -39,7 +39,7 @@ def pair_files(references: Path, predictions: Path) -> Pairing:
         When a folder is missing, has no NIfTI files, or holds a name twice.
     """
     if references.is_file() and predictions.is_file():
-        return Pairing((Pair(_case(references.name) or references.stem, references, predictions),), (), ())
+        return Pairing((Pair(case_of(references.name) or references.stem, references, predictions),), (), ())
     expected, found = _by_case(references), _by_case(predictions)
     return Pairing(
         pairs=tuple(Pair(case, path, found[case]) for case, path in expected.items() if case in found),
@@ -50,11 +50,11 @@ def pair_files(references: Path, predictions: Path) -> Pairing:
 
 def _by_case(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        problem = "is a file where a folder is meant" if folder.exists() else "does not exist"
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DatasetError(folder, problem, "name a folder of label maps, or two single files")
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
-        case = _case(path.name)
+        case = case_of(path.name)
         if case is not None and path.is_file():
             files[case].append(path)
     if not files:
@@ -64,8 +64,8 @@ def _by_case(folder: Path) -> dict[str, Path]:
     return {case: paths[0] for case, paths in files.items()}
 
 
-def _case(name: str) -> str | None:
-    """Return the case of a file name, None for hidden files and those that are no NIfTI."""
+def case_of(name: str) -> str | None:
+    """Return the case of a file name, None for hidden files and those that are not NIfTI."""
     if name.startswith("."):
         return None
     for suffix in SUFFIXES:

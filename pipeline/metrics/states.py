@@ -1,8 +1,8 @@
-"""What an empty mask means, the same for every metric.
+"""The meaning of empty masks, the same for every metric.
 
 Both empty: a correct absence; overlap and distances are undefined. Reference only: missed; prediction only: a false
-positive; both cost overlap 0, surface Dice 0 and, as distance, the diagonal of the image in mm, so that neither can
-improve a mean. Nothing is dropped: each value carries its state, and counts of states stand beside every mean.
+positive; both have overlap 0, surface Dice 0 and, as distance, the diagonal of the image in mm, so that neither can
+improve a mean. Nothing is dropped: each value carries its state, and counts of states are shown beside every mean.
 """
 
 from collections.abc import Sequence
@@ -21,5 +21,5 @@ def state_of(reference_voxels: int, prediction_voxels: int) -> State:
 
 
 def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
-    """Return the length of the image's diagonal in mm, the distance that a miss costs."""
+    """Return the length of the image's diagonal in mm, which is the distance of a miss."""
     return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm)))

@@ -1,7 +1,8 @@
-"""Distances between the surfaces of two masks, all from one computation inside their bounding box.
+"""Distances between the surface voxels of two masks, for the Hausdorff distances.
 
-A surface is the set of mask voxels with a face neighbour outside of the mask (or of the image), as in MONAI; DeepMind's
-surface-distance weighs surface elements by their area instead. Distances run from voxel centre to voxel centre, in mm.
+A surface is the set of mask voxels with a face neighbor outside of the mask (or of the image), as in MONAI. Distances
+run from voxel center to voxel center, in mm. Every surface voxel counts once; metrics that are means over a surface
+weight it by area instead (`pipeline.metrics.surface_elements`).
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,10 @@ from pipeline.metrics.boxes import Mask, bounding_box
 Distances = NDArray[np.float64]
 
 _POINTS_FOR_TREE = 1 / 15
-"""Below this share of surface voxels in the box a search tree is faster than a distance map; both give the same."""
+"""Below this share of surface points in the box a search tree is faster than a distance map; both give the same."""
 
 _COST_OF_BUILDING = 1 / 6
-"""Putting a point into the tree, against looking for its nearest."""
-
-_ROUNDING = 1e-6
-"""Spacing is stored as float32: ten voxels of 0.1 mm are 1.0000000149 mm, and within a tolerance of 1 mm."""
+"""Cost of adding a point to the tree, relative to a search for its nearest neighbor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +38,8 @@ class SurfaceDistances:
 
     @property
     def hausdorff95_mm(self) -> float:
-        """Larger of the two directed 95th percentiles (as MONAI; linear interpolation)."""
+        """Larger of the two directed 95th percentiles over surface voxels (as MONAI; linear interpolation)."""
         return float(max(np.percentile(self.to_reference, 95), np.percentile(self.to_prediction, 95)))
-
-    @property
-    def assd_mm(self) -> float:
-        """Average symmetric surface distance: mean over the voxels of both surfaces (as MONAI's symmetric mean)."""
-        total = self.to_reference.sum() + self.to_prediction.sum()
-        return float(total / (self.to_reference.size + self.to_prediction.size))
-
-    def nsd(self, tolerance_mm: float) -> float:
-        """Share of both surfaces within the tolerance: normalised surface Dice (Nikolov et al. 2018)."""
-        limit = tolerance_mm * (1 + _ROUNDING)
-        within = (self.to_reference <= limit).sum() + (self.to_prediction <= limit).sum()
-        return float(within / (self.to_reference.size + self.to_prediction.size))
 
 
 def surface(mask: Mask) -> Mask:
@@ -62,14 +48,26 @@ def surface(mask: Mask) -> Mask:
     inner = np.ones_like(mask)
     for axis in range(mask.ndim):
         for start, stop in ((0, -2), (2, None)):
-            neighbour = [slice(1, -1)] * mask.ndim
-            neighbour[axis] = slice(start, stop)
-            inner &= padded[tuple(neighbour)]
+            neighbor = [slice(1, -1)] * mask.ndim
+            neighbor[axis] = slice(start, stop)
+            inner &= padded[tuple(neighbor)]
     return mask & ~inner
 
 
 def surface_distances(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> SurfaceDistances:
-    """Return distances between the surfaces of two masks (X, Y, Z) of one grid, neither of them empty.
+    """Return distances between the surface voxels of two masks (X, Y, Z) of one grid, neither of them empty.
+
+    Raises
+    ------
+    ValueError
+        For different shapes, an empty mask, or a spacing that is not positive.
+    """
+    first, second, spacing = cropped(reference, prediction, spacing_mm)
+    return SurfaceDistances(*distances_both_ways(surface(first), surface(second), spacing))
+
+
+def cropped(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> tuple[Mask, Mask, NDArray[np.float64]]:
+    """Return both masks (X, Y, Z) inside the box around them, and the spacing as an array.
 
     Raises
     ------
@@ -84,23 +82,30 @@ def surface_distances(reference: Mask, prediction: Mask, spacing_mm: Sequence[fl
     if spacing.shape != (reference.ndim,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise ValueError(f"spacing_mm needs {reference.ndim} positive numbers, got {tuple(spacing_mm)}")
     box = bounding_box(reference | prediction)
-    first, second = surface(reference[box]), surface(prediction[box])
-    return SurfaceDistances(_distances(second, first, spacing), _distances(first, second, spacing))
+    return reference[box], prediction[box], spacing
+
+
+def distances_both_ways(first: Mask, second: Mask, spacing: NDArray[np.float64]) -> tuple[Distances, Distances]:
+    """Return the distances in mm from the points of `second` to the nearest of `first`, and the other way round.
+
+    Points are the nonzero elements of two arrays (X, Y, Z) of one grid with edges `spacing`, in the order of the array.
+    """
+    return _distances(second, first, spacing), _distances(first, second, spacing)
 
 
 def _distances(source: Mask, target: Mask, spacing: NDArray[np.float64]) -> Distances:
-    """Return the distance from each voxel of `source` to the nearest of `target`; voxels of both are 0 away."""
-    points = np.argwhere(source)
+    """Return the distance from each point of `source` to the nearest of `target`; points of both are 0 away."""
     apart = ~target[source]
-    looked_for = points[apart]
-    found = np.zeros(len(points))
-    if not len(looked_for):
+    found = np.zeros(len(apart))
+    # Points of both surfaces, usually most of them, have distance 0 and need no search.
+    searched = np.argwhere(source & ~target)
+    if not len(searched):
         return found
-    if len(looked_for) + _COST_OF_BUILDING * np.count_nonzero(target) < _POINTS_FOR_TREE * source.size:
+    if len(searched) + _COST_OF_BUILDING * np.count_nonzero(target) < _POINTS_FOR_TREE * source.size:
         tree = KDTree(np.argwhere(target) * spacing, leafsize=32, balanced_tree=False)
-        found[apart] = tree.query(looked_for * spacing)[0]
+        found[apart] = tree.query(searched * spacing)[0]
     else:
         nearest = distance_transform_edt(~target, sampling=spacing, return_distances=False, return_indices=True)
-        offsets = (looked_for - nearest[:, *looked_for.T].T) * spacing
+        offsets = (searched - nearest[:, *searched.T].T) * spacing
         found[apart] = np.sqrt((offsets**2).sum(axis=1))
     return found

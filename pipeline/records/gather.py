@@ -19,7 +19,7 @@ def gather_cases(study: StudyFolder) -> pd.DataFrame:
     frames = [read_table(run.cases) for run in runs]
     if not frames:
         return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+    return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
 
 
 def gather_thresholds(study: StudyFolder) -> pd.DataFrame:

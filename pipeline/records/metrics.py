@@ -19,6 +19,18 @@ class Unit(StrEnum):
     NATS = "nats"
 
 
+class Family(StrEnum):
+    """Group of metrics that one computation gives."""
+
+    OVERLAP = "overlap"
+    HAUSDORFF = "hausdorff"
+    SURFACE_AREA = "surface area"
+    LESIONS = "lesions"
+    CALIBRATION = "calibration"
+    FOREIGN = "foreign"
+    """Metrics of other tools, which are not in the registry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """What a metric is.
@@ -42,6 +54,8 @@ class Metric:
     rankable
         Whether the metric may decide or rank losses by itself. Amounts such as mL depend on the size of a structure and
         are reported only.
+    family
+        Metrics that are computed together.
     """
 
     name: str
@@ -52,6 +66,7 @@ class Metric:
     largest: float | None
     margin: float
     rankable: bool = True
+    family: Family = Family.FOREIGN
 
     @property
     def best(self) -> float:
@@ -84,43 +99,62 @@ class Metric:
         return f"{self.label} ({self.unit.value})" if self.unit in (Unit.MM, Unit.ML, Unit.NATS) else self.label
 
 
-def _overlap(name: str, label: str, phrase: str) -> Metric:
-    return Metric(name, label, phrase, Unit.SHARE, True, 1.0, 0.005)
+def _share(name: str, label: str, phrase: str, family: Family) -> Metric:
+    return Metric(name, label, phrase, Unit.SHARE, True, 1.0, 0.005, family=family)
 
 
-def _error(name: str, label: str, phrase: str, largest: float) -> Metric:
-    return Metric(name, label, phrase, Unit.SHARE, False, largest, 0.005)
+def _error(name: str, label: str, phrase: str, largest: float, family: Family) -> Metric:
+    return Metric(name, label, phrase, Unit.SHARE, False, largest, 0.005, family=family)
 
 
-def _distance(name: str, label: str, phrase: str) -> Metric:
-    return Metric(name, label, phrase, Unit.MM, False, None, 0.5)
+def _distance(name: str, label: str, phrase: str, family: Family = Family.FOREIGN) -> Metric:
+    return Metric(name, label, phrase, Unit.MM, False, None, 0.5, family=family)
+
+
+def _amount(name: str, label: str, phrase: str, unit: Unit, margin: float, family: Family = Family.FOREIGN) -> Metric:
+    return Metric(name, label, phrase, unit, False, None, margin, rankable=False, family=family)
 
 
 REGISTRY = {
     metric.name: metric
     for metric in (
-        _overlap("dice", "Dice", "Dice"),
-        _overlap("iou", "IoU", "IoU"),
-        _overlap("sensitivity", "Sensitivity", "sensitivity"),
-        _overlap("precision", "Precision", "precision"),
-        _error("volume_error", "Volume error", "relative volume error", 2.0),
-        Metric("volume_error_ml", "Volume error", "volume error", Unit.ML, False, None, 1.0, rankable=False),
-        _distance("hausdorff_mm", "Hausdorff", "Hausdorff distance"),
-        _distance("hausdorff95_mm", "95 % Hausdorff", "95 % Hausdorff distance"),
-        _distance("assd_mm", "Mean surface distance", "mean surface distance"),
-        _overlap("nsd", "Surface Dice", "surface Dice"),
-        _overlap("lesion_f1", "Lesion F1", "lesion F1"),
-        _overlap("lesion_dice", "Lesion-wise Dice", "lesion-wise Dice"),
-        _overlap("panoptic_quality", "Panoptic quality", "panoptic quality"),
-        Metric(
-            "lesion_false_positives", "False lesions", "false lesions per case", Unit.COUNT, False, None, 0.5, False
+        _share("dice", "Dice", "Dice", Family.OVERLAP),
+        _share("iou", "IoU", "IoU", Family.OVERLAP),
+        _share("sensitivity", "Sensitivity", "sensitivity", Family.OVERLAP),
+        _share("precision", "Precision", "precision", Family.OVERLAP),
+        _error("volume_error", "Volume error", "relative volume error", 2.0, Family.OVERLAP),
+        _amount("volume_error_ml", "Volume error", "volume error", Unit.ML, 1.0, Family.OVERLAP),
+        _distance("hausdorff_mm", "Hausdorff", "Hausdorff distance", Family.HAUSDORFF),
+        _distance("hausdorff95_mm", "95 % Hausdorff", "95 % Hausdorff distance", Family.HAUSDORFF),
+        _distance("assd_mm", "Mean surface distance", "mean surface distance", Family.SURFACE_AREA),
+        _share("nsd", "Surface Dice", "surface Dice", Family.SURFACE_AREA),
+        _share("lesion_f1", "Lesion F1", "lesion F1", Family.LESIONS),
+        _share("lesion_dice", "Lesion-wise Dice", "lesion-wise Dice", Family.LESIONS),
+        _share("panoptic_quality", "Panoptic quality", "panoptic quality", Family.LESIONS),
+        _amount("lesion_false_positives", "False lesions", "false lesions per case", Unit.COUNT, 0.5, Family.LESIONS),
+        _error("ece", "Calibration error", "calibration error", 1.0, Family.CALIBRATION),
+        _error(
+            "ace_foreground",
+            "Foreground calibration error",
+            "foreground calibration error",
+            1.0,
+            Family.CALIBRATION,
         ),
-        _error("ece", "Calibration error", "calibration error", 1.0),
-        _error("ace_foreground", "Foreground calibration error", "foreground calibration error", 1.0),
-        _error("brier", "Brier score", "Brier score", 1.0),
-        Metric("nll", "Log loss", "negative log likelihood", Unit.NATS, False, None, 0.01),
+        _error("brier", "Brier score", "Brier score", 1.0, Family.CALIBRATION),
+        Metric("nll", "Log loss", "negative log likelihood", Unit.NATS, False, None, 0.01, family=Family.CALIBRATION),
     )
 }
+
+
+def names_of(*families: Family) -> tuple[str, ...]:
+    """Return the metrics of some families, or of all, in the order of the registry.
+
+    Examples
+    --------
+    >>> names_of(Family.SURFACE_AREA)
+    ('assd_mm', 'nsd')
+    """
+    return tuple(name for name, metric in REGISTRY.items() if not families or metric.family in families)
 
 
 def metric_of(name: str) -> Metric:
@@ -141,5 +175,5 @@ def metric_of(name: str) -> Metric:
     if name.endswith("_mm"):
         return _distance(name, name.removesuffix("_mm"), name)
     if name.endswith("_ml"):
-        return Metric(name, name.removesuffix("_ml"), name, Unit.ML, False, None, 1.0, rankable=False)
+        return _amount(name, name.removesuffix("_ml"), name, Unit.ML, 1.0)
     return Metric(name, name, name, Unit.SHARE, True, None, 0.005, rankable=False)

@@ -1,13 +1,15 @@
-"""`cases.csv`: the long table of results, one row a value.
+"""`cases.csv`: the long table of results, one row per value.
 
-Columns: ``loss, fold, seed, case, class, metric, value, state``. Distances in mm, overlap in 0..1, `state` one of
-``ok``, ``correct_absence``, ``missed``, ``false_positive``, ``collapsed``; `value` is empty where a metric is undefined
-(a correct absence has no overlap). Distances of a miss are the diagonal of the image in mm. A name that a spreadsheet
-would run as a formula is written with an apostrophe before it, and read without.
+Columns: ``loss, fold, seed, case, class, metric, value, state, tolerance_mm``. Distances are in mm, overlap in 0..1;
+`state` is one of ``ok``, ``correct_absence``, ``missed``, ``false_positive``, ``collapsed``; `value` is empty where a
+metric is undefined (a correct absence has no overlap). Distances of a miss are the diagonal of the image in mm.
+`tolerance_mm` is the tolerance of surface Dice and empty for all other metrics; tables written before that column was
+added lack it. A name that a spreadsheet would run as a formula is written with an apostrophe before it, and read
+without.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -15,56 +17,68 @@ import pandas as pd
 from pipeline.errors import RecordError
 from pipeline.files import write_text
 
-COLUMNS = ("loss", "fold", "seed", "case", "class", "metric", "value", "state")
+COLUMNS = ("loss", "fold", "seed", "case", "class", "metric", "value", "state", "tolerance_mm")
 NAMES = ("loss", "case", "class", "metric", "state")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What makes spreadsheets take a cell for a formula."""
+"""First characters that make a spreadsheet read a cell as a formula."""
 
 STATES = ("ok", "correct_absence", "missed", "false_positive", "collapsed")
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One value of one metric for one class of one case; `value` is None where the metric is undefined."""
+    """One value of one metric for one class of one case.
+
+    `value` is None where the metric is undefined, `tolerance_mm` where the metric has no tolerance.
+    """
 
     case: str
     class_name: str
     metric: str
     value: float | None
     state: str
+    tolerance_mm: float | None = None
 
 
-def scores_frame(loss: str, fold: int, seed: int, scores: Iterable[Score]) -> pd.DataFrame:
-    """Return the scores of one run as rows of the long table."""
-    frame = pd.DataFrame(
-        [asdict(score) for score in scores], columns=["case", "class_name", "metric", "value", "state"]
-    )
-    frame = frame.rename(columns={"class_name": "class"})
+def scores_frame(loss: str, fold: int | Mapping[str, int], seed: int, scores: Iterable[Score]) -> pd.DataFrame:
+    """Return scores as rows of the long table.
+
+    Parameters
+    ----------
+    loss, seed
+        Loss and seed of the training.
+    fold
+        Fold of the training, or the fold of each case.
+    scores
+        Scores of the cases that the training, or the training of their fold, did not see.
+    """
+    frame = pd.DataFrame([asdict(score) for score in scores], columns=[field.name for field in fields(Score)])
+    frame = frame.rename(columns={"class_name": "class"}).astype({"tolerance_mm": "float64"})
     frame.insert(0, "loss", loss)
-    frame.insert(1, "fold", fold)
+    frame.insert(1, "fold", frame["case"].map(fold).astype(int) if isinstance(fold, Mapping) else fold)
     frame.insert(2, "seed", seed)
     return frame[list(COLUMNS)]
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write the table as UTF-8 CSV, whole or not at all; floats in their shortest exact form."""
+    """Write the table as UTF-8 CSV, atomically; floats in their shortest exact form."""
     write_text(path, csv_text(frame))
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """Return a table as CSV whose names no spreadsheet runs."""
+    """Return a table as CSV in which no name is a formula of a spreadsheet."""
     names = {name: _renamed(frame[name], _defused) for name in NAMES if name in frame.columns}
     return str(frame.assign(**names).to_csv(index=False, lineterminator="\n"))
 
 
 def with_plain_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that was read from such CSV with its names as they were."""
+    """Return a table that was read from such CSV with its original names."""
     names = {name: _renamed(frame[name], _plain) for name in NAMES if name in frame.columns}
     return frame.assign(**names)
 
 
 def _renamed(names: "pd.Series[str]", rename: Callable[[str], str]) -> "pd.Series[str]":
-    """Return a column with its names changed; of millions of rows only the different names are looked at."""
+    """Return a column with its names changed; each different name is looked at once, however many rows there are."""
     changed = {name: rename(name) for name in names.unique() if isinstance(name, str) and rename(name) != name}
     return names.replace(changed) if changed else names
 
@@ -78,7 +92,13 @@ def _plain(name: str) -> str:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return the table with text columns as strings; a `RecordError` where columns are missing."""
+    """Return the table with text columns as strings.
+
+    Raises
+    ------
+    RecordError
+        Where the file cannot be read, or a column is missing that every table needs.
+    """
     try:
         frame = pd.read_csv(path, dtype={"loss": str, "case": str, "class": str, "metric": str, "state": str})
     except (OSError, ValueError) as error:

@@ -1,30 +1,14 @@
-"""How numbers, metrics and losses are shown: one name, unit, colour and precision for each, everywhere."""
+"""How numbers, metrics and losses are shown in reports: names, units, colors and digits."""
 
 import math
 import re
 from dataclasses import dataclass
 
 from pipeline.comparison import words
-
-METRICS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "sensitivity": "Sensitivity",
-    "precision": "Precision",
-    "volume_error": "Volume error",
-    "volume_error_ml": "Volume error (mL)",
-    "hausdorff_mm": "Hausdorff (mm)",
-    "hausdorff95_mm": "95 % Hausdorff (mm)",
-    "assd_mm": "Mean surface distance (mm)",
-    "nsd": "Surface Dice",
-    "lesion_f1": "Lesion F1",
-    "lesion_fp": "False lesions per case",
-    "ece": "Calibration error",
-    "brier": "Brier score",
-}
+from pipeline.records.metrics import metric_of
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#B07800", "#56B4E9", "#5A5A5A")
-"""Told apart with any colour vision; purple and orange are darker than published, to be legible as lines on white."""
+"""Colors that can be told apart with any color vision; purple and orange are darker than published, for thin lines."""
 
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 MINUS = "\N{MINUS SIGN}"
@@ -32,18 +16,18 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True, slots=True)
 class LossStyle:
-    """Colour and line of one loss; the eighth loss has the colour of the first and a dashed line."""
+    """Color and line of one loss; the eighth loss has the color of the first and a dashed line."""
 
     index: int
 
     @property
     def colour(self) -> str:
-        """Hexadecimal colour."""
+        """Hexadecimal color."""
         return OKABE_ITO[self.index % len(OKABE_ITO)]
 
     @property
     def bright(self) -> str:
-        """The colour a third nearer to white, to be seen on dark images."""
+        """The color, a third nearer to white, for lines on dark images."""
         parts = (int(self.colour[at : at + 2], 16) for at in (1, 3, 5))
         return "#" + "".join(f"{value + (255 - value) // 3:02X}" for value in parts)
 
@@ -54,42 +38,30 @@ class LossStyle:
 
 
 def metric_name(metric: str) -> str:
-    """Return the name that people read."""
-    return METRICS.get(metric, metric)
+    """Return the name of a metric with its unit, for table heads and axes."""
+    return metric_of(metric).heading
 
 
 def bare_name(metric: str) -> str:
-    """Return the name without its unit, for where the unit is said."""
-    return metric_name(metric).removesuffix(" (mm)").removesuffix(" (mL)")
-
-
-def is_distance(metric: str) -> bool:
-    """Whether a metric is in mm."""
-    return metric.endswith("_mm")
-
-
-def in_points(metric: str) -> bool:
-    """Whether differences of the metric are said in points, i.e. hundredths of a share."""
-    return not is_distance(metric) and not metric.endswith("_ml")
+    """Return the name of a metric without its unit."""
+    return metric_of(metric).label
 
 
 def unit(metric: str) -> str:
-    """Return the unit of a difference."""
-    if in_points(metric):
-        return "points"
-    return "mm" if is_distance(metric) else "mL"
+    """Return the unit of a difference; shares are reported in points."""
+    return metric_of(metric).displayed_unit
 
 
 def factor(metric: str) -> float:
-    """Return what a difference is multiplied by to be in `unit`."""
-    return 100.0 if in_points(metric) else 1.0
+    """Return the factor from a stored difference to one in `unit`."""
+    return metric_of(metric).factor
 
 
 def number(value: float | None, metric: str = "") -> str:
     """Return a value of a metric, a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    digits = 2 if is_distance(metric) or abs(value) >= 10 else 3
+    digits = 2 if metric_of(metric).is_distance or abs(value) >= 10 else 3
     return f"{value:.{digits}f}".replace("-", MINUS)
 
 

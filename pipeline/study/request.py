@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.records.tolerance import ToleranceRequest
 
 DEFAULT_LOSSES = "dice,dice_ce,weighted_ce"
 
@@ -19,7 +20,8 @@ class StudyRequest:
     dropped between blocks of folds and seeds; `executor` is ``local`` or ``ray``, with the `address` of a cluster.
     `part` (i, n) carries out every n-th run from the i-th on of a study that exists, beside other parts; `part` (0, n)
     begins a study and trains nothing. `memory_gib` is what one run may take; it bounds the patch. With `tta` held-out
-    cases are predicted with test-time augmentation.
+    cases are predicted with test-time augmentation. `tolerance_mm` gives tolerances of surface Dice as
+    `pipeline.records.tolerance.ToleranceRequest` reads them (None: by the resolution).
     """
 
     dataset: Path
@@ -41,6 +43,7 @@ class StudyRequest:
     part: tuple[int, int] | None = None
     memory_gib: float = 8.0
     tta: bool = False
+    tolerance_mm: str | None = None
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -59,6 +62,7 @@ class StudyRequest:
                 f"--precision {self.precision}", "is unknown", "give float32 or bfloat16, or leave it out"
             )
 
+        ToleranceRequest.parse(self.tolerance_mm)
         if self.executor not in ("local", "ray"):
             raise ConfigError(f"--executor {self.executor}", "is unknown", "give local or ray")
         if self.address is not None and self.executor != "ray":

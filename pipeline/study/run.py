@@ -19,6 +19,7 @@ from pipeline.lock import exclusive
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
+from pipeline.records.tolerance import ToleranceRequest
 from pipeline.study.budget import Budget, validations
 from pipeline.study.executor import run_here, run_locally
 from pipeline.study.gpus import visible_gpus
@@ -96,7 +97,8 @@ def run_study(
             workers.begin(max(at_once(len(losses) * request.folds * request.seeds, request.jobs)))
         cache = request.cache or study.root / PREPARED
         dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
-        plan = adjust(replace(make_plan(dataset, fingerprint, request.memory_gib), tta=request.tta))
+        tolerance = ToleranceRequest.parse(request.tolerance_mm)
+        plan = adjust(replace(make_plan(dataset, fingerprint, request.memory_gib, tolerance), tta=request.tta))
         if not new:
             plan = plan_as_begun(study, plan)
         check_unchanged(study, fingerprint)
@@ -176,7 +178,11 @@ def _train_all(
     settings = study.read_settings()
     planned = json.loads(json.dumps(jsonable(asdict(plan))))
     if {"tta": False} | settings["plan"] | {"reasons": {}} != planned | {"reasons": {}}:
-        raise RecordError(study.root, "the dataset or its plan has changed since the study began", "give another --out")
+        raise RecordError(
+            study.root,
+            "the dataset or its plan has changed since the study began",
+            "give another --out; versions with other metrics are not mixed either",
+        )
     stored_machine = Machine(**settings["machine"])
     originals = {case.id: case for case in dataset.cases}
     specs = {spec.label: spec for spec in losses}

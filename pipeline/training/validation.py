@@ -193,7 +193,7 @@ def predict_out_of_fold(
                 spacing,
                 classes,
                 probabilities=probabilities,
-                tolerance_mm=plan.tolerance_mm,
+                tolerance=plan.tolerance,
                 metrics=plan.metrics,
             )
         )

@@ -127,6 +127,7 @@ def test_inspecting_it_says_so_and_names_the_file(make, tmp_path, monkeypatch, c
         (("--budget", "soon"), "not a budget"),
         (("--folds", "1"), "less than 2"),
         (("--learning-rates", "fast"), "positive numbers"),
+        (("--tolerance-mm", "some"), "give one distance in mm"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(arguments, says, tmp_path, monkeypatch, capsys, no_training):

@@ -8,6 +8,9 @@ from scanned_cases import MRI, scan, scanned
 
 from pipeline.data.fingerprint import ClassScan
 from pipeline.data.planning import MINIMUM_EDGE, PATCH_VOXELS, make_plan, plan_for_budget
+from pipeline.errors import ConfigError
+from pipeline.records.metrics import Family, names_of
+from pipeline.records.tolerance import ToleranceRequest
 
 
 def plan_of(*scans, memory_gib=8.0, **told):
@@ -78,7 +81,22 @@ def test_a_coarse_axis_takes_its_tenth_percentile_and_the_others_their_median():
     plan = plan_of(*scans)
     assert plan.spacing_mm == pytest.approx((0.5, 0.5, 4.1))
     assert "10th percentile" in plan.reasons["spacing_mm"]
-    assert plan.tolerance_mm == pytest.approx(4.1)
+    assert plan.tolerance_mm == 0.5
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"), [((1.5, 1.5, 10.0), 1.5), ((0.15, 0.15, 0.15), 0.15), ((10.0, 1.5, 1.5), 1.5)]
+)
+def test_the_tolerance_is_a_pixel_whatever_the_distance_of_slices(spacing, expected):
+    assert plan_of(scan(spacing=spacing)).tolerance_mm == expected
+
+
+def test_tolerances_are_those_that_the_user_gave():
+    plan = make_plan(*scanned(scan()), tolerance=ToleranceRequest.parse("2,class 1=0.5"))
+    assert (plan.tolerance.of("class 1"), plan.tolerance.of("class 2")) == (0.5, 2.0)
+    assert plan.reasons["tolerance_mm"] == "2 mm for surface Dice: as given, 0.5 mm for class 1"
+    with pytest.raises(ConfigError, match="class 9"):
+        make_plan(*scanned(scan()), tolerance=ToleranceRequest.parse("class 9=1"))
 
 
 def test_the_tenth_percentile_never_gets_finer_than_the_axes_in_plane():
@@ -177,8 +195,10 @@ def test_a_ct_without_foreground_falls_back_to_a_z_score():
 
 def test_lesion_wise_scores_are_suggested_where_structures_are_many():
     several = replace(scan(), classes={0: scan().classes[0], 1: ClassScan(90, 0.09, 5, 0.01, 0.03, (9.0, 9.0, 9.0))})
-    assert "lesion_f1" in plan_of(several).metrics
-    assert "lesion_f1" not in plan_of(scan()).metrics
+    lesions = set(names_of(Family.LESIONS))
+    assert lesions <= set(plan_of(several).metrics)
+    assert not lesions & set(plan_of(scan()).metrics)
+    assert {"ace_foreground", "nll"} <= set(plan_of(scan()).metrics)
 
 
 def test_surface_metrics_are_said_to_matter_for_the_small_structure():

@@ -7,10 +7,11 @@ from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import RecordError
 from pipeline.metrics.aggregate import COUNTS, summarise
-from pipeline.metrics.panel import CALIBRATION, METRICS, QUANTITIES, evaluate_case
+from pipeline.metrics.evaluation import METRICS
+from pipeline.metrics.panel import evaluate_case
+from pipeline.records.metrics import metric_of
 from pipeline.records.table import scores_frame
 
-HIGHER_IS_BETTER = {"dice", "iou", "sensitivity", "precision", "nsd", "lesion_f1"}
 CLASSES = {1: "liver", 2: "tumour"}
 SHAPE = (5, 4, 3)
 
@@ -36,13 +37,13 @@ def test_removing_a_predicted_structure_never_improves_any_aggregate(references,
     removed[case][removed[case] == value] = 0
     after = summary_of(references, removed)
     for (class_name, metric), row in before.iterrows():
-        if metric in QUANTITIES:
+        if not metric_of(metric).rankable:
             continue
         then = after.loc[(class_name, metric)]
         for statistic in ("mean", "median"):
             if np.isnan(row[statistic]):
                 assert np.isnan(then[statistic])
-            elif metric in HIGHER_IS_BETTER:
+            elif metric_of(metric).higher_is_better:
                 assert then[statistic] <= row[statistic] + 1e-12, metric
             else:
                 assert then[statistic] >= row[statistic] - 1e-12, metric
@@ -56,7 +57,7 @@ def test_every_metric_is_over_the_same_cases(references, predictions):
     summary = summary_of(references, predictions)
     for class_name in CLASSES.values():
         counts = summary.loc[class_name][list(COUNTS)]
-        assert len(counts) == len(METRICS) - len(CALIBRATION)
+        assert len(counts) == len(METRICS)
         assert (counts == counts.iloc[0]).all(axis=None)
         assert (counts["defined"] + counts["correct_absence"] == 3).all()
 

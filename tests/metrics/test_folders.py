@@ -34,7 +34,7 @@ def test_folders_that_cannot_be_matched_are_refused(tmp_path):
     good = folder(tmp_path, "good", "a.nii")
     with pytest.raises(DatasetError, match="does not exist"):
         pair_files(good, tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="is a file where a folder is meant"):
+    with pytest.raises(DatasetError, match="is a file, not a folder"):
         pair_files(good / "a.nii", good)
     with pytest.raises(DatasetError, match=r"holds no \.nii"):
         pair_files(good, folder(tmp_path, "empty", "readme.md"))

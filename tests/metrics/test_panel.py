@@ -6,13 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from monai.metrics import HausdorffDistanceMetric, SurfaceDiceMetric, SurfaceDistanceMetric
+from monai.metrics import HausdorffDistanceMetric
 
-from pipeline.metrics.panel import METRICS, evaluate_case
+from pipeline.metrics.evaluation import METRICS
+from pipeline.metrics.panel import evaluate_case
 from pipeline.metrics.surface import surface_distances
+from pipeline.records.metrics import REGISTRY, names_of
+from pipeline.records.tolerance import Tolerance
 
 CLASSES = {1: "organ"}
-OVERLAP = {"dice", "iou", "sensitivity", "precision", "nsd", "lesion_f1"}
+OVERLAP = {name for name in METRICS if REGISTRY[name].higher_is_better}
 DISTANCES = {"hausdorff_mm", "hausdorff95_mm", "assd_mm"}
 
 
@@ -52,7 +55,7 @@ def test_a_correct_absence_is_counted_and_has_no_value():
     values, states = panel(empty, empty)
     assert states == {"correct_absence"}
     assert all(value is None for value in values.values())
-    assert set(values) == set(METRICS) - {"ece", "brier"}
+    assert set(values) == set(METRICS)
 
 
 @pytest.mark.parametrize("kind", ["missed", "false_positive"])
@@ -68,6 +71,29 @@ def test_one_empty_mask_costs_overlap_nothing_and_distance_the_diagonal(kind):
 def test_only_the_metrics_asked_for_are_there():
     values, _ = panel(box((4, 4, 4), 1), box((4, 4, 4), 2), metrics=("dice", "hausdorff_mm"))
     assert set(values) == {"dice", "hausdorff_mm"}
+
+
+def test_every_metric_of_the_registry_is_computed_and_named_as_there():
+    reference = box((8, 8, 8), slice(2, 6), slice(2, 6), slice(2, 6))
+    probabilities = np.stack([1 - reference, reference]).astype(np.float32)
+    values, _ = panel(reference, reference, probabilities=probabilities)
+    assert tuple(values) == names_of()
+    for name, value in values.items():
+        assert value == REGISTRY[name].best, name
+
+
+def test_each_class_has_its_own_tolerance_and_it_is_stored_with_surface_dice_alone():
+    reference = np.zeros((12, 12, 12), np.uint8)
+    reference[1:4, 2:6, 2:6], reference[7:10, 2:6, 2:6] = 1, 2
+    prediction = np.roll(reference, 2, 2)
+    tolerance = Tolerance(1.0, {"lesion": 2.0})
+    scores = evaluate_case("c", reference, prediction, (1, 1, 1), {1: "organ", 2: "lesion"}, tolerance=tolerance)
+    by_class = {score.class_name: score for score in scores if score.metric == "nsd"}
+    assert by_class["organ"].tolerance_mm == 1.0
+    assert by_class["organ"].value < 1
+    assert by_class["lesion"].tolerance_mm == 2.0
+    assert by_class["lesion"].value == 1.0
+    assert {score.tolerance_mm for score in scores if score.metric != "nsd"} == {None}
 
 
 def test_lesions_are_found_missed_and_invented():
@@ -98,7 +124,7 @@ masks = arrays(bool, st.tuples(*[st.integers(2, 7)] * 3), elements=st.booleans()
     reference=masks,
     spacing=st.tuples(*[st.sampled_from((0.5, 1.0, 3.0))] * 3),
 )
-def test_surface_metrics_agree_with_monai(data, reference, spacing):
+def test_hausdorff_distances_agree_with_monai(data, reference, spacing):
     prediction = data.draw(arrays(bool, reference.shape))
     if not reference.any() or not prediction.any():
         return
@@ -111,15 +137,6 @@ def test_surface_metrics_agree_with_monai(data, reference, spacing):
     }
     for name, value in expected.items():
         assert getattr(found, name) == pytest.approx(float(value), abs=1e-4), name
-    nsd = SurfaceDiceMetric([1.0], include_background=True)(**both)
-    assert found.nsd(1.0) == pytest.approx(float(nsd), abs=1e-5)
-    one_way = [
-        float(SurfaceDistanceMetric(include_background=True)(y_pred=a, y=b, spacing=spacing))
-        for a, b in ((y_pred, y), (y, y_pred))
-    ]
-    sizes = found.to_reference.size, found.to_prediction.size
-    mean = (one_way[0] * sizes[0] + one_way[1] * sizes[1]) / sum(sizes)
-    assert found.assd_mm == pytest.approx(mean, abs=1e-4)
 
 
 @settings(max_examples=30, deadline=None)

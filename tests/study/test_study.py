@@ -13,6 +13,7 @@ from tiny_dataset import make_tiny_dataset
 from pipeline.data import planning
 from pipeline.errors import ConfigError, RecordError
 from pipeline.files import write_json
+from pipeline.metrics.evaluation import evaluate_folders
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table
 from pipeline.study.request import StudyRequest
@@ -62,6 +63,22 @@ def test_every_case_is_predicted_once_by_each_loss_out_of_its_fold(study):
     folds = json.loads((study.root / "folds.json").read_text())["folds"]
     fold_of = {case: fold["fold"] for fold in folds for case in fold["cases"]}
     assert all(fold_of[case] == fold for case, fold in zip(dice["case"], dice["fold"], strict=True))
+
+
+def test_evaluating_the_masks_of_a_study_gives_its_own_table(study, request_):
+    table = read_table(study.cases)
+    for run in study.runs():
+        found = evaluate_folders(
+            request_.dataset / "labelsTr", run.predictions, cases=json.loads(run.record.read_text())["cases"], workers=1
+        )
+        own = table[(table["loss"] == run.key.loss) & (table["fold"] == run.key.fold)]
+        again = found.table(run.key.loss, run.key.fold, run.key.seed)
+        again = again[again["metric"].isin(own["metric"])]
+        keys = ["case", "class", "metric"]
+        both = again.merge(own, on=keys, suffixes=("", "_of_study"), validate="one_to_one")
+        assert len(both) == len(again) == len(own[own["metric"].isin(again["metric"])])
+        for column in ("value", "tolerance_mm"):
+            np.testing.assert_array_equal(both[column], both[f"{column}_of_study"])
 
 
 def test_losses_share_weights_and_feed_and_a_control_does_not(study):

@@ -6,23 +6,22 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pipeline.study.mirror.points import Point
-
-_PANELS = (("dice", "Dice"), ("hausdorff_mm", "Hausdorff (mm)"), ("hausdorff95_mm", "95 % Hausdorff (mm)"))
+from pipeline.records.metrics import metric_of
+from pipeline.study.mirror.points import CURVES, Point
 
 
 def write_curves(title: str, points: Sequence[Point], path: Path) -> None:
     """Draw training loss and validation curves, one line for each class, over steps."""
     figure = Figure(figsize=(12, 3), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(_PANELS) + 1)
+    axes = figure.subplots(1, len(CURVES) + 1)
     _draw(axes[0], points, "train/loss", "")
     axes[0].set_title("Training loss")
-    for axis, (metric, heading) in zip(axes[1:], _PANELS, strict=True):
+    for axis, metric in zip(axes[1:], CURVES, strict=True):
         for key in dict.fromkeys(point.key for point in points):
             if key.startswith("val/") and key.endswith(f"/{metric}"):
                 _draw(axis, points, key, key.split("/")[1] if key.count("/") == 2 else "mean")
-        axis.set_title(heading)
+        axis.set_title(metric_of(metric).heading)
         if axis.lines:
             axis.legend(fontsize=7)
     for axis in axes:

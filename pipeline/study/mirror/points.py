@@ -7,9 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.records.metrics import metric_of
 from pipeline.study.mirror.names import class_name, safe_name
 
-SURFACES = ("hausdorff_mm", "hausdorff95_mm")
+CURVES = ("dice", "hausdorff_mm", "hausdorff95_mm")
+"""Metrics of a validation during training."""
+
+SURFACES = CURVES[1:]
 _TRAIN = {
     "loss": "train/loss",
     "learning_rate": "train/learning_rate",
@@ -73,18 +77,19 @@ def _values(event: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         for metric in SURFACES:
             finite = [value for value in event.get(metric, {}).values() if _is_finite(value)]
             yield f"val/{metric}", sum(finite) / len(finite) if finite else None
-        for metric in ("dice", *SURFACES):
+        for metric in CURVES:
             yield from ((f"val/{class_name(label)}/{metric}", v) for label, v in event.get(metric, {}).items())
         yield from ((f"counts/val/{state}", count) for state, count in event.get("counts", {}).items())
 
 
 def best_points(points: Sequence[Point], at: int, seconds: float) -> list[Point]:
-    """Return the best of each validation curve as a key of its own: the table of runs shows the last value only."""
-    best = []
-    for metric, choose in (("dice", max), ("hausdorff_mm", min), ("hausdorff95_mm", min)):
+    """Return the best of each validation curve under its own key: the table of runs shows the last value only."""
+    best: list[Point] = []
+    for metric in CURVES:
         values = [point.value for point in points if point.key == f"val/{metric}"]
         if values:
-            best.append(Point(f"best/{metric}", at, choose(values), seconds))
+            chosen = max(values) if metric_of(metric).higher_is_better else min(values)
+            best.append(Point(f"best/{metric}", at, chosen, seconds))
     return best
 
 
