@@ -4,11 +4,13 @@
 """
 
 from pipeline.inference.dicom.case import DicomCase, DicomError
+from pipeline.inference.dicom.extended_jpeg import register_decoder
 from pipeline.inference.dicom.quiet import silence_libraries
 from pipeline.inference.dicom.results import write_results
 from pipeline.inference.dicom.selection import find_series
 from pipeline.inference.dicom.volume import to_nifti
 
 silence_libraries()
+register_decoder()
 
 __all__ = ["DicomCase", "DicomError", "find_series", "to_nifti", "write_results"]
