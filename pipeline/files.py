@@ -1,15 +1,17 @@
 """Writing files so that a kill or a full disk never leaves half of one under its final name."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _BLOCK = 1 << 20
 
@@ -67,6 +69,28 @@ def fsync_file(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+class NotRegularFile(OSError):
+    """A pipe, a device or a socket where a file was expected."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading in binary mode; refuse pipes, devices and sockets.
+
+    Reading a pipe without a writer, or a link to ``/dev/zero``, never ends.
+
+    Raises
+    ------
+    OSError
+        As `open` does; a `NotRegularFile` for anything but a file.
+    """
+    # Without O_NONBLOCK, opening a pipe already waits for its writer. It changes nothing for a regular file.
+    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise NotRegularFile(errno.EINVAL, "not a regular file", str(path))
+    return stream
+
+
 FileStates = tuple[tuple[str, int, int], ...]
 
 
@@ -106,7 +130,7 @@ def sha256_of_files(paths: Iterable[Path]) -> str:
     """Return the hexadecimal SHA-256 over the bytes of the files in their order; an `OSError` names its file."""
     digest = hashlib.sha256()
     for path in paths:
-        with _named(path), path.open("rb") as stream:
+        with _named(path), open_regular(path) as stream:
             while block := stream.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.data.nifti_header import LONGEST_HEADER, NiftiHeader, by, parse_header
 from pipeline.errors import DatasetError
+from pipeline.files import open_regular
 
 MAX_FILE_BYTES = 2 << 30
 """Default budget for the voxels of one file."""
@@ -115,7 +116,7 @@ def read_header(path: Path) -> NiftiHeader:
 
 def _first_bytes(path: Path) -> bytes:
     """Return the bytes of the longest header, decompressed."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(4 * LONGEST_HEADER)
     return zlib.decompressobj(31).decompress(start, LONGEST_HEADER) if start.startswith(_GZIP_MAGIC) else start
 

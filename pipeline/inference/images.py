@@ -14,7 +14,7 @@ from pipeline.data.intensities import NonFinite, scan_channel
 from pipeline.data.nifti import MAX_FILE_BYTES, NiftiFile, read_nifti, scaled
 from pipeline.data.nifti_header import NiftiHeader, by
 from pipeline.errors import DatasetError
-from pipeline.files import sha256_of_files
+from pipeline.files import NotRegularFile, sha256_of_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ def hash_of_images(paths: Sequence[Path]) -> str:
         return sha256_of_files(paths)
     except FileNotFoundError as error:
         raise DatasetError(error.filename, "does not exist", "add the file, or take the case out of the list") from None
+    except NotRegularFile as error:
+        raise DatasetError(error.filename, "is not a file", "name a .nii or .nii.gz file") from None
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise DatasetError(error.filename, problem, "check the file and its rights") from None

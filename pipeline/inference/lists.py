@@ -3,10 +3,12 @@
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.data.layouts.naming import stem
+from pipeline.data.layouts.naming import stem, without_channel_numbers
 from pipeline.errors import DatasetError
+from pipeline.files import open_regular
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json")
 
@@ -29,17 +31,16 @@ def read_image_list(path: Path) -> list[Listed]:
         When it is no such list, lists nothing, or names a case twice.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open_regular(path) as stream:
+            text = stream.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(path, f"cannot be read ({type(error).__name__})", "save it as text in UTF-8") from None
     rows = _json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path, text)
-    cases: list[Listed] = []
-    for number, row in enumerate(rows, start=1):
-        name, images = _case(path, number, row)
-        cases.append((name, tuple(path.parent / image for image in images)))
-    if not cases:
+    images = [_images(path, number, row) for number, row in enumerate(rows, start=1)]
+    if not images:
         raise DatasetError(path, "lists no cases", _SHAPE)
-    names = [name for name, _ in cases]
+    names = _names(rows, images)
+    cases = [(name, tuple(path.parent / file for file in files)) for name, files in zip(names, images, strict=True)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DatasetError(path, f"has two cases of the name {twice!r}", "give every case a name of its own")
@@ -78,7 +79,7 @@ def _json_rows(path: Path) -> list[dict[str, object]]:
     ]
 
 
-def _case(path: Path, number: int, row: dict[str, object]) -> tuple[str, list[str]]:
+def _images(path: Path, number: int, row: dict[str, object]) -> list[str]:
     columns = [name for name in row if _IMAGE.fullmatch(name)]
     if all(re.fullmatch(r"image_?\d+", name) for name in columns):
         columns.sort(key=lambda name: int(name.removeprefix("image").removeprefix("_")))
@@ -89,6 +90,20 @@ def _case(path: Path, number: int, row: dict[str, object]) -> tuple[str, list[st
     texts = [image for image in images if isinstance(image, str) and image.strip()]
     if not texts or len(texts) != len(images):
         raise DatasetError(path, f"case {number} lacks an image", _SHAPE)
-    given = row.get("case") or row.get("id")
-    first = Path(texts[0])
-    return str(given) if given else first.with_name(stem(first)).as_posix().lstrip("./") or stem(first), texts
+    return texts
+
+
+def _names(rows: Sequence[Mapping[str, object]], images: Sequence[Sequence[str]]) -> list[str]:
+    """Return the name of each case: the one given, else that of its first image without a channel number."""
+    found = [_path_name(files[0]) for files in images]
+    single = [index for index, files in enumerate(images) if len(files) == 1]
+    plain = dict(zip(single, without_channel_numbers([found[index] for index in single]), strict=True))
+    return [
+        str(row.get("case") or row.get("id") or plain.get(index) or without_channel_numbers([found[index]])[0])
+        for index, row in enumerate(rows)
+    ]
+
+
+def _path_name(image: str) -> str:
+    path = Path(image)
+    return path.with_name(stem(path)).as_posix().lstrip("./") or stem(path)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.layouts.naming import case_ids, is_nifti, stem
+from pipeline.data.layouts.naming import case_ids, is_nifti, stem, without_channel_numbers
 from pipeline.errors import ConfigError, DatasetError
+from pipeline.files import open_regular
 from pipeline.inference.lists import LIST_SUFFIXES, read_image_list
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ def find_jobs(
     DatasetError
         When there is nothing to predict, or the list cannot be read.
     """
-    if not source.exists():
-        raise DatasetError(source, "does not exist", "name a NIfTI file, a folder, a list or a DICOMDIR")
-    if source.is_file():
+    require_source(source)
+    if not source.is_dir():
         if is_nifti(source):
-            return [Job(_safe(stem(source)), (source,), str(source))]
+            name = _single_file_case(source) if len(channels) == 1 else stem(source)
+            return [Job(_safe(name), (source,), str(source))]
         if source.suffix.lower() in LIST_SUFFIXES:
             return _listed(source, channels)
         if _is_dicom(source):
@@ -93,6 +94,13 @@ def find_jobs(
         found = f"holds {len(others)} files" if others else "is empty"
         raise DatasetError(source, f"{found}, no NIfTI volume and no DICOM image", "name a folder with images")
     return jobs
+
+
+def require_source(source: Path) -> None:
+    """Raise a `DatasetError` where the source is not there, or is neither a file nor a folder, such as a pipe."""
+    if not source.is_dir() and not source.is_file():
+        problem = "is not a file" if source.exists() else "does not exist"
+        raise DatasetError(source, problem, "name a NIfTI file, a folder, a list or a DICOMDIR")
 
 
 def refuse_output_within(source: Path, out: Path) -> None:
@@ -123,8 +131,10 @@ def _volumes(root: Path, volumes: Sequence[Path], channels: Sequence[str]) -> li
     if len(channels) > 1:
         left = _by_channel_name(root, volumes, channels, named)
     numbered: dict[str, dict[int, Path]] = {}
-    for path in left:
-        name = path.relative_to(root).with_name(stem(path)).as_posix()
+    names = [path.relative_to(root).with_name(stem(path)).as_posix() for path in left]
+    if len(channels) == 1:
+        names = without_channel_numbers(names)
+    for name, path in zip(names, left, strict=True):
         match = _CHANNEL.fullmatch(name) if len(channels) > 1 else None
         if match:
             numbered.setdefault(match[1], {})[int(match[2])] = path
@@ -136,6 +146,12 @@ def _volumes(root: Path, volumes: Sequence[Path], channels: Sequence[str]) -> li
         _numbered_job(name, found, channels) for name, found in numbered.items()
     ]
     return _told_apart(sorted(jobs, key=lambda job: job.input))
+
+
+def _single_file_case(path: Path) -> str:
+    """Return the name of the case of one file, the same as when its folder is given."""
+    same_folder = sorted({path, *(other for other in path.parent.iterdir() if is_nifti(other))})
+    return without_channel_numbers([stem(other) for other in same_folder])[same_folder.index(path)]
 
 
 def _by_channel_name(
@@ -215,7 +231,7 @@ def _digest(text: str) -> str:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(_DICOM_MAGIC_AT + len(_DICOM_MAGIC))[_DICOM_MAGIC_AT:] == _DICOM_MAGIC
     except OSError:
         return False

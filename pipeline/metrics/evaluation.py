@@ -155,7 +155,7 @@ def evaluate_folders(
     resolved = asked.resolve(list(_spacings(pairing)) or [(1.0, 1.0, 1.0)])
     pairing, left_out = (pairing, ()) if cases is None else _only(pairing, set(cases), references)
     done: list[EvaluatedCase] = []
-    failures = [_missing(path, predictions) for path in pairing.missing]
+    failures = [_missing(path, pairing.searched) for path in pairing.missing]
     for index, result in enumerate(_each(pairing.pairs, _PairEvaluation(named, resolved), workers), start=1):
         if isinstance(result, EvaluatedCase):
             done.append(result)

@@ -111,3 +111,32 @@ def test_results_never_land_among_the_images(tmp_path):
 
 def test_hidden_files_of_copying_tools_are_no_cases(tmp_path):
     assert ids(touch(tmp_path, "a.nii.gz", "._a.nii.gz", ".Trash/b.nii.gz")) == ["a"]
+
+
+def test_the_first_channel_number_of_nnunet_is_no_part_of_a_single_channel_case(tmp_path):
+    touch(tmp_path / "in", "liver_0000.nii.gz", "ward/spleen_0000.nii", "plain.nii.gz")
+    found = ids(tmp_path / "in")
+    assert found[:2] == ["liver", "plain"]
+    assert found[2].startswith("ward_spleen-")
+    assert ids(tmp_path / "in" / "liver_0000.nii.gz") == ["liver"]
+
+
+def test_a_number_that_counts_cases_stays_also_where_one_file_is_given(tmp_path):
+    touch(tmp_path, "scan_0000.nii.gz", "scan_0001.nii.gz")
+    assert ids(tmp_path / "scan_0000.nii.gz") == ["scan_0000"]
+
+
+def test_a_number_stays_where_the_name_without_it_is_another_case(tmp_path):
+    assert ids(touch(tmp_path, "a.nii.gz", "a_0000.nii.gz")) == ["a", "a_0000"]
+
+
+def test_lists_leave_out_the_channel_number_unless_they_give_a_name(tmp_path):
+    touch(tmp_path, "a_0000.nii", "b_0000.nii", "b_0001.nii")
+    (tmp_path / "one.txt").write_text("a_0000.nii\n")
+    assert ids(tmp_path / "one.txt") == ["a"]
+    (tmp_path / "cases.txt").write_text("a_0000.nii\nb_0000.nii\nb_0001.nii\n")
+    assert ids(tmp_path / "cases.txt") == ["a", "b_0000", "b_0001"]
+    (tmp_path / "two.csv").write_text("image_0,image_1\nb_0000.nii,b_0001.nii\n")
+    assert ids(tmp_path / "two.csv", ("A", "B")) == ["b"]
+    (tmp_path / "named.csv").write_text("case,image\nx_0000,a_0000.nii\n")
+    assert ids(tmp_path / "named.csv") == ["x_0000"]

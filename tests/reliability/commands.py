@@ -1,7 +1,9 @@
 """Run `segloss` in a forked child, which finds every module imported."""
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -40,3 +42,16 @@ def start(arguments: list[str], said: Path) -> int:
 def ended(child: int) -> int:
     """Wait for the child and return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def ended_within(child: int, seconds: float) -> int:
+    """Return the exit code of a child; one that runs longer is killed and fails the test."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGKILL)
+    ended(child)
+    raise AssertionError(f"it ran longer than {seconds:g} s")

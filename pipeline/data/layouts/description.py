@@ -6,12 +6,14 @@ from pathlib import Path
 
 from pipeline.data.dataset import Case
 from pipeline.errors import DatasetError
+from pipeline.files import open_regular
 
 
 def read_json(path: Path) -> object:
     """Return the content of a JSON file, or raise a DatasetError that says where it is broken."""
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_regular(path) as stream:
+            content: object = json.loads(stream.read().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DatasetError(
             path, f"is no valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", "correct that place"

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.errors import DatasetError
 
 _LONGEST = 120
+_NUMBERED = re.compile(r"(.*[^/])_(\d{4})", re.DOTALL)
 
 
 def stem(path: Path) -> str:
@@ -24,6 +25,21 @@ def stem(path: Path) -> str:
 def is_nifti(path: Path) -> bool:
     """Return whether a name is that of a NIfTI volume; hidden files (``._a.nii.gz`` of macOS) are none."""
     return not path.name.startswith(".") and path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def without_channel_numbers(names: Sequence[str]) -> list[str]:
+    """Return the names of single-channel images without nnU-Net's number ``_0000`` of the first channel.
+
+    The number stays where it counts cases (``scan_0000``, ``scan_0001``), and where the name without it is taken.
+
+    Examples
+    --------
+    >>> without_channel_numbers(["liver_0000", "scan_0000", "scan_0001"])
+    ['liver', 'scan_0000', 'scan_0001']
+    """
+    matches = [_NUMBERED.fullmatch(name) for name in names]
+    kept = {match[1] for match in matches if match and match[2] != "0000"}.union(names)
+    return [match[1] if match and match[1] not in kept else name for name, match in zip(names, matches, strict=True)]
 
 
 def case_ids(names: Sequence[str], source: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pipeline.data.dataset import Case, Dataset
 from pipeline.data.layouts.description import channel_names, class_names, listed, read_json, refuse_missing_files, shown
 from pipeline.data.layouts.naming import case_ids, stem
 from pipeline.errors import DatasetError
+from pipeline.files import open_regular
 
 _ID_COLUMNS = ("case", "id")
 _OTHER_COLUMNS = ("label", "patient", "fold", *_ID_COLUMNS)
@@ -35,7 +36,8 @@ def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
     Cells are separated by commas, semicolons or tabs. Class names come from a `dataset.json` in the same folder.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open_regular(path) as stream:
+            text = stream.read().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DatasetError(path, "is no text in UTF-8", "save it as CSV UTF-8") from None
     except OSError as error:
