@@ -4,13 +4,14 @@
 #     hospital_batch.sh BUNDLE INPUT OUTPUT [further options of segloss predict]
 #
 # Exit codes: 0 all well; 1 some cases failed, see OUTPUT/manifest.csv; 2 wrong request, or OUTPUT is in use by another
-# program; 75 the run before is still going on. Each run has a log of its own in OUTPUT/logs.
+# program; 75 the run before is still going on; 143 stopped by SIGTERM before all cases were begun. Each run has a log of
+# its own in OUTPUT/logs.
 #
 # Environment: SEGLOSS (the command, "segloss"), KEEP_LOGS (number of logs to keep, 30), NICE (10).
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 bundle=$1 input=$2 output=$3
@@ -32,8 +33,17 @@ fi
 
 log=$logs/$(date +%Y-%m-%dT%H-%M-%S).log
 echo "started $(date --iso-8601=seconds)" >"$log"
+nice -n "${NICE:-10}" "$segloss" predict "$bundle" "$input" --out "$output" "$@" >>"$log" 2>&1 9>&- &
+batch=$!
+# Pass a stop on, and wait again: a trapped signal ends `wait`, not the batch. Ctrl-C goes on as SIGTERM, since the
+# shell lets programs in the background ignore SIGINT.
+trap 'kill -TERM "$batch" 2>/dev/null || true' TERM INT
 code=0
-nice -n "${NICE:-10}" "$segloss" predict "$bundle" "$input" --out "$output" "$@" >>"$log" 2>&1 9>&- || code=$?
+wait "$batch" || code=$?
+while kill -0 "$batch" 2>/dev/null; do
+    code=0
+    wait "$batch" || code=$?
+done
 echo "finished $(date --iso-8601=seconds) with exit code $code" >>"$log"
 
 # The newest logs stay. Their names hold no blanks, since this script gives them.

@@ -1,8 +1,17 @@
 """Bundles in MLflow's model registry: ``models:/NAME@champion``."""
 
+import logging
 import os
 import re
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.bundle.manifest import verify
 from pipeline.errors import BundleError
@@ -10,6 +19,15 @@ from pipeline.errors import BundleError
 SCHEME = "models:/"
 ALIAS = "champion"
 CODE = Path(__file__).with_name("pyfunc_code.py")
+
+ANSWER_S = 8.0
+"""How long a server may take to answer at all, in seconds."""
+
+_CLIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""MLflow's own values, 120 s and 7 retries, add up to minutes where a server dies on the way."""
+
+_DEFAULT_DATABASE = "mlflow.db"
+_SET_URI = "set MLFLOW_TRACKING_URI, e.g. to sqlite:////STUDY/mlflow.db or http://SERVER:5000"
 
 
 def is_registered(bundle: Path | str) -> bool:
@@ -20,20 +38,106 @@ def is_registered(bundle: Path | str) -> bool:
 def registered_folder(name: str) -> Path:
     """Download a registered bundle and return its folder.
 
-    The registry is that of ``MLFLOW_TRACKING_URI`` or ``MLFLOW_REGISTRY_URI``.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
+    The registry is that of ``MLFLOW_REGISTRY_URI`` or ``MLFLOW_TRACKING_URI``, else the database ``mlflow.db`` in the
+    current folder where there is one; none is created.
 
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(name))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(name, f"cannot be fetched ({reason})", "check the name, and MLFLOW_TRACKING_URI") from error
+    Raises
+    ------
+    BundleError
+        When no registry is named or there, its server does not answer within seconds, or it has no such bundle.
+    """
+    registry = _registry(name)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with _few_retries():
+        folder = _download(name, os.environ.get("MLFLOW_TRACKING_URI") or registry, registry)
     found = sorted(folder.glob("artifacts/*/manifest.json"))
     if len(found) != 1:
         raise BundleError(name, "holds no bundle of this project", "register one with `segloss export --register`")
     return found[0].parent
+
+
+def require_bundle(bundle: str) -> None:
+    """Refuse a bundle that is not there; this imports nothing that takes seconds, such as torch.
+
+    Raises
+    ------
+    BundleError
+        When the folder does not exist or is a file, or when MLflow's registry does not answer.
+    """
+    if is_registered(bundle):
+        _registry(bundle)
+    elif not Path(bundle).is_dir():
+        problem = "is not a folder" if Path(bundle).exists() else "does not exist"
+        raise BundleError(bundle, problem, "give the folder of a bundle, or models:/NAME@ALIAS")
+
+
+def _registry(name: str) -> str:
+    """Return the address of the registry after a look whether it is there."""
+    uri = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        if not Path(_DEFAULT_DATABASE).is_file():
+            raise BundleError(name, "no registry is named", _SET_URI)
+        uri = f"sqlite:///{_DEFAULT_DATABASE}"
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).is_file():
+        raise BundleError(name, f"the database of its registry, {database}, does not exist", _SET_URI)
+    _refuse_dead_server(name, uri)
+    return uri
+
+
+def _refuse_dead_server(subject: str, uri: str) -> None:
+    """Raise a `BundleError` where an http server gives no answer; any answer but 5xx will do."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    parts = urlsplit(uri)
+    server = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")).rstrip("/")
+    problems = [f"gives no answer within {ANSWER_S:g} s"]
+    # A thread, since looking up a name has no time limit.
+    asking = Thread(target=lambda: problems.append(_problem_of(server)), daemon=True)
+    asking.start()
+    asking.join(ANSWER_S)
+    if problems[-1]:
+        raise BundleError(subject, f"MLflow at {server} {problems[-1]}", "start it, or correct MLFLOW_TRACKING_URI")
+
+
+def _problem_of(server: str) -> str:
+    """Return why a server cannot be used, "" where it answers."""
+    try:
+        urllib.request.urlopen(f"{server}/health", timeout=ANSWER_S).close()
+    except urllib.error.HTTPError as error:
+        return f"answers with status {error.code}" if error.code >= 500 else ""
+    except (OSError, HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        # MLflow may know certificates that Python does not.
+        if isinstance(reason, ssl.SSLError):
+            return ""
+        return f"does not answer ({getattr(reason, 'strerror', None) or reason})"
+    return ""
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """Let MLflow's client give up soon; what the user has set stays."""
+    added = {key: value for key, value in _CLIENT.items() if key not in os.environ}
+    os.environ |= added
+    try:
+        yield
+    finally:
+        for key in added:
+            del os.environ[key]
+
+
+def _download(name: str, tracking: str, registry: str) -> Path:
+    import mlflow
+
+    # After the import, which sets the level of MLflow's own messages.
+    for logger in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    try:
+        return Path(mlflow.artifacts.download_artifacts(name, tracking_uri=tracking, registry_uri=registry))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(name, f"cannot be fetched ({reason})", "check the name, and MLFLOW_TRACKING_URI") from error
 
 
 def register_bundle(root: Path, name: str, study: Path) -> dict[str, str]:
@@ -49,7 +153,9 @@ def register_bundle(root: Path, name: str, study: Path) -> dict[str, str]:
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise BundleError(f"--register {name}", "is no name for a model", "use letters, digits, _ . -")
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        _refuse_dead_server(f"--register {name}", uri)
+    else:
         mlflow.set_tracking_uri(f"sqlite:///{(study / 'mlflow.db').resolve()}")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("segloss bundles")

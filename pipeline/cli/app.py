@@ -16,7 +16,7 @@ import typer
 import pipeline.cli
 from pipeline import __version__
 from pipeline.cli.console import err
-from pipeline.cli.failures import Stopped, explained, stop_cleanly
+from pipeline.cli.failures import Stopped, explained, stopped_by_signals
 from pipeline.errors import ExitCode, SeglossError
 
 COMMANDS = (
@@ -54,9 +54,9 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     warnings.simplefilter("ignore")
-    stop_cleanly()
     try:
-        build_app()(standalone_mode=True)
+        with stopped_by_signals():
+            build_app()(standalone_mode=True)
     except SeglossError as error:
         _print_error(error)
         sys.exit(ExitCode.WRONG_REQUEST)

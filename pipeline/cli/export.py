@@ -36,17 +36,19 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Hand over the recommended loss as a MONAI bundle that runs without segloss."""
-    from pipeline.bundle.export import export_bundle
-    from pipeline.bundle.registry import register_bundle
-    from pipeline.bundle.source import read_source
-    from pipeline.bundle.weights import costs as costs_of
     from pipeline.records.folder import StudyFolder
-    from pipeline.report.build import build_report
 
     if bundle is None and not costs:
         raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
     folder = StudyFolder(study)
     folder.read_settings()
+    # Only now: this imports torch and MONAI, which takes seconds.
+    from pipeline.bundle.export import export_bundle
+    from pipeline.bundle.registry import register_bundle
+    from pipeline.bundle.source import read_source
+    from pipeline.bundle.weights import costs as costs_of
+    from pipeline.report.build import build_report
+
     if not folder.verdict.exists():
         build_report(folder)
     source = read_source(folder, loss)

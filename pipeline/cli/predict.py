@@ -2,8 +2,11 @@
 
 import logging
 import signal
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +15,7 @@ import typer
 
 from pipeline.cli.console import err, print_json, progress
 from pipeline.cli.console import out as console
+from pipeline.cli.failures import Stopped
 from pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -63,8 +67,8 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Segment a NIfTI file, a folder or list of them, or DICOM studies; one bad case never stops the others."""
-    from pipeline.inference.batch import Options
-    from pipeline.inference.sources import refuse_output_within
+    from pipeline.bundle.registry import require_bundle
+    from pipeline.inference.sources import refuse_output_within, require_source
 
     if precision not in ("float32", "bfloat16"):
         raise ConfigError(f"--precision {precision}", "is not known", "give float32 or bfloat16")
@@ -79,6 +83,12 @@ def predict(
     refuse_output_within(source, out)
     if quarantine is not None:
         refuse_output_within(source, quarantine)
+    require_source(source)
+    if "torch" not in sys.modules:
+        # A wrong path is refused before the import of torch and MONAI, which takes seconds.
+        require_bundle(bundle)
+    from pipeline.inference.batch import Options
+
     # What these say of odd files may quote the patient.
     for name in ("pydicom", "highdicom", "nibabel"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -98,7 +108,7 @@ def predict(
 
     with exclusive(out):
         if executor == "ray":
-            content, records = _run_on_ray(request, options, watch, address, workers, cores)
+            outcome = _run_on_ray(request, options, watch, address, workers, cores)
         else:
             from pipeline.inference.batch import Batch
             from pipeline.training.precision import EMULATED_RATIO, bfloat16_cost
@@ -109,12 +119,14 @@ def predict(
                     f"--precision bfloat16: is only emulated here, a convolution takes {cost:.0f} times as long; "
                     "give --precision float32"
                 )
-            content, records = _run(request, model, Batch(model, out, options), watch)
+            outcome = _run(request, model, Batch(model, out, options), watch)
     if json:
-        print_json(content)
+        print_json(outcome.content)
     else:
-        _print_summary(records, out)
-    if any(record.status == "failed" for record in records):
+        _print_summary(outcome.records, out)
+    if outcome.signal is not None and any(record.status == "not_started" for record in outcome.records):
+        raise Stopped(outcome.signal)
+    if any(record.status == "failed" for record in outcome.records):
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
@@ -145,9 +157,16 @@ class _Request:
         )
 
 
-def _run(
-    request: _Request, model: "Model", batch: "Batch", watch_s: float | None
-) -> "tuple[dict[str, Any], Sequence[CaseRecord]]":
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The manifest, the records of this batch, and the signal that stopped it, if any."""
+
+    content: dict[str, Any]
+    records: "Sequence[CaseRecord]"
+    signal: int | None
+
+
+def _run(request: _Request, model: "Model", batch: "Batch", watch_s: float | None) -> _Outcome:
     from pipeline.inference.watching import Watch, watch
 
     with _stopping() as stop, _Shown() as shown:
@@ -164,13 +183,12 @@ def _run(
                 return batch.run(ready, shown.case, stop)
 
             records = watch(watched, take, stop)
-        content = batch.content
-    return content, records
+        return _Outcome(batch.content, records, stop.signal)
 
 
 def _run_on_ray(
     request: _Request, options: "Options", watch_s: float | None, address: str | None, workers: int | None, cores: int
-) -> "tuple[dict[str, Any], Sequence[CaseRecord]]":
+) -> _Outcome:
     import os
     from functools import partial
 
@@ -193,23 +211,29 @@ def _run_on_ray(
         return _run(request, model, RayBatch(ray, model, load, request.out, options, share), watch_s)
 
 
+@dataclass(slots=True)
+class _Stop:
+    """Called, it tells whether the batch is to stop; `signal` is the number of the signal that said so."""
+
+    signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+
 @contextmanager
-def _stopping() -> Iterator[Any]:
-    """Yield a function that tells whether a first Ctrl-C or SIGTERM came; a second one stops at once."""
-    asked: list[int] = []
+def _stopping() -> Iterator[_Stop]:
+    """Yield a `_Stop` that a first Ctrl-C or SIGTERM sets; a second one ends the process, see `failures`."""
+    stop = _Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked:
-            handler = before[number]
-            if callable(handler):
-                handler(number, frame)
-            raise KeyboardInterrupt
-        asked.append(number)
-        err.print("stopping after the case at hand", highlight=False)
+        if stop.signal is None:
+            stop.signal = number
+            err.print("stopping after the case at hand", highlight=False)
 
     before: dict[int, Any] = {int(number): signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -286,11 +310,13 @@ def _dry_run(request: _Request, options: "Options", as_json: bool) -> None:
 
 
 def _print_summary(records: "Sequence[CaseRecord]", out: Path) -> None:
-    counts = {status: sum(record.status == status for record in records) for status in ("done", "skipped", "failed")}
+    counts = Counter(record.status for record in records)
     said = [f"{counts['done']} done"]
     if counts["skipped"]:
         said.append(f"{counts['skipped']} done before")
     if counts["failed"]:
         said.append(f"{counts['failed']} failed")
+    if counts["not_started"]:
+        said.append(f"{counts['not_started']} not started")
     console.print(", ".join(said), highlight=False)
     console.print(f"Pictures:  {out / 'index.html'}\nManifest:  {out / 'manifest.csv'}", highlight=False)

@@ -13,11 +13,13 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Write table, verdict and report again, from the records of a study alone."""
-    from pipeline.cli.compare import print_verdict
     from pipeline.records.folder import StudyFolder
-    from pipeline.report.build import build_report
 
     folder = StudyFolder(study)
+    folder.read_settings()
+    from pipeline.cli.compare import print_verdict
+    from pipeline.report.build import build_report
+
     verdict = build_report(folder)
     if json:
         print_json(verdict)

@@ -60,8 +60,10 @@ def study(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Train each loss on every fold, compare them case by case, and say which to use."""
+    from pipeline.data.datalists import require_dataset
     from pipeline.study.request import StudyRequest
 
+    require_dataset(dataset)
     request = StudyRequest(
         dataset=dataset,
         out=out,

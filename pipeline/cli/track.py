@@ -25,10 +25,11 @@ def track(
 ) -> None:
     """Replay to MLflow what it misses of a study's records; nothing is logged twice."""
     from pipeline.records.folder import StudyFolder
-    from pipeline.study.tracking import follow_study, mirror_study
 
     folder = StudyFolder(study)
     folder.read_settings()
+    from pipeline.study.tracking import follow_study, mirror_study
+
     if follow:
         os.nice(19)
         told = (lambda found: None) if json else _say

@@ -24,12 +24,13 @@ def ui(
 ) -> None:
     """Open MLflow on 127.0.0.1: validation Dice and Hausdorff of each loss, over steps and in a table."""
     from pipeline.records.folder import StudyFolder
+
+    folder = StudyFolder(study)
+    folder.read_settings()
     from pipeline.study.mirror.serving import LocalServer, choose_port
     from pipeline.study.mirror.view import START_PATH
     from pipeline.study.tracking import artifact_location, mirror_for_reading, tracking_uri
 
-    folder = StudyFolder(study)
-    folder.read_settings()
     uri = tracking_uri(folder)
     if uri.startswith(("http://", "https://")):
         _show(uri.rstrip("/"), "/", mirror_for_reading(folder), browser, json)

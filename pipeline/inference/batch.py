@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import DatasetError, SeglossError
+from pipeline.errors import DatasetError, SeglossError, is_out_of_memory
 from pipeline.files import file_states, sha256_of_file
 from pipeline.inference.images import ImageFacts, check_images, hash_of_images
 from pipeline.inference.journal import CaseRecord, Journal
@@ -94,7 +94,7 @@ class Batch:
         """Predict every job and return its record; manifest and page are written as it goes and at the end.
 
         `on_case` is called with the record, how many are finished, and how many there are. Once `stop` says so, no
-        further case is begun.
+        further case is begun; the rest is returned and listed in the manifest as ``not_started``.
         """
         records: list[CaseRecord] = []
         self.seen |= {job.id for job in jobs}
@@ -108,14 +108,36 @@ class Batch:
 
         try:
             self._overlapped(jobs, finished, stop)
-            self.write_overview(_now() if len(records) == len(jobs) else None)
+            left = self._not_started(jobs, records)
+            self.write_overview(None if left else _now())
         except BaseException:
             with suppress(OSError):  # as on a full disk, which is told already
                 self.write_overview(None)
             raise
         finally:
             shutil.rmtree(self.out / _WORK, ignore_errors=True)
-        return records
+        return records + left
+
+    def _not_started(self, jobs: Sequence[Job], records: Sequence[CaseRecord]) -> list[CaseRecord]:
+        """Return the cases that were not begun; the journal keeps a result of an earlier batch by the same settings."""
+        begun = {record.case for record in records}
+        left = []
+        for job in jobs:
+            if job.id in begun:
+                continue
+            record = CaseRecord(
+                case=job.id,
+                input=job.input,
+                output="",
+                status="not_started",
+                reason="the batch was stopped before this case",
+                remedy="the same command continues",
+            )
+            left.append(record)
+            earlier = self.journal.records.get(job.id)
+            if earlier is None or earlier.status == "failed" or earlier.settings != self.settings:
+                self.journal.add(record)
+        return left
 
     def write_overview(self, finished: str | None) -> None:
         """Write manifest and page of all that the folder holds: also of earlier batches, but not their failures."""
@@ -344,7 +366,7 @@ def _reason(error: Exception, job: Job) -> tuple[str, str]:
     if isinstance(error, SeglossError):
         several = len(job.images) > 1 and job.dicom is None and error.subject in map(str, job.images)
         return (f"{Path(error.subject).name} {error.problem}" if several else error.problem), error.remedy
-    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+    if is_out_of_memory(error):
         return "does not fit into memory", "crop the volume, or give more memory"
     if isinstance(error, FloatingPointError):
         return "the network's output is not finite", "check the image; with bfloat16, try --precision float32"

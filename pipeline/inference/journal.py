@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pipeline.files import sha256_of_file
 from pipeline.records.events import append_event, read_events
 
-Status = Literal["done", "failed", "skipped"]
+Status = Literal["done", "failed", "skipped", "not_started"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class CaseRecord:
 
     `output` and the keys of `files` are relative to the output folder; `files` holds the SHA-256 of everything written
     for the case; `settings` is a hash of model and options: another one means that the case is predicted again.
-    `skipped` means done by an earlier batch and intact.
+    `skipped` means done by an earlier batch and intact, `not_started` that the batch was stopped before this case.
     """
 
     case: str
@@ -54,9 +54,9 @@ class Journal:
             self.records[record.case] = record
 
     def add(self, record: CaseRecord) -> None:
-        """Write one record through to the disk; a skipped case is noted in memory alone."""
+        """Write one record through to the disk; what this batch did not work on is noted in memory alone."""
         self.records[record.case] = record
-        if record.status != "skipped":
+        if record.status not in ("skipped", "not_started"):
             append_event(self.path, asdict(record))
 
     def intact(self, case: str, sha256_input: str, settings: str) -> CaseRecord | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,7 +56,7 @@ def write_manifest(
 
     `finished` is None while the batch runs.
     """
-    counts = {status: sum(record.status == status for record in records) for status in ("done", "failed", "skipped")}
+    counts = {"done": 0, "failed": 0, "skipped": 0} | Counter(record.status for record in records)
     content = {
         "schema": 1,
         "model": dict(model),

@@ -1,5 +1,6 @@
 """``index.html`` of a batch: its pictures to leaf through, with volumes, warnings and reasons."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, An
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    counts = {status: sum(record.status == status for record in records) for status in ("done", "skipped", "failed")}
+    counts = {"done": 0, "skipped": 0, "failed": 0, "not_started": 0} | Counter(record.status for record in records)
     ordered = sorted(records, key=lambda record: (record.status != "failed", not record.warnings, record.case))
     cases = [
         {
@@ -30,7 +31,6 @@ def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, An
         }
         for record in ordered
     ]
-    page = environment.get_template("index.html.j2").render(
-        cases=cases, counts=counts, model=model, finished=finished or "still running"
-    )
+    state = finished or ("stopped" if counts["not_started"] else "still running")
+    page = environment.get_template("index.html.j2").render(cases=cases, counts=counts, model=model, finished=state)
     write_text(root / "index.html", page)
