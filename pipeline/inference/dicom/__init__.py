@@ -4,7 +4,7 @@
 """
 
 from pipeline.inference.dicom.case import DicomCase, DicomError
-from pipeline.inference.dicom.extended_jpeg import register_decoder
+from pipeline.inference.dicom.jpeg_decoder import register_decoder
 from pipeline.inference.dicom.quiet import silence_libraries
 from pipeline.inference.dicom.results import write_results
 from pipeline.inference.dicom.selection import find_series

@@ -1,5 +1,7 @@
 """Every transfer syntax in which scanners and archives send images is decoded, by packages that may be shipped."""
 
+import signal
+
 import gdcm
 import nibabel as nib
 import numpy as np
@@ -23,7 +25,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.inference.dicom import find_series, to_nifti
+from pipeline.inference.dicom import DicomError, find_series, to_nifti
+from pipeline.inference.dicom.gdcm_process import Frame, GdcmProcess
 
 SHAPE = (3, 40, 36)
 LOSSLESS = [RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLossless, JPEGLosslessSV1]
@@ -129,6 +132,38 @@ def test_a_frame_that_is_cut_short_is_an_error_and_never_other_pixels(tmp_path, 
     image.PixelData = encapsulate([frame[: int(share * len(frame))] + b"\0\0"])
     with pytest.raises((RuntimeError, ValueError)):
         _ = image.pixel_array
+
+
+@pytest.mark.parametrize(
+    ("marker", "offset", "value"), [(b"\xff\xc4", 1, 0), (b"\xff\xc3", 4, 255)], ids=["aborts", "faults"]
+)
+def test_a_frame_that_ends_the_process_of_gdcm_is_an_error_and_the_next_one_is_decoded(tmp_path, marker, offset, value):
+    array = smooth(12)
+    folder = compressed(tmp_path, JPEGLosslessSV1, array, 12)
+    image = pydicom.dcmread(folder / "f0")
+    (frame,) = generate_frames(image.PixelData, number_of_frames=1)
+    damaged = bytearray(frame)
+    damaged[frame.index(marker) + offset] = value
+    with pytest.raises(ValueError, match="GDCM ended with code -"):
+        GdcmProcess().decode(Frame(str(JPEGLosslessSV1), *SHAPE[1:], 16, 12, 0), bytes(damaged))
+
+    np.testing.assert_array_equal(we_read(folder), array)
+    image.PixelData = encapsulate([bytes(damaged)])
+    image.save_as(folder / "f0")
+    with pytest.raises(DicomError, match="cannot be decoded"):
+        we_read(folder)
+
+
+def test_gdcm_is_called_in_no_other_way():
+    for syntax in (*LOSSLESS, *LOSSY):
+        assert "gdcm" not in get_decoder(syntax).available_plugins
+
+
+def test_a_frame_that_takes_too_long_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "gdcm.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ValueError, match=f"GDCM ended with code -{int(signal.SIGALRM)}"):
+        GdcmProcess(limit_s=1).decode(Frame(str(JPEGLosslessSV1), 4, 4, 16, 12, 0), b"frame")
 
 
 def file_of_pydicom(name: str) -> str:
