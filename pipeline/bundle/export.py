@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from importlib.resources import files
@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 
-from pipeline.bundle import configs, training_configs
+from pipeline.bundle import training_configs
 from pipeline.bundle.card import model_card
 from pipeline.bundle.cleaning import Cleaning, judge_cleaning
+from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.metadata import metadata
 from pipeline.bundle.model import load_model
+from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.spec import BundleSpec, default_segments
+from pipeline.bundle.spec import BundleSpec, build_spec, default_segments
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.bundle.weights import Origin, costs, final_weights, fold_weights
 from pipeline.data.class_weights import DEFAULT_CAP, DEFAULT_POLICY, class_weights
@@ -76,7 +78,7 @@ def export_bundle(
     else:
         weights, members = fold_weights(source)
     cleaning = judge_cleaning(source)
-    spec = make_spec(source, name, members)
+    spec = make_spec(source, name, members, [item.class_name for item in cleaning if item.helps])
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
     try:
@@ -95,8 +97,14 @@ def export_bundle(
     return Exported(out, spec.name, version, source.loss.label, origin, members, sha256, tuple(cleaning))
 
 
-def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
-    """Return what the bundle says of itself."""
+def make_spec(source: StudySource, name: str, members: int, keep_largest: Sequence[str] = ()) -> BundleSpec:
+    """Return the specification of the bundle; only the largest component of the classes in `keep_largest` is kept.
+
+    Raises
+    ------
+    BundleError
+        Where the dataset has a class or channel name that a bundle must not have.
+    """
     plan, dataset = source.plan, source.dataset
     modality = "CT" if "ct" in plan.normalisation else "MR"
     # Planes of a series lie along any two axes, so its size is held to the range over all of them.
@@ -112,7 +120,16 @@ def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
             "conditions": {"Modality": modality, "ImageType": ["PRIMARY"], "NumberOfSlices": [4, ">="]},
         },
     ]
-    return BundleSpec(
+    loss, arguments = training_configs.own_loss(source.loss.name, dict(source.loss.arguments))
+    recipe = make_recipe(
+        plan,
+        loss,
+        arguments,
+        keep_largest=[index for index, name in enumerate(dataset.foreground.values(), 1) if name in keep_largest],
+        class_weights=_class_weights(source) if "weighted" in loss else (),
+    )
+    return build_spec(
+        dataset.root,
         name=name[:100],
         channels=dataset.channels,
         classes=dataset.foreground,
@@ -127,6 +144,7 @@ def make_spec(source: StudySource, name: str, members: int) -> BundleSpec:
         fingerprint=source.fingerprint,
         segments=default_segments(dataset.foreground, dataset.name),
         series_rules=tuple(rules),
+        recipe=recipe,
     )
 
 
@@ -142,15 +160,9 @@ def _write(
     from safetensors.torch import save
 
     plan, classes = source.plan, source.dataset.foreground
-    helped = {item.class_name for item in cleaning if item.helps}
-    keep_largest = [index for index, name in enumerate(classes.values(), start=1) if name in helped]
-    loss, arguments = training_configs.own_loss(source.loss.name, dict(source.loss.arguments))
+    assert spec.recipe is not None
     for file, content in {
-        "inference": configs.inference(plan, spec, keep_largest),
-        "train": training_configs.training(plan, spec, loss, arguments),
-        "evaluate": training_configs.evaluation(plan, spec),
-        "multi_gpu_train": training_configs.multi_gpu(),
-        "tracking_mlflow": training_configs.tracking(),
+        **configurations(spec, spec.recipe),
         "metadata": metadata(
             plan,
             spec,
@@ -164,10 +176,8 @@ def _write(
             data_source=source.dataset.name,
         ),
     }.items():
-        if keep_largest and file == "metadata":
+        if spec.recipe.keep_largest and file == "metadata":
             content["required_packages_version"] |= {"scikit-image": installed("scikit-image")}
-        if "class_weights" in content:
-            content["class_weights"] = _class_weights(source)
         write_json(root / "configs" / f"{file}.json", content)
     weights = {key: tensor.detach().contiguous().clone() for key, tensor in weights.items()}
     with atomic_path(root / "models" / "model.safetensors") as temporary:

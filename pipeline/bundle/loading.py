@@ -1,32 +1,30 @@
-"""Opening a bundle: manifest, allow-list, weights; only then is anything parsed or built."""
+"""Opening a bundle: manifest, specification, configurations, weights; only then is anything parsed or built."""
 
-import io
 import json
-import pickle
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from pipeline.bundle.allowlist import Refused, check_inference, check_other, parse_json
-from pipeline.bundle.configs import STEMMED
-from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, verify
+from pipeline.bundle.checking import Refused, check_configuration, check_metadata, parse_json
+from pipeline.bundle.configs import Config
+from pipeline.bundle.configurations import configurations
+from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, is_version, verify
 from pipeline.bundle.model import Model
 from pipeline.bundle.registry import is_registered, registered_folder
 from pipeline.bundle.spec import BundleSpec, parse_spec
+from pipeline.bundle.stored_weights import read_weights
 from pipeline.errors import BundleError
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
-SAFETENSORS, PICKLED = "models/model.safetensors", "models/model.pt"
 _AGAIN = "export the bundle again with `segloss export`"
 
 
 def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None) -> Model:
     """Return the model of a bundle; see `pipeline.bundle.model.load_model`."""
-    root = registered_folder(str(bundle)) if is_registered(bundle) else Path(bundle)
+    root = bundle_folder(bundle)
     if allow_code is not None:
         found = identify(root) if root.is_dir() else None
         if found is not None and allow_code != found:
@@ -34,23 +32,41 @@ def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None
                 root, f"is not the bundle that --allow-code names; its hash is {found}", "give the hash you checked"
             )
     trusted = allow_code is not None
-    contents = verify(root, trusted=trusted)
+    return open_contents(verify(root, trusted=trusted), device, trusted=trusted)
+
+
+def bundle_folder(bundle: Path | str) -> Path:
+    """Return the folder of a bundle; one of the model registry is downloaded."""
+    return registered_folder(str(bundle)) if is_registered(bundle) else Path(bundle)
+
+
+def open_contents(contents: Contents, device: torch.device, *, trusted: bool = False) -> Model:
+    """Return the model of a bundle whose files were compared with its manifest.
+
+    Raises
+    ------
+    BundleError
+        Naming the file and the key that is refused.
+    """
+    root = contents.root
     for name in (METADATA, INFERENCE):
         if name not in contents.files:
             raise BundleError(root / name, "is missing", _AGAIN)
-    config = _checked_configs(contents, trusted)
-    metadata = _json(contents, METADATA)
-    spec = parse_spec(metadata.get("segloss") if isinstance(metadata, dict) else None, root / METADATA)
-    if not trusted:
-        _check_agreement(contents, config, spec)
-    weights = _weights(contents)
+    metadata = read_metadata(contents, trusted=trusted)
+    spec = parse_spec(metadata.get("segloss"), root / METADATA)
+    version = metadata.get("version", contents.version)
+    if not is_version(version):
+        raise BundleError(root / METADATA, f"version: {str(version)[:40]!a} is not a version", "write e.g. 1.0.0")
+    config = dict(json.loads(contents.read(INFERENCE))) if trusted else _checked_inference(contents, spec)
     parts = _build(contents, config, trusted)
-    network = _with_weights(parts["network_def"], weights, root).to(device).eval()
+    network: nn.Module = parts["network_def"]
+    network.load_state_dict(read_weights(contents, network.state_dict()), strict=True, assign=True)
+    network = network.to(device).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return Model(
         name=spec.name,
-        version=str(metadata.get("version", contents.version)),
+        version=version,
         sha256=contents.sha256,
         channels=spec.channels,
         classes=dict(spec.classes),
@@ -72,51 +88,47 @@ def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None
     )
 
 
+def read_metadata(contents: Contents, *, trusted: bool = False) -> dict[str, Any]:
+    """Return ``configs/metadata.json``, checked to be plain text and numbers unless `trusted`."""
+    value = _json(contents, METADATA)
+    try:
+        if not trusted:
+            check_metadata(value)
+    except Refused as refused:
+        raise _refusal(contents, METADATA, refused) from None
+    return value if isinstance(value, dict) else {}
+
+
+def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
+    """Return the inference configuration once every configuration is what `segloss export` writes for `spec`."""
+    if spec.recipe is None:
+        raise BundleError(
+            contents.root / METADATA, "segloss::recipe is missing: an earlier version exported this bundle", _AGAIN
+        )
+    expected = {f"configs/{name}.json": config for name, config in configurations(spec, spec.recipe).items()}
+    for name in sorted(contents.files):
+        if not name.startswith("configs/") or name == METADATA:
+            continue
+        if name not in expected:
+            raise BundleError(contents.root / name, "is not a configuration of `segloss export`", "remove it")
+        try:
+            check_configuration(_json(contents, name), expected[name])
+        except Refused as refused:
+            raise _refusal(contents, name, refused) from None
+    return expected[INFERENCE]
+
+
 def _json(contents: Contents, name: str) -> Any:
     try:
         return parse_json(contents.read(name))
     except Refused as refused:
-        raise BundleError(contents.root / name, str(refused), _AGAIN) from None
+        raise _refusal(contents, name, refused) from None
 
 
-def _checked_configs(contents: Contents, trusted: bool) -> dict[str, Any]:
-    """Return the inference configuration once every configuration of the bundle is on the allow-list."""
-    if trusted:
-        return dict(json.loads(contents.read(INFERENCE)))
-    for name in sorted(contents.files):
-        if name.startswith("configs/") and name != METADATA:
-            value = _json(contents, name)
-            try:
-                (check_inference if name == INFERENCE else check_other)(value)
-            except Refused as refused:
-                raise BundleError(contents.root / name, str(refused), allow_code_remedy(contents.root)) from None
-    return dict(_json(contents, INFERENCE))
-
-
-def _check_agreement(contents: Contents, config: dict[str, Any], spec: BundleSpec) -> None:
-    """Refuse a configuration that contradicts the metadata, e.g. windows larger than it says."""
-    inferer = config["inferer"]
-    told = {
-        "inferer::roi_size": (inferer.get("roi_size"), list(spec.patch)),
-        "inferer::sw_batch_size": (inferer.get("sw_batch_size"), spec.batch),
-        "inferer::overlap": (inferer.get("overlap"), spec.overlap),
-    }
-    definition = config["network_def"]
-    if definition == STEMMED:
-        told["into::in_channels"] = (config["into"].get("in_channels"), len(spec.channels))
-        told["out_of::out_channels"] = (config["out_of"].get("out_channels"), len(spec.classes) + 1)
-    elif isinstance(definition, dict):
-        told["network_def::in_channels"] = (definition.get("in_channels"), len(spec.channels))
-        told["network_def::out_channels"] = (definition.get("out_channels"), len(spec.classes) + 1)
-    elif f"member_{spec.members - 1}" not in config or "members" not in config:
-        raise BundleError(contents.root / INFERENCE, f"members: are not the {spec.members} of the metadata", _AGAIN)
-    for index, step in enumerate(config["preprocessing"]["transforms"]):
-        if step["_target_"] == "Spacingd":
-            key = f"preprocessing::transforms::{index}::pixdim"
-            told[key] = (step.get("pixdim"), list(spec.spacing_mm))
-    for key, (found, expected) in told.items():
-        if found != expected:
-            raise BundleError(contents.root / INFERENCE, f"{key}: is {found}, the metadata says {expected}", _AGAIN)
+def _refusal(contents: Contents, name: str, refused: Refused) -> BundleError:
+    """Return the error for a refused key; trust is offered for code only, never for data."""
+    remedy = allow_code_remedy(contents.root) if refused.is_code else _AGAIN
+    return BundleError(contents.root / name, str(refused), remedy)
 
 
 def _build(contents: Contents, config: dict[str, Any], trusted: bool) -> dict[str, Any]:
@@ -135,57 +147,3 @@ def _build(contents: Contents, config: dict[str, Any], trusted: bool) -> dict[st
             reason = str(error.__cause__ or error).splitlines()[0]
             raise BundleError(contents.root / INFERENCE, f"{name}: cannot be built ({reason})", _AGAIN) from error
     return built
-
-
-def _weights(contents: Contents) -> dict[str, torch.Tensor]:
-    """Return the weights; never unpickles anything but tensors, and both files must hold the same."""
-    import safetensors.torch
-
-    root, found = contents.root, {}
-    if SAFETENSORS in contents.files:
-        try:
-            found[SAFETENSORS] = safetensors.torch.load(contents.read(SAFETENSORS))
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(root / SAFETENSORS, f"cannot be read as safetensors ({reason})", _AGAIN) from None
-    if PICKLED in contents.files:
-        found[PICKLED] = _unpickled(root / PICKLED, contents.read(PICKLED))
-    if not found:
-        raise BundleError(root / SAFETENSORS, "is missing", _AGAIN)
-    for file, state in found.items():
-        for name, tensor in state.items():
-            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-                raise BundleError(root / file, f"{name}: is not finite", _AGAIN)
-    states = list(found.values())
-    if len(states) == 2 and not _equal(*states):
-        raise BundleError(root / PICKLED, f"holds other weights than {SAFETENSORS}", _AGAIN)
-    return states[0]
-
-
-def _unpickled(path: Path, data: bytes) -> dict[str, torch.Tensor]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-            if packed or sum(entry.file_size for entry in entries) > len(data):
-                raise BundleError(path, "is compressed, and may grow without limit", _AGAIN)
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(path, f"holds more than tensors, or cannot be read ({reason})", _AGAIN) from None
-    if not isinstance(state, dict) or not all(isinstance(item, torch.Tensor) for item in state.values()):
-        raise BundleError(path, "is not a dictionary of tensors", _AGAIN)
-    return state
-
-
-def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def _with_weights(network: nn.Module, weights: dict[str, torch.Tensor], root: Path) -> nn.Module:
-    try:
-        network.load_state_dict(weights, strict=True, assign=True)
-    except (RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(root / INFERENCE, f"network_def: does not fit the weights ({reason})", _AGAIN) from None
-    return network

@@ -39,9 +39,9 @@ LOSSES: dict[str, Config] = {
 }
 """As in `pipeline.training.losses.registry`. `dice_weighted_ce` differs: MONAI's weights scale its Dice term too."""
 
-_ARGUMENTS = frozenset({"alpha", "beta", "gamma", "lambda_dice", "lambda_ce", "lambda_focal", "smooth_nr", "smooth_dr"})
+ARGUMENTS = frozenset({"alpha", "beta", "gamma", "lambda_dice", "lambda_ce", "lambda_focal", "smooth_nr", "smooth_dr"})
 
 
 def loss_config(loss: str, arguments: Config) -> Config:
     """Return the configuration of a loss; arguments that MONAI takes alike replace the defaults."""
-    return LOSSES[loss] | {name: value for name, value in arguments.items() if name in _ARGUMENTS}
+    return LOSSES[loss] | {name: value for name, value in arguments.items() if name in ARGUMENTS}

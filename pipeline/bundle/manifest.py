@@ -1,4 +1,4 @@
-"""``manifest.json``: the hash of every file of a bundle. Its own hash names the bundle."""
+"""``manifest.json``: size and SHA-256 of every file of a bundle. Its own SHA-256 identifies the bundle."""
 
 import hashlib
 import json
@@ -28,11 +28,12 @@ LAYOUT = (
 """Every file that a bundle may hold without being trusted."""
 
 _AGAIN = "get the bundle again, or export it again with `segloss export`"
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A bundle whose files match its manifest.
+    """The files of a bundle.
 
     `sha256` is the hash of the manifest, or, where there is none, of the list of all files with their hashes; `files`
     maps each path (POSIX, relative) to its hash.
@@ -63,7 +64,7 @@ def write_manifest(root: Path, name: str, version: str) -> str:
 
 
 def identify(root: Path) -> str:
-    """Return the hash that ``--allow-code`` pins; reads files, executes nothing."""
+    """Return the hash that ``--allow-code`` takes; reads files, executes nothing."""
     if (root / NAME).is_file():
         return sha256_of_file(root / NAME)
     digest = hashlib.sha256()
@@ -73,7 +74,7 @@ def identify(root: Path) -> str:
 
 
 def verify(root: Path, *, trusted: bool = False) -> Contents:
-    """Return the contents of a bundle after holding every file against the manifest.
+    """Return the contents of a bundle after comparing every file with the manifest.
 
     A trusted bundle may lack a manifest and hold files outside of `LAYOUT`.
 
@@ -82,33 +83,81 @@ def verify(root: Path, *, trusted: bool = False) -> Contents:
     BundleError
         For links, strange names, files that are missing, changed, too large, or not in the manifest.
     """
+    found = _checked_paths(root, trusted)
+    if trusted and NAME not in found:
+        return Contents(root, identify(root), "", {path: sha256_of_file(root / path) for path in found})
+    manifest = read_manifest(root)
+    changed = f"get the bundle again; after a deliberate edit run `segloss bundle reseal {root}`"
+    for path in sorted(set(manifest.files) - set(found)):
+        raise BundleError(root / path, "is in the manifest but missing", changed)
+    for path in sorted(set(found) - set(manifest.files) - {NAME}):
+        raise BundleError(root / path, "is not in the manifest", changed)
+    for path, sha256 in manifest.files.items():
+        size = (root / path).stat().st_size
+        if size != manifest.sizes[path]:
+            raise BundleError(root / path, f"has {size} bytes, the manifest says {manifest.sizes[path]}", changed)
+        if sha256_of_file(root / path) != sha256:
+            raise BundleError(root / path, "does not match its hash in the manifest", changed)
+    return Contents(root, manifest.sha256, manifest.version, manifest.files)
+
+
+def unsealed(root: Path) -> Contents:
+    """Return the files of a bundle as they are, whatever its manifest says; `sha256` and `version` are empty.
+
+    Raises
+    ------
+    BundleError
+        For links, strange names, and files that are too large or have no place in a bundle.
+    """
+    found = [path for path in _checked_paths(root, trusted=False) if path != NAME]
+    for path in found:
+        if _is_strange(path):
+            raise BundleError(root / path, "has a name that no bundle may have", "rename it")
+    return Contents(root, "", "", {path: sha256_of_file(root / path) for path in found})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A parsed manifest: its own `sha256`, and the hash and the size in bytes that it states for each path."""
+
+    sha256: str
+    version: str
+    files: dict[str, str]
+    sizes: dict[str, int]
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Return the manifest of a bundle without looking at the files that it lists; a `BundleError` if it has none."""
+    path = root / NAME
+    if not path.is_file():
+        raise BundleError(path, "is missing, so the bundle cannot be checked", _AGAIN)
+    text = _read_small(path)
+    manifest = _parse(path, text)
+    entries: dict[str, Any] = manifest["files"]
+    for name in entries:
+        if _is_strange(name):
+            raise BundleError(path, f"files::{name[:200]!a} is no path inside the bundle", _AGAIN)
+    return Manifest(
+        hashlib.sha256(text).hexdigest(),
+        manifest["version"],
+        {name: entry["sha256"] for name, entry in entries.items()},
+        {name: entry["bytes"] for name, entry in entries.items()},
+    )
+
+
+def is_version(text: object) -> bool:
+    """Whether a text may be the version of a bundle: up to 32 letters, digits and ``. + _ -``."""
+    return isinstance(text, str) and _VERSION.fullmatch(text) is not None
+
+
+def _checked_paths(root: Path, trusted: bool) -> list[str]:
     if not root.is_dir():
         raise BundleError(root, "is not a folder", "give the folder of a bundle, or models:/NAME@ALIAS")
     found = sorted(_walk(root))
-    if trusted and NAME not in found:
-        return Contents(root, identify(root), "", {path: sha256_of_file(root / path) for path in found})
-    for path in found:
-        _check_place(root, path, trusted)
-    if NAME not in found:
-        raise BundleError(root / NAME, "is missing, so nothing says what the bundle held", _AGAIN)
-    text = _read_small(root / NAME)
-    manifest = _parse(root / NAME, text)
-    entries: dict[str, Any] = manifest["files"]
-    for path in entries:
-        if _is_strange(path):
-            raise BundleError(root / NAME, f"files::{path!r} is no path inside the bundle", _AGAIN)
-    for path in sorted(set(entries) - set(found)):
-        raise BundleError(root / path, "is in the manifest but missing", _AGAIN)
-    for path in sorted(set(found) - set(entries) - {NAME}):
-        raise BundleError(root / path, "is not in the manifest", _AGAIN)
-    for path, entry in entries.items():
-        size = (root / path).stat().st_size
-        if size != entry["bytes"]:
-            raise BundleError(root / path, f"has {size} bytes, the manifest says {entry['bytes']}", _AGAIN)
-        if sha256_of_file(root / path) != entry["sha256"]:
-            raise BundleError(root / path, "does not match its hash in the manifest", _AGAIN)
-    hashes = {path: entry["sha256"] for path, entry in entries.items()}
-    return Contents(root, hashlib.sha256(text).hexdigest(), manifest["version"], hashes)
+    if not trusted or NAME in found:
+        for path in found:
+            _check_place(root, path, trusted)
+    return found
 
 
 def _check_place(root: Path, path: str, trusted: bool) -> None:
@@ -118,18 +167,21 @@ def _check_place(root: Path, path: str, trusted: bool) -> None:
         raise BundleError(root / path, f"has {size:,} bytes, over the limit of {limit:,}", _AGAIN)
     if trusted or path == NAME or any(re.fullmatch(pattern, path) for pattern in LAYOUT):
         return
-    if path.startswith("scripts/") or path.endswith((".py", ".pyc", ".so")):
-        what = "is code"
-    elif path.endswith("logging.conf"):
-        what = "is evaluated as code by Python's logging"
-    else:
-        what = "has no place in a bundle that is data"
-    raise BundleError(root / path, what, allow_code_remedy(root))
+    if path.startswith("scripts/") or path.endswith((".py", ".pyc", ".so", ".ts")):
+        raise BundleError(root / path, "is code", allow_code_remedy(root))
+    if path.endswith("logging.conf"):
+        raise BundleError(root / path, "is evaluated as code by Python's logging", allow_code_remedy(root))
+    if path.endswith((".yaml", ".yml")):
+        raise BundleError(root / path, "is a configuration that cannot be checked", allow_code_remedy(root))
+    # Never recommend to trust code for the sake of a table or a lock that some command left behind.
+    raise BundleError(
+        root / path, "is not part of the bundle", "move it out, and write outputs to another folder (--output_dir)"
+    )
 
 
 def allow_code_remedy(root: Path) -> str:
-    """Return what to do about a bundle that needs trust."""
-    return f"take it out, or trust all of its code with --allow-code {identify(root)}"
+    """Return the remedy for a bundle that needs trust."""
+    return f"remove it, or trust all code of the bundle with --allow-code {identify(root)}"
 
 
 def _walk(root: Path, prefix: str = "") -> Iterator[str]:
@@ -177,7 +229,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
         version, files = value["version"], value["files"]
         sound = (
             value["schema"] == 1
-            and isinstance(version, str)
+            and is_version(version)
             and all(
                 re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) and isinstance(entry["bytes"], int)
                 for entry in files.values()

@@ -3,15 +3,23 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline.bundle.recipe import Recipe
 from pipeline.errors import BundleError
 
 Triple = tuple[int, int, int]
 MAXIMUM_CLASSES = 255
 MAXIMUM_PATCH_VOXELS = 2**27
+MAXIMUM_RULES = 64
+
+# Control characters, line separators and marks that reverse the reading direction: they break DICOM text and tables,
+# and can make one label look like another.
+_HIDDEN = r"\p{Cc}\p{Zl}\p{Zp}\u{200E}\u{200F}\u{202A}-\u{202E}\u{2066}-\u{2069}"
+# MONAI would evaluate a text that begins with $, % or @.
+Label = Annotated[str, Field(max_length=200, pattern=rf"^[^{_HIDDEN}$%@][^{_HIDDEN}]*$")]
 
 
 class _Strict(BaseModel):
@@ -23,13 +31,13 @@ class Code(_Strict):
 
     value: str = Field(pattern=r"^[A-Za-z0-9.-]{1,16}$")
     scheme: str = Field(default="SCT", pattern=r"^[A-Za-z0-9]{1,16}$")
-    meaning: str = Field(max_length=64)
+    meaning: Label = Field(max_length=64)
 
 
 class Segment(_Strict):
     """How DICOM outputs name a class; `color` is red, green and blue of 0 to 255."""
 
-    label: str = Field(min_length=1, max_length=64)
+    label: Label = Field(max_length=64)
     category: Code
     type: Code
     color: tuple[int, int, int]
@@ -49,12 +57,15 @@ class Fingerprint(_Strict):
 
 
 class BundleSpec(_Strict):
-    """All that inference needs to know besides the configuration of network and transforms."""
+    """Everything inference needs, and the `recipe` that all configurations are computed from.
+
+    Without a recipe the configurations of a bundle cannot be checked.
+    """
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=-]{0,99}$")
-    channels: tuple[str, ...] = Field(min_length=1, max_length=64)
-    classes: dict[int, str] = Field(min_length=1, max_length=MAXIMUM_CLASSES)
+    channels: tuple[Label, ...] = Field(min_length=1, max_length=64)
+    classes: dict[int, Label] = Field(min_length=1, max_length=MAXIMUM_CLASSES)
     several_files: bool
     spacing_mm: tuple[float, float, float]
     patch: Triple
@@ -65,7 +76,8 @@ class BundleSpec(_Strict):
     tta: bool = False
     fingerprint: Fingerprint
     segments: dict[int, Segment]
-    series_rules: tuple[dict[str, Any], ...] = ()
+    series_rules: tuple[dict[str, Any], ...] = Field(default=(), max_length=MAXIMUM_RULES)
+    recipe: Recipe | None = None
 
     @field_validator("classes")
     @classmethod
@@ -82,17 +94,32 @@ class BundleSpec(_Strict):
             raise ValueError("spacing_mm must be positive")
         return self
 
+    @model_validator(mode="after")
+    def _recipe_fits(self) -> "BundleSpec":
+        if self.recipe is not None:
+            if len(self.recipe.normalisation) != len(self.channels):
+                raise ValueError("recipe must have one normalisation per channel")
+            if self.recipe.keep_largest and self.recipe.keep_largest[-1] > len(self.classes):
+                raise ValueError("recipe must keep the largest component of existing classes only")
+        return self
 
-def parse_spec(value: object, file: Path | str) -> BundleSpec:
+
+def parse_spec(
+    value: object, file: Path | str, remedy: str = "export the bundle again with `segloss export`"
+) -> BundleSpec:
     """Return the checked spec; a `BundleError` names the file and the key that is wrong."""
     try:
         return BundleSpec.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = "::".join(["segloss", *(str(part) for part in first["loc"])])
-        raise BundleError(
-            file, f"{key}: {first['msg'].lower()}", "export the bundle again with `segloss export`"
-        ) from None
+        key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
+        problem = "contains control characters or begins with $, % or @" if _HIDDEN in first["msg"] else first["msg"]
+        raise BundleError(file, f"{key}: {problem.lower()}", remedy) from None
+
+
+def build_spec(dataset: Path, **values: Any) -> BundleSpec:
+    """Return the spec of a bundle that is being exported; a `BundleError` names the value that no bundle may have."""
+    return parse_spec(values, dataset, "correct it in the dataset, then run the study again")
 
 
 _KNOWN_TYPES = (

@@ -7,12 +7,12 @@ overlap is 0 and the distance the diagonal of the image in mm. Spacing comes fro
 are in mm (MONAI's own Ignite handlers give voxels).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.bundle.configs import DEVICE, IMPORTS, MODEL_FILE, NETWORK, RUN, Config, inferer, loading, network
 from pipeline.bundle.losses import LOSSES, loss_config
-from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.bundle.spec import BundleSpec
 from pipeline.data.plan import Plan
 
 TRAINING_IMPORTS = [*IMPORTS, "$import time"]
@@ -434,30 +434,6 @@ def loss_override(loss: str) -> Config:
     """Return ``configs/loss_<name>.json``, merged over ``train.json``."""
     weights = {"class_weights": "$[1.0] * @num_classes"} if "weighted" in loss else {}
     return {"loss_name": loss, **weights, "loss": loss_config(loss, {})}
-
-
-def every_config() -> Iterator[Config]:
-    """Yield all configurations in all their variants, whatever the numbers in them."""
-    for several in (False, True):
-        classes = {2: "a"}
-        plan = Plan(
-            spacing_mm=(1.0, 1.0, 1.0), patch=(16, 16, 16), batch=1, normalisation=("ct", "zscore"),
-            intensity_range=((0.0, 1.0),) * 2, intensity_mean=(0.0,) * 2, intensity_std=(1.0,) * 2, channels=(4, 8),
-            strides=((2, 2, 2),), stem=(2, 2, 2), tolerance_mm=1.0, metrics=("dice",), reasons={},
-        )  # fmt: skip
-        spec = BundleSpec(
-            name="any", channels=("a", "b"), classes=classes, several_files=several, spacing_mm=plan.spacing_mm,
-            patch=plan.patch, overlap=0.25, batch=1, precision="float32", members=1,
-            fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()),
-            segments=default_segments(classes, ""),
-        )  # fmt: skip
-        for trained in (TRAINED, MODELS):
-            yield training(plan, spec, "dice_ce", {}, trained)
-        yield evaluation(plan, spec)
-    yield multi_gpu()
-    yield tracking()
-    for loss in LOSSES:
-        yield loss_override(loss)
 
 
 def own_loss(loss: str, arguments: dict[str, Any]) -> tuple[str, Config]:

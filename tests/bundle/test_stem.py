@@ -5,8 +5,10 @@ import torch
 from monai.bundle import ConfigParser
 
 from pipeline.bundle import training_configs
-from pipeline.bundle.allowlist import Refused, check_inference, check_other
+from pipeline.bundle.checking import Refused, check_configuration
 from pipeline.bundle.configs import ensemble_weights, inference, network
+from pipeline.bundle.configurations import configurations
+from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
 from pipeline.data.plan import Plan
 from pipeline.training.network import build_network
@@ -47,22 +49,23 @@ def test_the_configuration_builds_the_network_that_was_trained(members):
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_its_configurations_are_on_the_allow_list(members):
+def test_the_recipe_gives_the_configurations_of_the_plan(members):
     spec = spec_of(members)
-    check_inference(inference(PLAN, spec))
-    check_other(training_configs.training(PLAN, spec, "dice_ce", {}))
-    check_other(training_configs.evaluation(PLAN, spec))
+    found = configurations(spec, make_recipe(PLAN, "dice_ce", {}))
+    assert found["inference"] == inference(PLAN, spec)
+    assert found["train"] == training_configs.training(PLAN, spec, "dice_ce", {})
+    assert found["evaluate"] == training_configs.evaluation(PLAN, spec)
 
 
 @pytest.mark.parametrize("part", ["into", "unet", "out_of"])
 def test_a_part_that_is_missing_or_another_is_refused(part):
     config = inference(PLAN, spec_of(1))
     with pytest.raises(Refused, match=part):
-        check_inference({name: value for name, value in config.items() if name != part})
+        check_configuration({name: value for name, value in config.items() if name != part}, config)
     with pytest.raises(Refused, match=part):
-        check_inference(config | {part: {"_target_": "os.system", "command": "true"}})
+        check_configuration(config | {part: {"_target_": "os.system", "command": "true"}}, config)
     with pytest.raises(Refused, match=part):
-        check_inference(config | {part: config[part] | {"device": "cuda"}})
+        check_configuration(config | {part: config[part] | {"device": "cuda"}}, config)
 
 
 def test_training_sees_patches_and_prediction_windows():
