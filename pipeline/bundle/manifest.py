@@ -150,9 +150,19 @@ def is_version(text: object) -> bool:
     return isinstance(text, str) and _VERSION.fullmatch(text) is not None
 
 
+def require_folder(bundle: str) -> None:
+    """Refuse a bundle that is no folder and no name of the model registry, before anything slow is imported."""
+    if not bundle.startswith("models:/") and not Path(bundle).is_dir():
+        raise _no_folder(bundle)
+
+
+def _no_folder(bundle: Path | str) -> BundleError:
+    return BundleError(bundle, "is not a folder", "give the folder of a bundle, or models:/NAME@ALIAS")
+
+
 def _checked_paths(root: Path, trusted: bool) -> list[str]:
     if not root.is_dir():
-        raise BundleError(root, "is not a folder", "give the folder of a bundle, or models:/NAME@ALIAS")
+        raise _no_folder(root)
     found = sorted(_walk(root))
     if not trusted or NAME in found:
         for path in found:

@@ -1,22 +1,58 @@
-"""A made input and the mask that belongs to it: whoever gets the bundle can check that it computes the same there."""
+"""The test vector of a bundle: a synthetic input with the mask and the network outputs that belong to it.
+
+`pipeline.bundle.verification` predicts the input again to show that a bundle computes the same on another machine.
+"""
 
 import hashlib
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import nibabel as nib
 import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipeline.bundle.checking import Refused, parse_json
 from pipeline.bundle.model import Model
-from pipeline.bundle.spec import BundleSpec
+from pipeline.bundle.spec import BundleSpec, Label
+from pipeline.errors import BundleError
 from pipeline.files import atomic_path, write_json
 from pipeline.randomness import stream
 
 FOLDER = "test_vector"
+EXPECTED = "expected.json"
+SAMPLES_PER_AXIS = 4
+
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}\.nii\.gz$")]
+
+
+class Expected(BaseModel):
+    """Content of ``expected.json``: file names, the hash of the mask and what the network returned.
+
+    `logits` has one row per class index, background first: the network's outputs at the positions of
+    `sampled_logits`. They tell classes apart that the mask of the test vector does not contain.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    inputs: tuple[_FileName, ...] = Field(min_length=1, max_length=64)
+    expected: _FileName
+    sha256_mask: str = Field(pattern=r"^[0-9a-f]{64}$")
+    classes: dict[int, Label]
+    logits: tuple[tuple[float, ...], ...] = Field(min_length=1)
+
+    @field_validator("logits")
+    @classmethod
+    def _rows_are_equally_long(cls, logits: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+        if len({len(row) for row in logits}) != 1:
+            raise ValueError("rows must have the same length")
+        return logits
 
 
 def write_input(root: Path, spec: BundleSpec) -> list[Path]:
-    """Write smooth noise within the training intensities, turned and with a spacing of its own; one or more files."""
+    """Write smooth noise within the training intensities, flipped and with another spacing; one or more files."""
     from scipy.ndimage import gaussian_filter
 
     random = stream(0, "test vector")
@@ -45,30 +81,60 @@ def write_input(root: Path, spec: BundleSpec) -> list[Path]:
 
 
 def write_expected(root: Path, model: Model, inputs: list[Path]) -> dict[str, Any]:
-    """Predict the input and write mask and hashes; equal masks have equal ``sha256_mask``."""
+    """Predict the input and write mask, hashes and sampled logits; equal masks have equal ``sha256_mask``."""
     from pipeline.training.inference import write_mask
 
-    mask, _ = predict(model, inputs)
+    prepared = model.prepare(inputs)
+    logits = model.infer(prepared)
+    mask, _ = model.finish(prepared, logits)
     write_mask(root / FOLDER / "expected.nii.gz", mask, _affine(inputs[0]))
-    told = {
+    content = {
         "inputs": [path.name for path in inputs],
         "expected": "expected.nii.gz",
         "sha256_mask": mask_hash(mask),
         "voxels": {str(value): int((mask == value).sum()) for value in (0, *model.classes)},
+        "classes": {str(value): name for value, name in model.classes.items()},
+        "logits": [[float(f"{value:.6g}") for value in row] for row in sampled_logits(logits)],
         "device": "cpu, float32",
     }
-    write_json(root / FOLDER / "expected.json", told)
-    return told
+    write_json(root / FOLDER / EXPECTED, content)
+    return content
+
+
+def read_expected(root: Path) -> Expected:
+    """Return ``expected.json`` of a bundle; a `BundleError` where it is missing or malformed."""
+    path = root / FOLDER / EXPECTED
+    remedy = "export the bundle again with `segloss export`"
+    if not path.is_file():
+        raise BundleError(path, "is missing, so the bundle has no test vector", remedy)
+    try:
+        return Expected.model_validate(parse_json(path.read_bytes()))
+    except Refused as refused:
+        raise BundleError(path, str(refused), remedy) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "::".join(str(part)[:100] for part in first["loc"])
+        raise BundleError(path, f"{key}: {first['msg'].lower()}", remedy) from None
+
+
+def sampled_logits(logits: torch.Tensor) -> Sequence[Sequence[float]]:
+    """Return logits (C, X, Y, Z) at positions spread evenly over the grid, one row per class."""
+    positions = [
+        sorted({round(float(at)) for at in np.linspace(0, edge - 1, SAMPLES_PER_AXIS)}) for edge in logits.shape[1:]
+    ]
+    points = tuple(np.asarray(list(itertools.product(*positions))).T)
+    rows: list[list[float]] = np.asarray(logits.float().cpu())[(slice(None), *points)].tolist()
+    return rows
 
 
 def predict(model: Model, inputs: list[Path]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return mask and probabilities by the three steps."""
+    """Return mask and probabilities of one case."""
     prepared = model.prepare(inputs)
     return model.finish(prepared, model.infer(prepared), probabilities=True)
 
 
 def mask_hash(mask: np.ndarray) -> str:
-    """Return the SHA-256 over the voxels (X, Y, Z) as 16-bit whole numbers in C order, whatever the file."""
+    """Return the SHA-256 over the voxels (X, Y, Z) as 16-bit unsigned integers in C order, whatever the file."""
     return hashlib.sha256(np.ascontiguousarray(mask, dtype="<u2").tobytes()).hexdigest()
 
 

@@ -21,6 +21,7 @@ from pipeline.errors import ExitCode, SeglossError
 
 COMMANDS = (
     "demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track", "sweep", "export", "predict",
+    "verify", "bundle",
 )  # fmt: skip
 
 
@@ -39,7 +40,11 @@ def build_app() -> typer.Typer:
     for name in COMMANDS:
         if name in present:
             module = importlib.import_module(f"pipeline.cli.{name}")
-            app.command(name)(getattr(module, name))
+            command = getattr(module, name)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name)
+            else:
+                app.command(name)(command)
     return app
 
 

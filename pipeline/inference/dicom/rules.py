@@ -9,11 +9,12 @@ all of the given texts and none of those after a `!`. `ImageOrientationPatient` 
 
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pipeline.errors import ConfigError
@@ -32,6 +33,11 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _PLANES = ("axial", "coronal", "sagittal")
 _SPEAKABLE = {"CS", "DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"}
 _PATIENT_GROUP = 0x0010
+
+MOST_CONDITIONS = 50
+LONGEST_PATTERN = 500
+LONGEST_TEXT = 10_240
+"""Characters of an attribute that a pattern is compared with: the longest text that DICOM limits (LT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ def parse_rules(rules: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[
     Raises
     ------
     ConfigError
-        For an unknown keyword, a regular expression that is none, or a value of the wrong kind.
+        For an unknown keyword, a malformed or unsupported regular expression, or a value of the wrong kind.
     """
     selections: Any = rules.get("selections", [rules] if rules else []) if isinstance(rules, Mapping) else rules
     parsed = []
@@ -64,6 +70,8 @@ def parse_rules(rules: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[
         name = str(selection.get("name") or f"rule {number}")
         if not isinstance(conditions, Mapping):
             raise _wrong(name, f"has conditions {conditions!r}", "write an object of DICOM keywords and values")
+        if len(conditions) > MOST_CONDITIONS:
+            raise _wrong(name, f"has {len(conditions)} conditions", f"use {MOST_CONDITIONS} at most")
         for keyword, wanted in conditions.items():
             _check_condition(name, keyword, wanted)
         parsed.append(Rule(name, {key: wanted for key, wanted in conditions.items() if wanted not in (None, "", [])}))
@@ -114,7 +122,21 @@ def _holds(wanted: Any, value: Any) -> bool:
 
 
 def _text_holds(wanted: str, value: str) -> bool:
-    return value.casefold() == wanted.casefold() or re.search(wanted, value, re.IGNORECASE) is not None
+    return value.casefold() == wanted.casefold() or _matches(wanted, value)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Whether a regular expression matches anywhere in a text, ignoring case; in linear time."""
+    try:
+        _compiled(pattern).validate_python(text[:LONGEST_TEXT])
+    except ValidationError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> SchemaValidator:
+    return SchemaValidator(core_schema.str_schema(pattern=f"(?i){pattern}", regex_engine="rust-regex"))
 
 
 def _number_holds(wanted: Any, value: float) -> bool:
@@ -126,7 +148,7 @@ def _number_holds(wanted: Any, value: float) -> bool:
     if isinstance(wanted, str):
         excluded = wanted.startswith("!")
         text = f"{value:g}"
-        return (re.search(wanted[1:] if excluded else wanted, text) is not None) != excluded
+        return _matches(wanted[1:] if excluded else wanted, text) != excluded
     return math.isclose(value, float(wanted), rel_tol=1e-6, abs_tol=1e-9)
 
 
@@ -148,14 +170,21 @@ def _check_condition(name: str, keyword: str, wanted: Any) -> None:
         elif not all(isinstance(part, str) for part in wanted):
             raise _wrong(name, f"asks for {keyword} {wanted!r}", "write a list of texts, or two numbers")
     elif isinstance(wanted, str):
-        try:
-            re.compile(wanted.removeprefix("!"))
-        except re.error as error:
-            raise _wrong(name, f"has a broken pattern for {keyword}: {error}", "correct the pattern") from error
+        _check_pattern(name, keyword, wanted.removeprefix("!"))
         if _is_numeric(keyword) and wanted in _COMPARISONS:
             raise _wrong(name, f"asks for {keyword} {wanted!r}", 'write [value, ">"]')
     elif isinstance(wanted, bool) or not isinstance(wanted, int | float):
         raise _wrong(name, f"asks for {keyword} {wanted!r}", "write a text, a number or a list")
+
+
+def _check_pattern(name: str, keyword: str, pattern: str) -> None:
+    if len(pattern) > LONGEST_PATTERN:
+        raise _wrong(name, f"has a pattern of {len(pattern)} characters for {keyword}", f"use {LONGEST_PATTERN} at most")
+    try:
+        _compiled(pattern)
+    except SchemaError as error:
+        reason = str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
+        raise _wrong(name, f"has a pattern for {keyword} that cannot be used ({reason})", "correct the pattern") from error
 
 
 def _is_numeric(keyword: str) -> bool:

@@ -1,0 +1,267 @@
+"""Acceptance of a bundle on a machine: predict the test vector and compare with what was stored at export."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.bundle.checking import Refused, parse_json
+from pipeline.bundle.loading import METADATA, bundle_folder
+from pipeline.bundle.model import Model, load_model
+from pipeline.bundle.testvector import FOLDER, Expected, mask_hash, read_expected, sampled_logits
+from pipeline.data.nifti import read_volume
+from pipeline.errors import BundleError
+
+LOGIT_TOLERANCE = 0.01
+"""Largest difference of a network output, as a fraction of the largest output."""
+
+TIE = 0.02
+"""A voxel may get another class where the probabilities of both differ by no more than this."""
+
+MAXIMUM_BYTES = 1 << 30
+"""Memory that an image of the test vector may claim."""
+
+_PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
+
+
+@dataclass(frozen=True, slots=True)
+class PackageVersion:
+    """Version of a package as the bundle states it, and as installed here; None where it is not installed."""
+
+    package: str
+    bundle: str
+    here: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAgreement:
+    """Voxels of one class in the stored and in the computed mask; `dice` is None where neither has any."""
+
+    value: int
+    name: str
+    expected_voxels: int
+    found_voxels: int
+    dice: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the prediction of the test vector differs from the stored one.
+
+    `different_voxels` counts all voxels of another label, `tied_voxels` those among them whose two classes were
+    within `TIE`. `logit_difference` is the largest difference of a sampled network output, and `logit_tolerance`
+    what is accepted. `problems` is empty where all differences are within the tolerances.
+    """
+
+    voxels: int
+    different_voxels: int
+    tied_voxels: int
+    classes: tuple[ClassAgreement, ...]
+    logit_difference: float
+    logit_tolerance: float
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Result of `verify_bundle`; the bundle is accepted where there are no `problems`."""
+
+    root: Path
+    name: str
+    version: str
+    sha256: str
+    device: str
+    configurations: tuple[str, ...]
+    versions: tuple[PackageVersion, ...]
+    comparison: Comparison
+    problems: tuple[str, ...]
+
+
+def verify_bundle(bundle: Path | str, *, device: str = "cpu", allow_code: str | None = None) -> Verification:
+    """Check the files of a bundle, predict its test vector on `device` and compare.
+
+    Parameters
+    ----------
+    bundle
+        A folder made by ``segloss export``, or ``models:/NAME@ALIAS``.
+    device
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    allow_code
+        As for `pipeline.bundle.model.load_model`; the configurations are then not checked.
+
+    Raises
+    ------
+    BundleError
+        Where the bundle is refused or has no usable test vector.
+    """
+    root = bundle_folder(bundle)
+    model = load_model(root, device=device, allow_code=allow_code)
+    metadata = _metadata(root)
+    comparison = compare_test_vector(root, model)
+    checked = () if allow_code else tuple(sorted(p.stem for p in (root / METADATA).parent.glob("*.json")))
+    return Verification(
+        root=root,
+        name=model.name,
+        version=model.version,
+        sha256=model.sha256,
+        device=device,
+        configurations=tuple(name for name in checked if name != "metadata"),
+        versions=_versions(metadata),
+        comparison=comparison,
+        problems=(*name_problems(metadata, model), *comparison.problems),
+    )
+
+
+def compare_test_vector(root: Path, model: Model) -> Comparison:
+    """Predict the test vector of the bundle in `root` and compare mask, network outputs and class names.
+
+    Another machine rounds differently. So a voxel may get another class where both were about as probable, and network
+    outputs may differ slightly; exchanged labels or weights are far outside of both tolerances.
+
+    Raises
+    ------
+    BundleError
+        Where the test vector is malformed.
+    """
+    stored = read_expected(root)
+    mask = _stored_mask(root, stored)
+    for name in stored.inputs:
+        _checked_volume(root / FOLDER / name)
+    prepared = model.prepare([root / FOLDER / name for name in stored.inputs])
+    scores = model.infer(prepared)
+    found, probabilities = model.finish(prepared, scores, probabilities=True)
+    assert probabilities is not None
+    problems = _class_problems(stored, model)
+    if found.shape != mask.shape:
+        raise BundleError(root / FOLDER / stored.expected, f"has shape {mask.shape}, not {found.shape}", _AGAIN)
+    different = found != mask
+    tied = _ties(found, mask, probabilities, model)
+    if beyond := int(different.sum()) - tied:
+        problems.append(f"{_count(beyond)} beyond rounding: {_confusion(found, mask, model)}")
+    logit_difference, logit_tolerance = _logits(sampled_logits(scores), stored.logits)
+    if not logit_difference <= logit_tolerance:
+        problems.append(
+            f"the network's outputs differ by up to {logit_difference:.3g}, the tolerance is {logit_tolerance:.2g}"
+        )
+    return Comparison(
+        voxels=int(mask.size),
+        different_voxels=int(different.sum()),
+        tied_voxels=tied,
+        classes=tuple(_agreement(value, name, mask == value, found == value) for value, name in model.classes.items()),
+        logit_difference=logit_difference,
+        logit_tolerance=logit_tolerance,
+        problems=tuple(problems),
+    )
+
+
+_AGAIN = "get the bundle again, or export it again with `segloss export`"
+
+
+def _stored_mask(root: Path, stored: Expected) -> np.ndarray:
+    """Return the stored mask (X, Y, Z) of label values."""
+    path = root / FOLDER / stored.expected
+    mask = np.rint(_checked_volume(path)).astype(np.int64)
+    if mask.min() < 0 or mask_hash(mask) != stored.sha256_mask:
+        raise BundleError(path, "is not the mask of expected.json", _AGAIN)
+    return mask
+
+
+def _checked_volume(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise BundleError(path, "is missing", _AGAIN)
+    return read_volume(path, MAXIMUM_BYTES)[0]
+
+
+def _ties(found: np.ndarray, mask: np.ndarray, probabilities: np.ndarray, model: Model) -> int:
+    """Return how many voxels differ between masks (X, Y, Z) by no more than rounding of probabilities (C, X, Y, Z)."""
+    index = {value: position for position, value in enumerate((0, *model.classes))}
+    where = np.argwhere(found != mask)
+    return sum(
+        1
+        for x, y, z in where.tolist()
+        if (expected := index.get(int(mask[x, y, z]))) is not None
+        and abs(float(probabilities[index[int(found[x, y, z])], x, y, z]) - float(probabilities[expected, x, y, z]))
+        <= TIE
+    )
+
+
+def _confusion(found: np.ndarray, mask: np.ndarray, model: Model) -> str:
+    """Return the most frequent confusion of two masks as text."""
+    different = found != mask
+    pairs, counts = np.unique(
+        np.stack([mask[different], found[different].astype(np.int64)]), axis=1, return_counts=True
+    )
+    expected, computed = pairs[:, counts.argmax()].tolist()
+    return f"{_named(computed, model)} instead of {_named(expected, model)} in {counts.max()}"
+
+
+def _named(value: int, model: Model) -> str:
+    name = "background" if value == 0 else model.classes.get(value, "not a class")
+    return f"label {value} ({name})"
+
+
+def _logits(found: Any, stored: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
+    """Return the largest difference and the tolerance; infinite where the shapes differ."""
+    expected = np.asarray(stored)
+    tolerance = LOGIT_TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0)))
+    actual = np.asarray(found)
+    if actual.shape != expected.shape:
+        return float("inf"), tolerance
+    return float(np.abs(actual - expected).max()), tolerance
+
+
+def _agreement(value: int, name: str, expected: np.ndarray, found: np.ndarray) -> ClassAgreement:
+    voxels = int(expected.sum()), int(found.sum())
+    dice = 2 * int((expected & found).sum()) / sum(voxels) if sum(voxels) else None
+    return ClassAgreement(value, name, *voxels, dice)
+
+
+def _class_problems(stored: Expected, model: Model) -> list[str]:
+    return [
+        f"label {value} is {model.classes.get(value)!r} in the metadata, but {stored.classes.get(value)!r} "
+        "in the test vector"
+        for value in sorted(stored.classes.keys() | model.classes.keys())
+        if stored.classes.get(value) != model.classes.get(value)
+    ]
+
+
+def name_problems(metadata: Mapping[str, Any], model: Model) -> list[str]:
+    """Return problems where MONAI's own part of the metadata names the network's outputs differently."""
+    expected = {str(index): name for index, name in enumerate(("background", *model.classes.values()))}
+    try:
+        found = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    except (KeyError, TypeError):
+        return ["the metadata has no channel_def of the network's output"]
+    return [] if found == expected else ["the metadata names the network's outputs differently in channel_def"]
+
+
+def _versions(metadata: Mapping[str, Any]) -> tuple[PackageVersion, ...]:
+    stated = {package: metadata.get(key) for key, package in _PACKAGES.items()}
+    others = metadata.get("required_packages_version")
+    stated |= others if isinstance(others, dict) else {}
+    return tuple(
+        PackageVersion(package, str(version), _installed(package)) for package, version in stated.items() if version
+    )
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return installed(package).split("+")[0]
+    except (PackageNotFoundError, ValueError):
+        return None
+
+
+def _metadata(root: Path) -> dict[str, Any]:
+    try:
+        value = parse_json((root / METADATA).read_bytes())
+    except Refused as refused:
+        raise BundleError(root / METADATA, str(refused), _AGAIN) from None
+    return value if isinstance(value, dict) else {}
+
+
+def _count(voxels: int) -> str:
+    return f"{voxels} voxel differs" if voxels == 1 else f"{voxels} voxels differ"

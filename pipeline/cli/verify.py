@@ -1,0 +1,89 @@
+"""`segloss verify`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import err, out, print_json
+from pipeline.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.bundle.verification import Comparison, Verification
+
+
+def verify(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, or models:/NAME@champion of MLflow's registry.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: a GPU if there is one.")] = None,
+    allow_code: Annotated[
+        str | None, typer.Option(help="SHA-256 of a bundle whose own code you trust and want to execute.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check a bundle on this machine: files, configurations, and the result for its test vector.
+
+    The exit code is 0 if the bundle computes the same as where it was exported, 1 if not, and 2 if it is refused.
+    """
+    from pipeline.bundle.manifest import require_folder
+
+    require_folder(bundle)
+    import torch
+
+    from pipeline.bundle.verification import verify_bundle
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = verify_bundle(bundle, device=device, allow_code=allow_code)
+    if json:
+        print_json(_as_json(found))
+    else:
+        _print(found)
+    if found.problems:
+        raise typer.Exit(ExitCode.SOME_CASES_FAILED)
+
+
+def _as_json(found: "Verification") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    content = asdict(found)
+    difference = content["comparison"]["logit_difference"]
+    content["comparison"]["logit_difference"] = difference if difference < float("inf") else None
+    return {"passed": not found.problems, **content, "root": str(found.root)}
+
+
+def _print(found: "Verification") -> None:
+    def show(text: str) -> None:
+        out.print(text, highlight=False, markup=False)
+
+    compared = found.comparison
+    show(f"Bundle:         {found.name} {found.version}")
+    show(f"SHA-256:        {found.sha256}")
+    show(f"Configurations: {', '.join(found.configurations) or 'not checked, trusted by --allow-code'}")
+    show(f"Device:         {found.device}")
+    show(f"Test vector:    {_summary(compared)}")
+    for item in compared.classes:
+        dice = "absent from both" if item.dice is None else f"Dice {item.dice:.5f}"
+        show(
+            f"                label {item.value} ({item.name}): {item.expected_voxels:,} voxels expected, "
+            f"{item.found_voxels:,} computed, {dice}"
+        )
+    show(
+        f"Outputs:        largest difference {compared.logit_difference:.2g}, tolerance {compared.logit_tolerance:.2g}"
+    )
+    others = [item for item in found.versions if item.bundle != item.here]
+    show(f"Packages:       {len(found.versions) - len(others)} of {len(found.versions)} as at export")
+    for package in others:
+        show(f"                {package.package}: {package.bundle} at export, {package.here or 'not installed'} here")
+    if found.problems:
+        show("Result:         FAILED; do not use this bundle on this machine")
+        for problem in found.problems:
+            err.print(f"problem: {problem}", highlight=False, markup=False)
+    else:
+        show("Result:         passed")
+
+
+def _summary(compared: "Comparison") -> str:
+    if not compared.different_voxels:
+        return f"all {compared.voxels:,} voxels as expected"
+    return (
+        f"{compared.different_voxels:,} of {compared.voxels:,} voxels differ, {compared.tied_voxels:,} of them only "
+        "by rounding"
+    )

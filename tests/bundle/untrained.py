@@ -1,0 +1,51 @@
+"""A bundle with random weights, written without a study: as `segloss export` writes it, in a second."""
+
+import torch
+
+from pipeline.bundle.configurations import configurations
+from pipeline.bundle.manifest import write_manifest
+from pipeline.bundle.metadata import metadata
+from pipeline.bundle.model import load_model
+from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.bundle.testvector import write_expected, write_input
+from pipeline.data.plan import Plan
+from pipeline.files import write_json, write_text
+from pipeline.training.network import build_network
+
+CLASSES = {1: "anterior", 3: "posterior"}
+PLAN = Plan(
+    spacing_mm=(1.0, 1.0, 1.5), patch=(16, 16, 16), batch=2, normalisation=("zscore",), intensity_range=((0.0, 1.0),),
+    intensity_mean=(0.0,), intensity_std=(1.0,), channels=(4, 8, 8), strides=((2, 2, 2),) * 2, tolerance_mm=1.0,
+    metrics=("dice",), reasons={},
+)  # fmt: skip
+RULES = ({"name": "MR", "conditions": {"Modality": "MR"}},)
+
+
+def write_untrained(root, loss="dice_ce", keep_largest=(), class_weights=()):
+    spec = BundleSpec(
+        name="untrained", channels=("T1",), classes=CLASSES, several_files=False, spacing_mm=PLAN.spacing_mm,
+        patch=PLAN.inference_window, overlap=0.25, batch=PLAN.batch, precision="float32", members=1,
+        fingerprint=Fingerprint(cases=4, spacing_mm=((1, 1),) * 3, shape=((16, 16),) * 3, intensity=((0.0, 200.0),)),
+        segments=default_segments(CLASSES, ""), series_rules=RULES,
+        recipe=make_recipe(PLAN, loss, {}, keep_largest=keep_largest, class_weights=class_weights),
+    )  # fmt: skip
+    content = metadata(
+        PLAN, spec, version="1.0.0", task="test", description="untrained", channels=spec.channels, classes=CLASSES,
+        evaluation={}, data_source="none",
+    )  # fmt: skip
+    for name, config in (configurations(spec, spec.recipe) | {"metadata": content}).items():
+        write_json(root / "configs" / f"{name}.json", config)
+    weights = build_network(PLAN, 1, len(CLASSES) + 1, 0, 0).state_dict()
+    # Scaled so that the classes differ by as much as those of a trained network.
+    weights = {
+        name: (3 * tensor if name.startswith("output_block") else tensor).clone() for name, tensor in weights.items()
+    }
+    (root / "models").mkdir()
+    torch.save(weights, root / "models" / "model.pt")
+    write_text(root / "docs" / "README.md", "# untrained 1.0.0\n\nNo card.\n")
+    inputs = write_input(root, spec)
+    write_manifest(root, spec.name, "1.0.0")
+    write_expected(root, load_model(root), inputs)
+    write_manifest(root, spec.name, "1.0.0")
+    return root
