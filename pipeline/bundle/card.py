@@ -1,12 +1,15 @@
 """The model card of an exported bundle, ``docs/README.md``."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.bundle.cleaning import Cleaning
+from pipeline.bundle.codes import PRIVATE_SCHEME
+from pipeline.bundle.details import Parts
 from pipeline.bundle.losses import LOSSES
-from pipeline.bundle.metadata import LIMITS
+from pipeline.bundle.metadata import LIMITS, PACKAGES, TRACKING_PACKAGES
 from pipeline.bundle.source import StudySource
 from pipeline.bundle.spec import BundleSpec
 
@@ -16,16 +19,29 @@ _MEANING = {
     "inconclusive": "recommended although the study could not tell the best losses apart",
 }
 
+_FOLDERS = (
+    "`--dataset_dir` is the folder of a dataset with `imagesTr`, `labelsTr` and `imagesTs`, for every configuration. "
+    "Inference segments the images of `imagesTs`, or those in the folder itself where it has no `imagesTs`. Outputs go "
+    "to `BUNDLE_predictions` and `BUNDLE_eval` beside the bundle unless `--output_dir` names another folder. Keep them "
+    "out of the bundle: `segloss predict` compares its files with its manifest."
+)
+_CHECKPOINT = (
+    "Without `--ckpt_path` training replaces `models/model.pt`, and evaluation and inference read it there, as in "
+    "MONAI's model zoo. After that `segloss predict` refuses the bundle until `segloss bundle reseal BUNDLE` records "
+    "the change."
+)
 
-def model_card(
-    source: StudySource, spec: BundleSpec, version: str, weights: Mapping[str, Any], cleaning: Sequence[Cleaning]
-) -> str:
+
+def model_card(source: StudySource, spec: BundleSpec, parts: Parts) -> str:
     """Return the card as Markdown."""
-    parts = [
-        f"# {_plain(spec.name)} {version}",
+    details = parts.details
+    sections = [
+        f"# {_plain(spec.name)} {parts.version}",
         f"Segments {_listed(spec.classes.values())} in volumes of {_listed(spec.channels)}. {LIMITS}",
-        "## How it came about",
-        _origin(source, spec, weights),
+        "## Origin",
+        _origin(source, spec, parts.training),
+        f"Author: {_plain(details.author)}. License: {_plain(details.license.name)} (`LICENSE`); what the dataset says "
+        "of its own license is in `docs/data_license.txt`.",
         "## Verdict of the study",
         _verdict(source),
         "## Out-of-fold results of this loss",
@@ -41,7 +57,7 @@ def model_card(
         else "The network of this bundle was trained on all cases, so that none is left to test it "
         "on; the figures are those of the networks of the folds, trained alike on fewer cases.",
         "## Post-processing",
-        _cleaning(cleaning),
+        _cleaning(parts.cleaning),
         "## Training data",
         _fingerprint(spec),
         "## Intended use and limits",
@@ -51,7 +67,10 @@ def model_card(
         "- It knows the classes above only; anything else is background. It does not say how sure it is: probabilities "
         "of networks trained with overlap losses are over-confident.\n"
         "- Not examined: differences between scanners, sites, age, sex or disease beyond what the study's cases hold.",
+        "## Series and codes",
+        _series(spec),
         "## Use",
+        _needs(parts),
         "```bash\n"
         "python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\\n"
         "    --dataset_dir IMAGES --output_dir MASKS\n"
@@ -59,16 +78,51 @@ def model_card(
         "# the same masks, with checks, warnings and a report\n"
         "```",
         _input(source, spec),
-        "Train the same network on other data, laid out as `imagesTr` and `labelsTr`, and evaluate:",
+        _FOLDERS,
+        "Train the same network on other data and evaluate it:",
         "```bash\n"
-        "python -m monai.bundle run --config_file configs/train.json --bundle_root . --dataset_dir DATA\n"
-        "python -m monai.bundle run --config_file configs/evaluate.json --bundle_root . --dataset_dir DATA\n"
+        "python -m monai.bundle run --config_file configs/train.json --bundle_root . --dataset_dir DATA \\\n"
+        "    --ckpt_path TRAINED/model.pt\n"
+        "python -m monai.bundle run --config_file configs/evaluate.json --bundle_root . --dataset_dir DATA \\\n"
+        "    --ckpt_path TRAINED/model.pt\n"
         "```",
+        _CHECKPOINT,
         _training_note(source),
         "`manifest.json` holds the SHA-256 of every file; its own names the bundle. `test_vector/` holds a made input "
         "(no patient's) and the mask that belongs to it.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _needs(parts: Parts) -> str:
+    packages = [*PACKAGES, *(["scikit-image"] if any(item.helps for item in parts.cleaning) else [])]
+    return (
+        f"Needs MONAI, PyTorch, {', '.join(packages)}, and {', '.join(TRACKING_PACKAGES)} for tracking; "
+        "`configs/metadata.json` has the versions."
+    )
+
+
+def _series(spec: BundleSpec) -> str:
+    rules = [
+        f"- {_plain(str(rule.get('name', 'rule')))}: `{json.dumps(rule.get('conditions', {}), ensure_ascii=True)}`"
+        for rule in spec.series_rules
+    ]
+    lines = [
+        "`segloss predict` takes the DICOM series that meet the first of these rules that any series meets:",
+        *rules,
+    ]
+    if not rules:
+        lines = ["There is no rule for DICOM series: a study must hold one volume only."]
+    lines += ["", "DICOM codes of the classes:"]
+    for segment in spec.segments.values():
+        terms = [f"{code.meaning} ({code.value}, {code.scheme})" for code in (segment.type, *segment.modifiers)]
+        lines.append(f"- {_plain(segment.label)}: {_plain(', '.join(terms))}")
+    if any(segment.type.scheme == PRIVATE_SCHEME for segment in spec.segments.values()):
+        lines += [
+            "",
+            f"Codes of the scheme {PRIVATE_SCHEME} are private: no standard code is known for the class's name.",
+        ]
+    return "\n".join(lines)
 
 
 def _origin(source: StudySource, spec: BundleSpec, weights: Mapping[str, Any]) -> str:

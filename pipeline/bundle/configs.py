@@ -1,8 +1,9 @@
-"""The configurations of a bundle: MONAI's own parts only, so that it runs where this package is not installed.
+"""The inference configuration of a bundle, built from MONAI's own parts so that it runs without this package.
 
-Preprocessing is that of `pipeline.training.preparation`, step for step. Label values become class indices on the way in
-and label values again on the way out. ``restoring`` gives probabilities on the input's grid and ``deciding`` the mask;
-``postprocessing`` is both and the writing of the file.
+Preprocessing repeats `pipeline.training.preparation` step for step. Label values become class indices on the way in
+and label values again on the way out. ``restoring`` returns probabilities on the input's grid and ``deciding`` the
+mask. ``postprocessing`` lists the steps of both and the writer in one flat chain: MONAI Deploy inspects the first step
+and removes the writer, so a chain of chains does not work there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,22 @@ IMPORTS = ["$import glob", "$import os"]
 DEVICE = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
 NETWORK = "$@network_def.to(@device)"
 MODEL_FILE = "$@bundle_root + '/models/model.pt'"
-PREDICTIONS = "$@bundle_root + '/predictions'"
-INFER_FILES = "$sorted(glob.glob(@dataset_dir + '/*.nii*'))"
-INFER_FIRST_CHANNELS = "$sorted(glob.glob(@dataset_dir + '/*_0000.nii*'))"
+CHECKPOINT = "@ckpt_path"
+# Beside the bundle, not in it: a file that the manifest does not list makes a bundle unusable for `segloss predict`.
+PREDICTIONS = "$os.path.abspath(@bundle_root) + '_predictions'"
+IMAGES_DIR = "$@dataset_dir + '/imagesTs' if os.path.isdir(@dataset_dir + '/imagesTs') else @dataset_dir"
+
+
+def at_least_one(files: str, folder: str, pattern: str) -> str:
+    """Return an expression for `files` that fails where there are none; it names the folder, an expression too."""
+    problem = f"'no file matches {pattern} in ' + {folder} + '; set --dataset_dir'"
+    return f"${files} or (_ for _ in ()).throw(FileNotFoundError({problem}))"
+
+
+INFER_FILES = "$sorted(glob.glob(@images_dir + '/*.nii*'))"
+INFER_FIRST_CHANNELS = "$sorted(glob.glob(@images_dir + '/*_0000.nii*'))"
+SOME_FILES = at_least_one("@files", "@images_dir", "*.nii*")
+SOME_FIRST_CHANNELS = at_least_one("@files", "@images_dir", "*_0000.nii*")
 INFER_DATA = "$[{'image': path} for path in @files]"
 INFER_CHANNEL_DATA = (
     "$[{'image': [path.replace('_0000.nii', '_%04d.nii' % i) for i in range(@channels)]} for path in @files]"
@@ -198,7 +212,7 @@ def inferer(spec: BundleSpec) -> Config:
 
 
 def restoring() -> Config:
-    """Return from logits on the prepared grid to probabilities on the input's grid."""
+    """Return the steps from logits on the prepared grid to probabilities on the input's grid."""
     steps: list[Config] = [
         {"_target_": "Activationsd", "keys": "pred", "softmax": True},
         {
@@ -214,7 +228,10 @@ def restoring() -> Config:
 
 
 def deciding(spec: BundleSpec, keep_largest: Sequence[int] = ()) -> Config:
-    """Return from probabilities to label values; of classes (indices) to keep largest, only one component stays."""
+    """Return the steps from probabilities to label values.
+
+    Only the largest component of each class in `keep_largest` (class indices) is kept.
+    """
     steps: list[Config] = [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
     if keep_largest:
         steps.append(
@@ -233,7 +250,7 @@ def deciding(spec: BundleSpec, keep_largest: Sequence[int] = ()) -> Config:
 
 
 def saving(spec: BundleSpec) -> Config:
-    """Return the writing of the mask, in subfolders as the inputs have them."""
+    """Return the step that writes the mask of ``NAME.nii.gz`` as ``NAME_seg.nii.gz``."""
     return {
         "_target_": "SaveImaged",
         "keys": "pred",
@@ -242,19 +259,31 @@ def saving(spec: BundleSpec) -> Config:
         "output_dtype": "uint8" if max(spec.classes) < 256 else "uint16",
         "resample": False,
         "separate_folder": False,
-        "data_root_dir": "@dataset_dir",
+        "data_root_dir": "@images_dir",
         "print_log": False,
     }
+
+
+def postprocessing(restoring: Config, deciding: Config) -> Config:
+    """Return the flat chain of all steps of both parts and the writer, each by reference."""
+    parts = {"restoring": restoring, "deciding": deciding}
+    steps = [
+        f"@{name}::transforms::{index}" for name, part in parts.items() for index in range(len(part["transforms"]))
+    ]
+    return {"_target_": "Compose", "transforms": [*steps, "@saving"]}
 
 
 def inference(plan: Plan, spec: BundleSpec, keep_largest: Sequence[int] = ()) -> Config:
     """Return ``configs/inference.json``."""
     channels, classes = len(spec.channels), len(spec.classes) + 1
+    restored, decided = restoring(), deciding(spec, keep_largest)
     return {
         "imports": list(IMPORTS),
         "bundle_root": ".",
         "dataset_dir": ".",
+        "images_dir": IMAGES_DIR,
         "output_dir": PREDICTIONS,
+        "ckpt_path": MODEL_FILE,
         "device": DEVICE,
         **({"channels": channels} if spec.several_files else {}),
         "files": INFER_FIRST_CHANNELS if spec.several_files else INFER_FILES,
@@ -274,15 +303,15 @@ def inference(plan: Plan, spec: BundleSpec, keep_largest: Sequence[int] = ()) ->
             "num_workers": 0,
         },
         "inferer": inferer(spec),
-        "restoring": restoring(),
-        "deciding": deciding(spec, keep_largest),
+        "restoring": restored,
+        "deciding": decided,
         "saving": saving(spec),
-        "postprocessing": {"_target_": "Compose", "transforms": ["@restoring", "@deciding", "@saving"]},
+        "postprocessing": postprocessing(restored, decided),
         "key_metric": None,
         "handlers": [
             {
                 "_target_": "CheckpointLoader",
-                "load_path": MODEL_FILE,
+                "load_path": CHECKPOINT,
                 "load_dict": {"model": "@network"},
                 "map_location": "@device",
             }
@@ -298,5 +327,5 @@ def inference(plan: Plan, spec: BundleSpec, keep_largest: Sequence[int] = ()) ->
             "val_handlers": "@handlers",
             "amp": False,
         },
-        "run": [RUN],
+        "run": [SOME_FIRST_CHANNELS if spec.several_files else SOME_FILES, RUN],
     }

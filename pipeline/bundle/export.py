@@ -6,10 +6,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,20 @@ import torch
 
 from pipeline.bundle import training_configs
 from pipeline.bundle.card import model_card
-from pipeline.bundle.cleaning import Cleaning, judge_cleaning
+from pipeline.bundle.cleaning import Cleaning, judge_cleaning, out_of_fold_masks
+from pipeline.bundle.codes import Segment, coded_segments
 from pipeline.bundle.configurations import configurations
+from pipeline.bundle.details import Details, Parts
 from pipeline.bundle.manifest import write_manifest
-from pipeline.bundle.metadata import metadata
+from pipeline.bundle.metadata import large_files, metadata
 from pipeline.bundle.model import load_model
-from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.progress import Progress, Silent
+from pipeline.bundle.recipe import Recipe, make_recipe
+from pipeline.bundle.series import default_series_rules
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.spec import BundleSpec, build_spec, default_segments
+from pipeline.bundle.spec import BundleSpec, build_spec
 from pipeline.bundle.testvector import write_expected, write_input
-from pipeline.bundle.weights import Origin, costs, final_weights, fold_weights
+from pipeline.bundle.weights import Origin, Report, costs, final_weights, fold_weights
 from pipeline.data.class_weights import DEFAULT_CAP, DEFAULT_POLICY, class_weights
 from pipeline.errors import BundleError
 from pipeline.files import atomic_path, write_json, write_text
@@ -54,41 +57,51 @@ def export_bundle(
     origin: Origin = "final",
     name: str | None = None,
     version: str = "1.0.0",
-    say: Callable[[str], None] = lambda text: None,
-    on_step: Callable[[int, int], None] = lambda step, of: None,
+    details: Details | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Make a bundle in `out`, which appears whole or not at all and must not exist before.
 
     Raises
     ------
     BundleError
-        Where `out` exists, or weights cannot be had.
+        Where `out` exists, or there are no weights.
+    ConfigError
+        Where `details` has codes for a class that the study does not have.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(out, "exists already", "give another --out, or remove it")
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise BundleError(f"--version {version}", "is no version", "give e.g. 1.0.0")
+        raise BundleError(f"--version {version}", "is not a version", "give e.g. 1.0.0")
     name = name or re.sub(r"[^A-Za-z0-9_.=-]+", "_", f"{source.dataset.name}_{source.loss.label}").strip("._=-")
+    details, progress = details or Details(), progress or Silent()
+    segments = coded_segments(source.dataset.foreground, details.codes)
     for cost in costs(source):
-        say(f"{'→' if cost.origin == origin else ' '} {cost.line()}")
+        progress.say(f"{'→' if cost.origin == origin else ' '} {cost.line()}")
     told: dict[str, Any] = {}
     if origin == "final":
-        weights, told = final_weights(source, on_step)
+        training = _reports(progress, f"training {source.loss.label} on all cases")
+        weights, told = final_weights(source, training, _reports(progress, "preparing cases"))
         members = 1
     else:
         weights, members = fold_weights(source)
-    cleaning = judge_cleaning(source)
-    spec = make_spec(source, name, members, [item.class_name for item in cleaning if item.helps])
+    cleaning = judge_cleaning(source, progress.stage("checking out-of-fold masks", len(out_of_fold_masks(source))))
+    recipe = study_recipe(source, [item.class_name for item in cleaning if item.helps])
+    spec = make_spec(source, name, members, recipe, segments, details.rules)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
     try:
         temporary.chmod(0o755)
-        _write(temporary, source, spec, weights, told, cleaning, version)
-        sha256 = write_manifest(temporary, spec.name, version)
+        on_file = progress.stage("writing the bundle and its test vector", 3)
+        _write(temporary, source, spec, Parts(weights, told, tuple(cleaning), version, details))
+        on_file(1)
+        write_manifest(temporary, spec.name, version)
         inputs = write_input(temporary, spec)
         write_manifest(temporary, spec.name, version)
+        on_file(2)
         write_expected(temporary, load_model(temporary), inputs)
         sha256 = write_manifest(temporary, spec.name, version)
+        on_file(3)
         if out.exists():
             out.rmdir()
         os.replace(temporary, out)
@@ -97,8 +110,41 @@ def export_bundle(
     return Exported(out, spec.name, version, source.loss.label, origin, members, sha256, tuple(cleaning))
 
 
-def make_spec(source: StudySource, name: str, members: int, keep_largest: Sequence[str] = ()) -> BundleSpec:
-    """Return the specification of the bundle; only the largest component of the classes in `keep_largest` is kept.
+def _reports(progress: Progress, name: str) -> Report:
+    """Return what begins a stage with its first part, and reports each."""
+    begun: list[Callable[[int], None]] = []
+
+    def report(done: int, of: int) -> None:
+        if not begun:
+            begun.append(progress.stage(name, of))
+        begun[0](done)
+
+    return report
+
+
+def study_recipe(source: StudySource, keep_largest: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a study; only the largest component of the classes named in `keep_largest` is kept."""
+    loss, arguments = training_configs.own_loss(source.loss.name, dict(source.loss.arguments))
+    return make_recipe(
+        source.plan,
+        loss,
+        arguments,
+        keep_largest=[
+            index for index, name in enumerate(source.dataset.foreground.values(), 1) if name in keep_largest
+        ],
+        class_weights=_class_weights(source) if "weighted" in loss else (),
+    )
+
+
+def make_spec(
+    source: StudySource,
+    name: str,
+    members: int,
+    recipe: Recipe,
+    segments: Mapping[int, Segment],
+    rules: Sequence[Mapping[str, Any]] | None = None,
+) -> BundleSpec:
+    """Return the specification of the bundle; without `rules`, its series rule is that of the training data.
 
     Raises
     ------
@@ -107,27 +153,8 @@ def make_spec(source: StudySource, name: str, members: int, keep_largest: Sequen
     """
     plan, dataset = source.plan, source.dataset
     modality = "CT" if "ct" in plan.normalisation else "MR"
-    # Planes of a series lie along any two axes, so its size is held to the range over all of them.
-    edges = [edge for axis in source.fingerprint.shape for edge in axis]
-    size = [min(edges), max(edges)]
-    rules = [
-        {
-            "name": f"{modality} series of the size it was trained on",
-            "conditions": {"Modality": modality, "Rows": size, "Columns": size, "NumberOfSlices": size},
-        },
-        {
-            "name": f"{modality} series",
-            "conditions": {"Modality": modality, "ImageType": ["PRIMARY"], "NumberOfSlices": [4, ">="]},
-        },
-    ]
-    loss, arguments = training_configs.own_loss(source.loss.name, dict(source.loss.arguments))
-    recipe = make_recipe(
-        plan,
-        loss,
-        arguments,
-        keep_largest=[index for index, name in enumerate(dataset.foreground.values(), 1) if name in keep_largest],
-        class_weights=_class_weights(source) if "weighted" in loss else (),
-    )
+    if rules is None:
+        rules = default_series_rules(modality, source.fingerprint)
     return build_spec(
         dataset.root,
         name=name[:100],
@@ -142,23 +169,14 @@ def make_spec(source: StudySource, name: str, members: int, keep_largest: Sequen
         members=members,
         tta=plan.tta,
         fingerprint=source.fingerprint,
-        segments=default_segments(dataset.foreground, dataset.name),
-        series_rules=tuple(rules),
+        segments=dict(segments),
+        series_rules=tuple(dict(rule) for rule in rules),
         recipe=recipe,
     )
 
 
-def _write(
-    root: Path,
-    source: StudySource,
-    spec: BundleSpec,
-    weights: dict[str, torch.Tensor],
-    told: dict[str, Any],
-    cleaning: list[Cleaning],
-    version: str,
-) -> None:
-    from safetensors.torch import save
-
+def _write(root: Path, source: StudySource, spec: BundleSpec, parts: Parts) -> None:
+    """Write all files but the test vector and the manifest."""
     plan, classes = source.plan, source.dataset.foreground
     assert spec.recipe is not None
     for file, content in {
@@ -166,7 +184,7 @@ def _write(
         "metadata": metadata(
             plan,
             spec,
-            version=version,
+            version=parts.version,
             task=f"Segmentation of {', '.join(classes.values())}",
             description=f"3D U-Net trained with {source.loss.label}, chosen by a study of losses on "
             f"{len(source.dataset.cases)} cases.",
@@ -174,21 +192,22 @@ def _write(
             classes=classes,
             evaluation=_evaluation(source),
             data_source=source.dataset.name,
+            author=parts.details.author,
+            license_name=parts.details.license.name,
         ),
     }.items():
         if spec.recipe.keep_largest and file == "metadata":
             content["required_packages_version"] |= {"scikit-image": installed("scikit-image")}
         write_json(root / "configs" / f"{file}.json", content)
-    weights = {key: tensor.detach().contiguous().clone() for key, tensor in weights.items()}
-    with atomic_path(root / "models" / "model.safetensors") as temporary:
-        temporary.write_bytes(save(weights))
+    weights = {key: tensor.detach().contiguous().clone() for key, tensor in parts.weights.items()}
     buffer = io.BytesIO()
     torch.save(weights, buffer)
     with atomic_path(root / "models" / "model.pt") as temporary:
         temporary.write_bytes(buffer.getvalue())
-    write_text(root / "docs" / "README.md", model_card(source, spec, version, told, cleaning))
+    write_text(root / "large_files.yml", large_files(root))
+    write_text(root / "docs" / "README.md", model_card(source, spec, parts))
     write_text(root / "docs" / "data_license.txt", _data_license(source))
-    write_text(root / "LICENSE", files("pipeline.bundle").joinpath("LICENSE.txt").read_text(encoding="utf-8"))
+    write_text(root / "LICENSE", parts.details.license.text)
 
 
 def _class_weights(source: StudySource) -> list[float]:

@@ -24,6 +24,7 @@ LAYOUT = (
     r"docs/[A-Za-z0-9_.-]+\.(md|txt)",
     r"test_vector/[A-Za-z0-9_.-]+\.(nii\.gz|json)",
     r"LICENSE",
+    r"large_files\.yml",
 )
 """Every file that a bundle may hold without being trusted."""
 

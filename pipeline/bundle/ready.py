@@ -1,7 +1,7 @@
 """The ready bundle of the repository, ``bundles/segmentation_3d``: the same configurations with numbers on top.
 
-``python -m pipeline.bundle.ready bundles/segmentation_3d`` writes its ``configs`` again; a test holds the stored files
-to what this module gives.
+``python -m pipeline.bundle.ready bundles/segmentation_3d`` writes its ``configs`` again; a test compares the stored
+files with what this module returns.
 """
 
 import sys
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle import configs, training_configs
+from pipeline.bundle.codes import default_segments
 from pipeline.bundle.losses import LOSSES
 from pipeline.bundle.metadata import metadata
-from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.bundle.spec import BundleSpec, Fingerprint
 from pipeline.data.plan import Plan
 from pipeline.files import write_json
 
@@ -29,6 +30,7 @@ PLAN = Plan(
     metrics=("dice", "hausdorff_mm"),
     reasons={},
 )
+DATA = "$@bundle_root + '/data'"
 CLASSES = {1: "structure"}
 SPEC = BundleSpec(
     name="segmentation_3d",
@@ -42,7 +44,7 @@ SPEC = BundleSpec(
     precision="float32",
     members=1,
     fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()),
-    segments=default_segments(CLASSES, ""),
+    segments=default_segments(CLASSES),
 )
 
 
@@ -52,7 +54,6 @@ def ready_configs() -> dict[str, Any]:
     inference = configs.inference(PLAN, SPEC)
     numbers = {"num_channels": 1, "num_classes": 2, "spacing_mm": [1.0, 1.0, 1.0], "patch": list(PLAN.patch)}
     inference = inference | {
-        "dataset_dir": "$@bundle_root + '/data/imagesTs'",
         "network_def": inference["network_def"] | {"in_channels": "@num_channels", "out_channels": "@num_classes"},
         "inferer": inference["inferer"] | {"roi_size": "@patch"},
     }
@@ -75,11 +76,13 @@ def ready_configs() -> dict[str, Any]:
             data_source="yours: a folder with imagesTr, labelsTr and imagesTs",
         ),
         "inference": {**{name: inference[name] for name in ("imports", "bundle_root")}, **numbers, **inference},
-        "train": training_configs.training(PLAN, SPEC, "dice_ce", {}, training_configs.MODELS),
+        "train": training_configs.training(PLAN, SPEC, "dice_ce", {}),
         "evaluate": training_configs.evaluation(PLAN, SPEC),
         "multi_gpu_train": training_configs.multi_gpu(),
         "tracking_mlflow": training_configs.tracking(),
     }
+    for name in ("inference", "train", "evaluate"):
+        named[name]["dataset_dir"] = DATA
     return named | {f"loss_{loss}": training_configs.loss_override(loss) for loss in LOSSES}
 
 

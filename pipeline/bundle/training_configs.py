@@ -1,23 +1,40 @@
-"""Training, evaluation and tracking configurations of a bundle, of MONAI's own parts only.
+"""Training, evaluation and tracking configurations of a bundle, built from MONAI's own parts.
 
 They train a network of the same kind on new data; they are not the machinery of a study (`pipeline.training`), whose
-paired randomness and search over learning rates MONAI's configurations cannot express. Metrics are computed for every
-case alike: overlap and distance are undefined where neither mask shows the class, and where one of them does not, the
-overlap is 0 and the distance the diagonal of the image in mm. Spacing comes from the image itself, so that distances
-are in mm (MONAI's own Ignite handlers give voxels).
+paired randomness and search over learning rates MONAI's configurations cannot express. As in MONAI's model zoo,
+training writes the checkpoint that evaluation and inference read: ``ckpt_path``, by default ``models/model.pt``.
+All configurations expect the same folder as ``dataset_dir``, with ``imagesTr``, ``labelsTr`` and ``imagesTs``.
+
+Metrics are computed for every case alike: overlap and distance are undefined where neither mask shows the class, and
+where one of them does not, the overlap is 0 and the distance the diagonal of the image in mm. Spacing comes from the
+image itself, so that distances are in mm (MONAI's own Ignite handlers give voxels).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.bundle.configs import DEVICE, IMPORTS, MODEL_FILE, NETWORK, RUN, Config, inferer, loading, network
+from pipeline.bundle.configs import (
+    CHECKPOINT,
+    DEVICE,
+    IMPORTS,
+    MODEL_FILE,
+    NETWORK,
+    RUN,
+    Config,
+    at_least_one,
+    inferer,
+    loading,
+    network,
+)
 from pipeline.bundle.losses import LOSSES, loss_config
 from pipeline.bundle.spec import BundleSpec
 from pipeline.data.plan import Plan
 
-TRAINING_IMPORTS = [*IMPORTS, "$import time"]
-IMAGES = "$sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii*'))"
-FIRST_CHANNELS = "$sorted(glob.glob(@dataset_dir + '/imagesTr/*_0000.nii*'))"
+TRAINING_IMPORTS = [*IMPORTS, "$import logging", "$import sys", "$import time"]
+TRAINING_IMAGES = "@dataset_dir + '/imagesTr'"
+# Only read where nothing replaces it: MONAI Label sets the data of training and validation and has no such folder.
+IMAGES = at_least_one(f"sorted(glob.glob({TRAINING_IMAGES} + '/*.nii*'))", TRAINING_IMAGES, "*.nii*")
+FIRST_CHANNELS = at_least_one(f"sorted(glob.glob({TRAINING_IMAGES} + '/*_0000.nii*'))", TRAINING_IMAGES, "*_0000.nii*")
 DATA = "$[{'image': path, 'label': os.path.join(@dataset_dir, 'labelsTr', os.path.basename(path))} for path in @images]"
 CHANNEL_DATA = (
     "$[{'image': [path.replace('_0000.nii', '_%04d.nii' % i) for i in range(@num_channels)], 'label': "
@@ -25,9 +42,14 @@ CHANNEL_DATA = (
 )
 TRAINING = "$[item for i, item in enumerate(@data) if i % @folds != @fold]"
 VALIDATION = "$[item for i, item in enumerate(@data) if i % @folds == @fold]"
-EVALUATION = "$@bundle_root + '/eval'"
-TRAINED = "$@bundle_root + '/trained'"
-MODELS = "$@bundle_root + '/models'"
+EVALUATION = "$os.path.abspath(@bundle_root) + '_eval'"
+# MONAI's handlers log at level INFO. A logging.conf would do as well, but Python evaluates parts of such a file.
+LOGGING = (
+    "$logging.basicConfig(level=logging.INFO, stream=sys.stdout, "
+    "format='%(asctime)s - %(name)s - %(levelname)s - %(message)s')"
+)
+CHECKPOINT_FOLDER = "$os.path.dirname(os.path.abspath(@ckpt_path))"
+CHECKPOINT_NAME = "$os.path.basename(@ckpt_path)"
 NOT_FIRST = (
     "$torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0"
 )
@@ -75,23 +97,27 @@ def _discrete(keys_argmax: bool = True) -> Config:
     }
 
 
-def _network(plan: Plan, spec: BundleSpec, members: int) -> Config:
-    """Return the network; a single one with its channels and classes taken from the top of the configuration."""
-    found = network(plan, len(spec.channels), len(spec.classes) + 1, members)
-    if members == 1:
+def _network(plan: Plan, spec: BundleSpec) -> Config:
+    """Return the network; a single one with its channels and classes taken from the top of the configuration.
+
+    An ensemble is trained as one network, so that its checkpoint fits all configurations of the bundle.
+    """
+    found = network(plan, len(spec.channels), len(spec.classes) + 1, spec.members)
+    if spec.members == 1:
         first, last = ("into", "out_of") if "into" in found else ("network_def", "network_def")
         found[first] = found[first] | {"in_channels": "@num_channels"}
         found[last] = found[last] | {"out_channels": "@num_classes"}
     return found
 
 
-def _common(plan: Plan, spec: BundleSpec, members: int = 1) -> Config:
+def _common(plan: Plan, spec: BundleSpec) -> Config:
     several = spec.several_files
     return {
         "imports": TRAINING_IMPORTS,
         "bundle_root": ".",
-        "dataset_dir": "$@bundle_root + '/data'",
+        "dataset_dir": ".",
         "output_dir": EVALUATION,
+        "ckpt_path": MODEL_FILE,
         "device": DEVICE,
         "seed": 0,
         "fold": 0,
@@ -105,7 +131,7 @@ def _common(plan: Plan, spec: BundleSpec, members: int = 1) -> Config:
         "data": CHANNEL_DATA if several else DATA,
         "validation_data": VALIDATION,
         "is_not_rank0": NOT_FIRST,
-        **_network(plan, spec, members),
+        **_network(plan, spec),
         "network": NETWORK,
     }
 
@@ -140,8 +166,8 @@ def _spaced(steps: list[Config]) -> list[Config]:
     return [step | {"pixdim": "@spacing_mm"} if step["_target_"] == "Spacingd" else step for step in steps]
 
 
-def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained: str = TRAINED) -> Config:
-    """Return ``configs/train.json``; the trained network is written to folder `trained` as ``model.pt``."""
+def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config) -> Config:
+    """Return ``configs/train.json``; the trained network replaces the weights at ``ckpt_path``."""
     values = [0, *spec.classes]
     random: list[Config] = [
         {"_target_": "SpatialPadd", "keys": ["image", "label"], "spatial_size": "@patch"},
@@ -191,10 +217,10 @@ def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained
             {
                 "_target_": "CheckpointSaver",
                 "_disabled_": "@is_not_rank0",
-                "save_dir": "@model_dir",
+                "save_dir": CHECKPOINT_FOLDER,
                 "save_dict": {"model": "@network"},
                 "save_final": True,
-                "final_filename": "model.pt",
+                "final_filename": CHECKPOINT_NAME,
             },
         ],
         "trainer": {
@@ -239,7 +265,6 @@ def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained
         },
     }
     return _common(plan, spec) | {
-        "model_dir": trained,
         "learning_rate": 0.001,
         "val_interval": 5,
         "batch_size": 1,
@@ -263,7 +288,7 @@ def training(plan: Plan, spec: BundleSpec, loss: str, arguments: Config, trained
         },
         "train": train,
         "validate": validate,
-        "initialize": ["$monai.utils.set_determinism(seed=@seed)"],
+        "initialize": [LOGGING, "$monai.utils.set_determinism(seed=@seed)"],
         "run": ["$@train::trainer.run()"],
     }
 
@@ -282,8 +307,8 @@ def _metrics_saver(prefix: str) -> Config:
 
 
 def evaluation(plan: Plan, spec: BundleSpec) -> Config:
-    """Return ``configs/evaluate.json``: the network of ``models/model.pt`` on labelled cases, on their own grids."""
-    common = _common(plan, spec, spec.members)
+    """Return ``configs/evaluate.json``: the network at ``ckpt_path`` on labelled cases, on their own grids."""
+    common = _common(plan, spec)
     values = [0, *spec.classes]
     label: list[Config] = [
         {"_target_": "LoadImaged", "keys": "label", "reader": "NibabelReader", "image_only": True},
@@ -327,7 +352,7 @@ def evaluation(plan: Plan, spec: BundleSpec) -> Config:
         "handlers": [
             {
                 "_target_": "CheckpointLoader",
-                "load_path": MODEL_FILE,
+                "load_path": CHECKPOINT,
                 "load_dict": {"model": "@network"},
                 "map_location": "@device",
             },
@@ -346,6 +371,7 @@ def evaluation(plan: Plan, spec: BundleSpec) -> Config:
             "val_handlers": "@handlers",
             "amp": False,
         },
+        "initialize": [LOGGING],
         "run": [RUN],
     }
 
@@ -376,6 +402,7 @@ def multi_gpu() -> Config:
         "validate::sampler": sampler("validate", False),
         "validate::dataloader::sampler": "@validate::sampler",
         "initialize": [
+            LOGGING,
             "$torch.distributed.is_initialized() or torch.distributed.init_process_group("
             "backend='nccl' if torch.cuda.is_available() else 'gloo')",
             # The first question to Ignite is one that all processes must ask together, lest they wait for ever.

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from statistics import median
 from typing import Any, Literal
 
 import torch
 
+from pipeline.bundle.cleaning import out_of_fold_masks
 from pipeline.bundle.configs import ensemble_weights
 from pipeline.bundle.source import StudySource
 from pipeline.errors import BundleError
@@ -20,27 +22,42 @@ from pipeline.training.trainer import NonFinite, Training, train
 
 Origin = Literal["final", "folds"]
 CHECKPOINTS = 10
+Report = Callable[[int, int], None]
+"""Takes how many parts of a stage are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an origin costs: seconds of training now, and how many networks each prediction runs."""
+    """What an origin costs.
+
+    `training_s` is the median time of a training in the study, on the machine of the study; `masks` is the number of
+    out-of-fold masks that are checked in any case. `networks` are run for each prediction.
+    """
 
     origin: Origin
     training_s: float
     networks: int
+    masks: int
 
     def line(self) -> str:
         """Return it as the line a user reads."""
+        checks = f"{self.masks} out-of-fold masks are checked" if self.masks else "there are no masks to check"
         if self.origin == "final":
-            return f"final: one training on all cases, about {self.training_s:.0f} s here; predicts with one network"
-        return f"folds: no training; predicts with {self.networks} networks, {self.networks} times as long a case"
+            return (
+                f"final: one training on all cases, {self.training_s:.0f} s on the machine of the study, and {checks}; "
+                "predicts with one network"
+            )
+        return (
+            f"folds: no training, and {checks}; predicts with {self.networks} networks, {self.networks} times as long "
+            "a case"
+        )
 
 
 def costs(source: StudySource) -> tuple[Cost, Cost]:
     """Return the cost of a final training, by the time its runs took, and of the ensemble of folds."""
     training = median(record["training_seconds"] or 0.0 for record in source.records)
-    return Cost("final", training, 1), Cost("folds", 0.0, len(source.runs))
+    masks = len(out_of_fold_masks(source))
+    return Cost("final", training, 1, masks), Cost("folds", 0.0, len(source.runs), masks)
 
 
 def fold_weights(source: StudySource) -> tuple[dict[str, torch.Tensor], int]:
@@ -56,21 +73,24 @@ def fold_weights(source: StudySource) -> tuple[dict[str, torch.Tensor], int]:
     return ensemble_weights(members, len(source.dataset.channels), len(source.dataset.classes)), len(members)
 
 
-def final_weights(source: StudySource, on_step: Callable[[int, int], None]) -> tuple[dict[str, torch.Tensor], Any]:
-    """Return the weights of a training on all cases and what there is to say of it.
+def final_weights(
+    source: StudySource, on_step: Report, on_case: Report = lambda done, of: None
+) -> tuple[dict[str, torch.Tensor], Any]:
+    """Return the weights of a training on all cases, and its settings for the card.
 
     Steps, precision and preprocessing are those of the study; the learning rate is the median of those that the runs
     chose on their own training cases. Stopped, it continues from its last checkpoint, under ``final`` in the study.
+    `on_case` reports cases that are prepared, `on_step` steps of the training.
     """
     rate = median(record["learning_rate"] for record in source.records)
     precision: Precision = source.settings["precision"]
     try:
-        training = _train(source, rate, precision, on_step)
+        training = _train(source, rate, precision, on_step, on_case)
     except NonFinite as error:
         if precision == "float32":
             raise BundleError(source.study.root, str(error), "export with --from folds") from None
         try:
-            training = _train(source, rate, "float32", on_step)
+            training = _train(source, rate, "float32", on_step, on_case)
         except NonFinite as second:
             raise BundleError(source.study.root, str(second), "export with --from folds") from None
     told = {
@@ -83,11 +103,20 @@ def final_weights(source: StudySource, on_step: Callable[[int, int], None]) -> t
     return {name: tensor.cpu() for name, tensor in training.averaged_network.state_dict().items()}, told
 
 
-def _train(source: StudySource, rate: float, precision: Precision, on_step: Callable[[int, int], None]) -> Training:
+def _train(source: StudySource, rate: float, precision: Precision, on_step: Report, on_case: Report) -> Training:
     settings, plan = source.settings, source.plan
     steps, seed, fold = settings["budget"]["steps"], settings["seeds"][0], settings["folds"]
-    cases = prepare_dataset(source.dataset, plan, source.content_hashes, source.study.root / "prepared")
-    torch.set_num_threads(settings["machine"]["threads"] * settings["machine"]["jobs"])
+    prepared = count(1)
+    cases = prepare_dataset(
+        source.dataset,
+        plan,
+        source.content_hashes,
+        source.study.root / "prepared",
+        on_case=lambda: on_case(next(prepared), len(source.dataset.cases)),
+    )
+    # As many threads as a run of the study: more wait for each other on small volumes, and where cores are taken a step
+    # cost ten times as much CPU time. So the study's own times hold here too.
+    torch.set_num_threads(settings["machine"]["threads"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loss = replace(source.loss) if source.loss.label else source.loss
     training = Training(

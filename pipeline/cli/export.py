@@ -1,13 +1,20 @@
 """`segloss export`."""
 
+import json as json_text
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress
 
 from pipeline.cli.console import err, out, print_json, progress
 from pipeline.errors import ConfigError
+
+LINE_EVERY_S = 15.0
+"""How often progress is a line where stderr is not a terminal."""
 
 
 class Weights(StrEnum):
@@ -29,26 +36,45 @@ def export(
     ] = Weights.FINAL,
     name: Annotated[str | None, typer.Option(help="Name of the bundle; left out: dataset and loss.")] = None,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
+    author: Annotated[str | None, typer.Option(help="Author and copyright holder, for metadata and card.")] = None,
+    license_: Annotated[
+        str, typer.Option("--license", metavar="ID|FILE", help="SPDX identifier, or a file with the text.")
+    ] = "Apache-2.0",
+    codes: Annotated[
+        Path | None, typer.Option(help="JSON file of DICOM codes and modifiers by class, see docs/bundles.md.")
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of DICOM series rules; left out: the size and spacing of the training data."),
+    ] = None,
     register: Annotated[
         str | None, typer.Option(help="Also register it under this name in MLflow, with the alias champion.")
     ] = None,
-    costs: Annotated[bool, typer.Option("--costs", help="Say what each kind costs, and leave.")] = False,
+    costs: Annotated[bool, typer.Option("--costs", help="Print what each kind costs and make no bundle.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Hand over the recommended loss as a MONAI bundle that runs without segloss."""
-    from pipeline.records.folder import StudyFolder
-
-    if bundle is None and not costs:
-        raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
-    folder = StudyFolder(study)
-    folder.read_settings()
-    # Only now: this imports torch and MONAI, which takes seconds.
+    from pipeline.bundle.codes import read_codes
+    from pipeline.bundle.details import Details
     from pipeline.bundle.export import export_bundle
+    from pipeline.bundle.license import read_license
+    from pipeline.bundle.metadata import UNSTATED
     from pipeline.bundle.registry import register_bundle
     from pipeline.bundle.source import read_source
     from pipeline.bundle.weights import costs as costs_of
+    from pipeline.records.folder import StudyFolder
     from pipeline.report.build import build_report
 
+    if bundle is None and not costs:
+        raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
+    details = Details(
+        author=author.strip() if author and author.strip() else UNSTATED,
+        license=read_license(license_),
+        codes=read_codes(codes) if codes else {},
+        rules=_read_rules(rules) if rules else None,
+    )
+    folder = StudyFolder(study)
+    folder.read_settings()
     if not folder.verdict.exists():
         build_report(folder)
     source = read_source(folder, loss)
@@ -56,7 +82,14 @@ def export(
         found = costs_of(source)
         if json:
             print_json(
-                {cost.origin: {"training_seconds": cost.training_s, "networks": cost.networks} for cost in found}
+                {
+                    cost.origin: {
+                        "training_seconds": cost.training_s,
+                        "networks": cost.networks,
+                        "masks": cost.masks,
+                    }
+                    for cost in found
+                }
             )
         else:
             for cost in found:
@@ -64,15 +97,14 @@ def export(
         return
     assert bundle is not None
     with progress() as bars:
-        task = bars.add_task(f"training {source.loss.label} on all cases", total=None, visible=origin is Weights.FINAL)
         result = export_bundle(
             source,
             bundle,
             origin=origin.value,
             name=name,
             version=version,
-            say=lambda text: err.print(text, highlight=False, markup=False),
-            on_step=lambda step, of: bars.update(task, completed=step, total=of),
+            details=details,
+            progress=_Shown(bars),
         )
     told: dict[str, Any] = {
         "bundle": str(result.root),
@@ -96,3 +128,50 @@ def export(
     if register:
         out.print(f"MLflow:  {told['registered']['uri']}", highlight=False, markup=False)
     out.print(f"\nUse it:  segloss predict {result.root} IMAGES --out MASKS", highlight=False, markup=False)
+
+
+def _read_rules(path: Path) -> tuple[dict[str, Any], ...]:
+    """Return the checked series rules of a JSON file, each with its name and conditions."""
+    from pipeline.inference.dicom.rules import parse_rules
+
+    try:
+        content = json_text.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--rules {path}", f"cannot be read as JSON ({reason})", "name a JSON file") from None
+    if not isinstance(content, list | dict):
+        raise ConfigError(f"--rules {path}", "holds no rules", 'write [{"name": ..., "conditions": {...}}]')
+    return tuple({"name": rule.name, "conditions": dict(rule.conditions)} for rule in parse_rules(content))
+
+
+class _Shown:
+    """Shows the stages of an export: bars in a terminal, and else a line at the start and every 15 s."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        err.print(text, highlight=False, markup=False)
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        """Begin a stage of `total` parts; the returned function takes the number of parts that are done."""
+        if err.is_terminal:
+            task = self._bars.add_task(name, total=total)
+            return lambda done: self._bars.update(task, completed=done)
+        self.say(f"{name}: 0 of {total}")
+        begun = said = time.monotonic()
+        first = 0
+
+        def report(done: int) -> None:
+            nonlocal said, first
+            now = time.monotonic()
+            first = first or done - 1  # a training that continues does not begin at 0
+            if now - said >= LINE_EVERY_S and done < total:
+                said = now
+                left = (now - begun) / (done - first) * (total - done)
+                self.say(f"{name}: {done} of {total}, about {left:.0f} s left")
+            elif done == total:
+                self.say(f"{name}: done in {now - begun:.0f} s")
+
+        return report

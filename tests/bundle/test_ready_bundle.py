@@ -144,7 +144,7 @@ def test_it_trains_evaluates_and_infers_and_tracks_dice_and_hausdorff(phantoms, 
     state = torch.load(phantoms / "models/model.pt", weights_only=True)
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
 
-    client = mlflow.MlflowClient(f"sqlite:///{phantoms}/eval/mlruns.db")
+    client = mlflow.MlflowClient(f"sqlite:///{phantoms}_eval/mlruns.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "segmentation_3d"]
     (tracked,) = client.search_runs([experiment.experiment_id])
     assert tracked.info.run_name.startswith("dice s0 f0 ")
@@ -157,7 +157,7 @@ def test_it_trains_evaluates_and_infers_and_tracks_dice_and_hausdorff(phantoms, 
     assert 0 < tracked.data.metrics["val_hausdorff_mm"] <= diagonal
 
     run(config_file=config_files(phantoms, "evaluate"), tracking=tracking, workflow_type="infer", **common)
-    with (phantoms / "eval/val_dice_raw.csv").open() as stream:
+    with Path(f"{phantoms}_eval/val_dice_raw.csv").open() as stream:
         rows = list(csv.reader(stream, delimiter="\t"))
     assert len(rows) == 3
     tracked_runs = client.search_runs([experiment.experiment_id])
@@ -168,7 +168,7 @@ def test_it_trains_evaluates_and_infers_and_tracks_dice_and_hausdorff(phantoms, 
     run(config_file=config_files(phantoms, "inference"), workflow_type="infer", bundle_root=str(phantoms),
         logging_file=False, **inference)  # fmt: skip
     for index in range(4):
-        mask = nib.load(phantoms / f"predictions/c{index}_seg.nii.gz")
+        mask = nib.load(f"{phantoms}_predictions/c{index}_seg.nii.gz")
         image = nib.load(phantoms / f"data/imagesTs/c{index}.nii.gz")
         assert mask.shape == image.shape
         assert np.allclose(mask.affine, image.affine)
@@ -242,7 +242,7 @@ def trained_alone_and_together(tmp_path_factory):
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(trained_alone_and_together):
     alone, together = (
-        json.loads((root / "eval/curve.json").read_text()) for root in trained_alone_and_together.values()
+        json.loads(Path(f"{root}_eval/curve.json").read_text()) for root in trained_alone_and_together.values()
     )
     assert (alone["batch"], together["batch"]) == (2, 1)
     assert len(alone["losses"]) == 4 * 2
@@ -262,7 +262,7 @@ def test_two_processes_leave_the_network_and_the_metrics_of_one(trained_alone_an
         torch.testing.assert_close(together[name], alone[name], rtol=1e-2, atol=1e-3)
     tables = []
     for root in trained_alone_and_together.values():
-        with (root / "eval/val_dice_raw.csv").open() as stream:
+        with Path(f"{root}_eval/val_dice_raw.csv").open() as stream:
             _, *rows = csv.reader(stream)
         assert [row[0].rsplit("/", 1)[-1] for row in rows] == ["c0.nii.gz", "c3.nii.gz"]
         tables.append([[float(value) for value in row[1:]] for row in rows])

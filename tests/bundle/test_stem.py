@@ -6,10 +6,11 @@ from monai.bundle import ConfigParser
 
 from pipeline.bundle import training_configs
 from pipeline.bundle.checking import Refused, check_configuration
+from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configs import ensemble_weights, inference, network
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.recipe import make_recipe
-from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.bundle.spec import BundleSpec, Fingerprint
 from pipeline.data.plan import Plan
 from pipeline.training.network import build_network
 
@@ -26,7 +27,7 @@ def spec_of(members):
         name="stemmed", channels=("a", "b"), classes=CLASSES, several_files=True, spacing_mm=PLAN.spacing_mm,
         patch=PLAN.inference_window, overlap=0.25, batch=1, precision="float32", members=members,
         fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()),
-        segments=default_segments(CLASSES, ""),
+        segments=default_segments(CLASSES),
     )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 import torch
 
+from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.metadata import metadata
 from pipeline.bundle.model import load_model
 from pipeline.bundle.recipe import make_recipe
-from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.bundle.spec import BundleSpec, Fingerprint
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.data.plan import Plan
 from pipeline.files import write_json, write_text
@@ -27,7 +28,7 @@ def write_untrained(root, loss="dice_ce", keep_largest=(), class_weights=()):
         name="untrained", channels=("T1",), classes=CLASSES, several_files=False, spacing_mm=PLAN.spacing_mm,
         patch=PLAN.inference_window, overlap=0.25, batch=PLAN.batch, precision="float32", members=1,
         fingerprint=Fingerprint(cases=4, spacing_mm=((1, 1),) * 3, shape=((16, 16),) * 3, intensity=((0.0, 200.0),)),
-        segments=default_segments(CLASSES, ""), series_rules=RULES,
+        segments=default_segments(CLASSES), series_rules=RULES,
         recipe=make_recipe(PLAN, loss, {}, keep_largest=keep_largest, class_weights=class_weights),
     )  # fmt: skip
     content = metadata(

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configs import inference
 from pipeline.bundle.model import Model
-from pipeline.bundle.spec import BundleSpec, Fingerprint, default_segments
+from pipeline.bundle.spec import BundleSpec, Fingerprint
 from pipeline.data.plan import Plan
 
 CLASSES = {1: "shell", 2: "core"}
@@ -52,7 +53,7 @@ def small_model(channels=("MR",), spacing_mm=(1.0, 1.0, 1.0), keep_largest=(), c
         precision="float32",
         members=1,
         fingerprint=fingerprint,
-        segments=default_segments(classes, "phantom"),
+        segments=default_segments(classes),
     )
     parser = ConfigParser(inference(plan, spec, keep_largest))
     parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer", "restoring", "deciding")}

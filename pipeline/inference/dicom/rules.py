@@ -2,9 +2,10 @@
 
 A rule is `{"name": ..., "conditions": {KEYWORD: VALUE, ...}}`; all conditions must hold. By the kind of value in the
 files: a text is equal, ignoring case, or matched by a regular expression; `"!pattern"` must not match. A number is
-equal, within `[least, most]`, or compared as `[value, ">"]` (also `<`, `>=`, `<=`, `==`, `!=`). A list of texts holds
-all of the given texts and none of those after a `!`. `ImageOrientationPatient` is `Axial`, `Coronal` or `Sagittal`.
-`NumberOfSlices` counts slices (frames of a multi-frame file). A series without the attribute does not match.
+equal, within `[least, most]`, or compared as `[value, ">"]` (also `<`, `>=`, `<=`, `==`, `!=`); of several numbers, as
+in `PixelSpacing`, each must. A list of texts holds all of the given texts and none of those after a `!`.
+`ImageOrientationPatient` is `Axial`, `Coronal` or `Sagittal`. `NumberOfSlices` counts slices (frames of a multi-frame
+file), and `SpacingBetweenSlices` is their distance by position. A series without the attribute does not match.
 """
 
 import math
@@ -109,6 +110,8 @@ def mismatch(rule: Rule, values: Mapping[str, Any]) -> str | None:
 def _holds(wanted: Any, value: Any) -> bool:
     if isinstance(value, bool | int | float):
         return _number_holds(wanted, float(value))
+    if isinstance(value, list | tuple) and _are_numbers(value) and _are_numbers(wanted):
+        return all(_number_holds(wanted, float(part)) for part in value)
     found = [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
     if isinstance(value, str) and isinstance(wanted, str):
         return not _text_holds(wanted[1:], value) if wanted.startswith("!") else _text_holds(wanted, value)
@@ -119,6 +122,12 @@ def _holds(wanted: Any, value: Any) -> bool:
         return any(term in part for part in parts)
 
     return all(not is_there(term[1:]) if term.startswith("!") else is_there(term) for term in terms)
+
+
+def _are_numbers(value: Any) -> bool:
+    """Return whether a value or a condition is a number, or a list that begins with one (a range or comparison)."""
+    first = value[0] if isinstance(value, list | tuple) else value
+    return isinstance(first, int | float)
 
 
 def _text_holds(wanted: str, value: str) -> bool:
@@ -179,12 +188,16 @@ def _check_condition(name: str, keyword: str, wanted: Any) -> None:
 
 def _check_pattern(name: str, keyword: str, pattern: str) -> None:
     if len(pattern) > LONGEST_PATTERN:
-        raise _wrong(name, f"has a pattern of {len(pattern)} characters for {keyword}", f"use {LONGEST_PATTERN} at most")
+        raise _wrong(
+            name, f"has a pattern of {len(pattern)} characters for {keyword}", f"use {LONGEST_PATTERN} at most"
+        )
     try:
         _compiled(pattern)
     except SchemaError as error:
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
-        raise _wrong(name, f"has a pattern for {keyword} that cannot be used ({reason})", "correct the pattern") from error
+        raise _wrong(
+            name, f"has a pattern for {keyword} that cannot be used ({reason})", "correct the pattern"
+        ) from error
 
 
 def _is_numeric(keyword: str) -> bool:

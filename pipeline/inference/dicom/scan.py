@@ -18,6 +18,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from pipeline.errors import DatasetError
 from pipeline.inference.dicom.geometry import ORIENTATION_TOLERANCE, plane_of
 from pipeline.inference.dicom.rules import PLANE, SLICES
+from pipeline.inference.dicom.spacing import spacing_values
 
 _DAMAGED = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError,
@@ -92,7 +93,8 @@ class Group:
     planes: list[Plane] = field(default_factory=list)
 
     def close(self) -> None:
-        """Let rules see how many slices there are, and in which plane."""
+        """Let rules see how many slices there are, how far apart, and in which plane."""
+        self.values |= spacing_values(self.planes, self.orientation)
         self.values[SLICES] = len(self.planes)
         self.values[PLANE] = plane_of(self.orientation) if self.orientation else None
 

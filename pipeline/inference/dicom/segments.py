@@ -1,4 +1,4 @@
-"""What the outputs say about the model and its classes: coded names, colours, algorithm, dates, identifiers."""
+"""What the outputs say about the model and its classes: coded names, colors, algorithm, dates, identifiers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,14 +15,13 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, DT, TM
 
 from pipeline import __version__
+from pipeline.bundle import codes as tables
 
 MANUFACTURER = "segloss"
 UTF_8 = "ISO_IR 192"
 
 _Output = TypeVar("_Output", bound=Dataset)
 _LONG_STRING = 64
-_ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
-_TISSUE = Code("85756007", "SCT", "Tissue")
 _TYPE_2 = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
@@ -42,8 +41,8 @@ class SegmentationModel(Protocol):
     classes
         Name of each value of a mask.
     segments
-        For each value: `label`; `category` and `type`, each with `value`, `scheme`, `meaning`; `color`, red, green,
-        blue of 0 to 255. Where it lacks a class, the class is called an anatomical structure of tissue.
+        For each value: `label`; `category` and `type`, each with `value`, `scheme`, `meaning`; `modifiers`, a list of
+        such codes; `color`, red, green, blue of 0 to 255. A class that is missing here is coded by its name.
     """
 
     @property
@@ -60,7 +59,10 @@ class SegmentationModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One class: its value in masks, its number in the SEG (1 to n without gaps), its name and its codes."""
+    """One class: its value in masks, its number in the SEG (1 to n without gaps), its name and its codes.
+
+    `modifiers` refine the type, for example to the left or the anterior part.
+    """
 
     value: int
     number: int
@@ -68,25 +70,28 @@ class Segment:
     label: str
     category: Code
     type: Code
-    color: tuple[int, int, int] | None
+    modifiers: tuple[Code, ...]
+    color: tuple[int, int, int]
 
 
 def segments_of(model: SegmentationModel) -> list[Segment]:
     """Return the classes of a model, without background, in the order of their values."""
     segments = []
     values = sorted(value for value in model.classes if value != 0)
+    named = tables.default_segments({value: model.classes[value] for value in values})
     for number, value in enumerate(values, start=1):
-        said = model.segments.get(value, {})
-        color = said.get("color")
+        said = named[value].model_dump() | dict(model.segments.get(value, {}))
+        color = said["color"]
         segments.append(
             Segment(
                 value=value,
                 number=number,
                 name=model.classes[value],
-                label=str(said.get("label") or model.classes[value])[:_LONG_STRING],
-                category=_code(said.get("category"), _ANATOMICAL_STRUCTURE),
-                type=_code(said.get("type"), _TISSUE),
-                color=tuple(int(part) for part in color) if color else None,  # type: ignore[arg-type]
+                label=str(said["label"])[:_LONG_STRING],
+                category=_code(said["category"]),
+                type=_code(said["type"]),
+                modifiers=tuple(_code(modifier) for modifier in said["modifiers"]),
+                color=(int(color[0]), int(color[1]), int(color[2])),
             )
         )
     return segments
@@ -101,18 +106,24 @@ def descriptions(model: SegmentationModel) -> list[hd.seg.SegmentDescription]:
         source=MANUFACTURER,
         parameters={"weights_sha256": model.sha256},
     )
-    return [
-        hd.seg.SegmentDescription(
-            segment_number=segment.number,
-            segment_label=segment.label,
-            segmented_property_category=segment.category,
-            segmented_property_type=segment.type,
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
-            display_color=hd.color.CIELabColor.from_rgb(*segment.color) if segment.color else None,
-        )
-        for segment in segments_of(model)
-    ]
+    return [_description(segment, algorithm) for segment in segments_of(model)]
+
+
+def _description(segment: Segment, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
+    found = hd.seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=segment.label,
+        segmented_property_category=segment.category,
+        segmented_property_type=segment.type,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=hd.color.CIELabColor.from_rgb(*segment.color),
+    )
+    if segment.modifiers:
+        found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            hd.sr.CodedConcept.from_code(modifier) for modifier in segment.modifiers
+        ]
+    return found
 
 
 def series_description(kind: str, model: SegmentationModel) -> str:
@@ -170,5 +181,5 @@ def dated(output: _Output, moment: datetime) -> _Output:
     return output
 
 
-def _code(said: Mapping[str, str] | None, otherwise: Code) -> Code:
-    return Code(said["value"], said["scheme"], said["meaning"][:_LONG_STRING]) if said else otherwise
+def _code(said: Mapping[str, str]) -> Code:
+    return Code(said["value"], said["scheme"], said["meaning"][:_LONG_STRING])

@@ -1,0 +1,35 @@
+"""The spacing of a group of slices, as series rules see it."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+PIXEL_SPACING, SLICE_SPACING = "PixelSpacing", "SpacingBetweenSlices"
+
+
+class PlacedPlane(Protocol):
+    """A slice with its place; positions and spacings in mm, None where the header lacks them."""
+
+    @property
+    def position_mm(self) -> tuple[float, ...] | None: ...  # noqa: D102
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, ...] | None: ...  # noqa: D102
+
+
+def spacing_values(planes: Sequence[PlacedPlane], orientation: tuple[float, ...] | None) -> dict[str, Any]:
+    """Return the spacing of pixels and the median distance of neighboring slices in mm, by DICOM keyword.
+
+    The distance is that of the positions along the normal of the slices: scanners leave ``SpacingBetweenSlices`` out,
+    and ``SliceThickness`` does not say it. A value that cannot be computed is missing.
+    """
+    found: dict[str, Any] = {}
+    if planes and planes[0].pixel_spacing_mm:
+        found[PIXEL_SPACING] = list(planes[0].pixel_spacing_mm)
+    positions = [plane.position_mm for plane in planes if plane.position_mm]
+    if orientation and len(positions) > 1:
+        normal = np.cross(orientation[:3], orientation[3:])
+        gaps = np.diff(np.sort(np.asarray(positions) @ normal))
+        if (gaps > 0).any():
+            found[SLICE_SPACING] = float(np.median(gaps[gaps > 0]))
+    return found
