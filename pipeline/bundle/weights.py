@@ -44,7 +44,7 @@ class Cost:
         checks = f"{self.masks} out-of-fold masks are checked" if self.masks else "there are no masks to check"
         if self.origin == "final":
             return (
-                f"final: one training on all cases, {self.training_s:.0f} s on the machine of the study, and {checks}; "
+                f"final: one training on all cases, about {self.training_s:.0f} s as in the study, and {checks}; "
                 "predicts with one network"
             )
         return (

@@ -82,14 +82,7 @@ def export(
         found = costs_of(source)
         if json:
             print_json(
-                {
-                    cost.origin: {
-                        "training_seconds": cost.training_s,
-                        "networks": cost.networks,
-                        "masks": cost.masks,
-                    }
-                    for cost in found
-                }
+                {cost.origin: {"training_seconds": cost.training_s, "networks": cost.networks} for cost in found}
             )
         else:
             for cost in found:
