@@ -16,7 +16,20 @@ class FolderInUse(RecordError):
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a `FolderInUse` that names the holder where another process has it."""
+    """Hold the folder's lock while the context lasts; the folder is made where it does not exist.
+
+    Raises
+    ------
+    FolderInUse
+        Where another process holds the lock; it is named.
+    RecordError
+        Where the folder cannot be written or locked, or lies in a bundle: a lock would make the bundle unusable.
+    """
+    place = folder.resolve()
+    bundle = next((one for one in (place, *place.parents) if (one / "configs" / "metadata.json").is_file()), None)
+    if bundle is not None:
+        problem = "is a bundle" if bundle == place else f"lies in the bundle {bundle}"
+        raise RecordError(folder, f"{problem}, which must not hold outputs", "give another --out folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a+", encoding="utf-8")

@@ -21,7 +21,7 @@ from pipeline.bundle.codes import Segment, coded_segments
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.details import Details, Parts
 from pipeline.bundle.manifest import write_manifest
-from pipeline.bundle.metadata import large_files, metadata
+from pipeline.bundle.metadata import LARGE_FILES, large_files, metadata
 from pipeline.bundle.model import load_model
 from pipeline.bundle.progress import Progress, Silent
 from pipeline.bundle.recipe import Recipe, make_recipe
@@ -204,7 +204,7 @@ def _write(root: Path, source: StudySource, spec: BundleSpec, parts: Parts) -> N
     torch.save(weights, buffer)
     with atomic_path(root / "models" / "model.pt") as temporary:
         temporary.write_bytes(buffer.getvalue())
-    write_text(root / "large_files.yml", large_files(root))
+    write_text(root / LARGE_FILES, large_files(root))
     write_text(root / "docs" / "README.md", model_card(source, spec, parts))
     write_text(root / "docs" / "data_license.txt", _data_license(source))
     write_text(root / "LICENSE", parts.details.license.text)

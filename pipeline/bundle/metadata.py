@@ -14,6 +14,7 @@ PACKAGES = ("fire", "nibabel", "pytorch-ignite", "scipy")
 """What a bundle needs beside MONAI, torch and numpy; ``python -m monai.bundle`` imports fire."""
 TRACKING_PACKAGES = ("mlflow",)
 UNSTATED = "not stated"
+LARGE_FILES = "large_files.yml"
 LIMITS = "Research use only: not a medical device. Results are to be checked by an expert."
 
 

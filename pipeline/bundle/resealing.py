@@ -19,6 +19,7 @@ from pipeline.bundle.manifest import (
     verify,
     write_manifest,
 )
+from pipeline.bundle.metadata import LARGE_FILES, large_files
 from pipeline.bundle.model import Model
 from pipeline.bundle.testvector import FOLDER, read_expected, write_expected
 from pipeline.bundle.verification import compare_test_vector, name_problems
@@ -99,6 +100,8 @@ def reseal(root: Path, note: str = "") -> Resealed:
         write_expected(root, model, [root / FOLDER / name for name in read_expected(root).inputs])
     _record_in_metadata(root, metadata, version, changes, note)
     _record_in_card(root, model, version, _entry(before, version, changes, results, note))
+    if (root / LARGE_FILES).is_file():
+        write_text(root / LARGE_FILES, large_files(root))
     sha256 = write_manifest(root, model.name, version)
     verify(root)
     return Resealed(root, changes, results, before.version, version, before.sha256, sha256)
