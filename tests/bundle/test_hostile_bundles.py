@@ -15,6 +15,9 @@ from pipeline.bundle.model import load_model
 from pipeline.errors import BundleError
 
 INFERENCE, METADATA, TRAIN = "configs/inference.json", "configs/metadata.json", "configs/train.json"
+EVALUATE, TRACKING = "configs/evaluate.json", "configs/tracking_mlflow.json"
+MULTI_GPU = "configs/multi_gpu_train.json"
+WEIGHTS = "models/model.pt"
 
 
 @pytest.fixture
@@ -138,6 +141,128 @@ def test_a_training_configuration_with_code_is_refused_too(attack, key, copied, 
     refused(copied, canary, "train.json", key)
 
 
+ARGUMENT_ATTACKS = {
+    "a folder as artifact of a tracked training": (
+        TRACKING, lambda c, f: c["configs"]["trainer"].update(artifacts=f), "configs::trainer::artifacts"),
+    "tracking on a foreign server": (
+        TRACKING, lambda c, f: c["configs"].update(tracking_uri="http://203.0.113.9"), "configs::tracking_uri"),
+    "a foreign server for one handler": (
+        TRACKING, lambda c, f: c["configs"]["evaluator"].update(tracking_uri="http://203.0.113.9"),
+        "configs::evaluator::tracking_uri"),
+    "a file as parameter of a tracked run": (
+        TRACKING, lambda c, f: c["configs"]["run_settings"].update(secret=f"$open({f!r}).read()"),
+        "configs::run_settings::secret"),
+    "another handler of known kind in tracking": (
+        TRACKING, lambda c, f: c["configs"].update(evaluator={"_target_": "CheckpointSaver", "save_dir": f}),
+        "configs::evaluator::_target_"),
+    "tracking put somewhere else": (
+        TRACKING, lambda c, f: c["handlers_id"]["trainer"].update(handlers="initialize"),
+        "handlers_id::trainer::handlers"),
+    "configuration saved over a file": (
+        TRACKING, lambda c, f: c["configs"].update(save_execute_config=f), "configs::save_execute_config"),
+    "checkpoints written elsewhere": (
+        TRAIN, lambda c, f: c["train"]["handlers"][3].update(save_dir=f), "train::handlers::3::save_dir"),
+    "a checkpoint named after a file": (
+        TRAIN, lambda c, f: c["train"]["handlers"][3].update(final_filename=f), "train::handlers::3::final_filename"),
+    "training data taken from elsewhere": (TRAIN, lambda c, f: c.update(dataset_dir="/home"), "dataset_dir"),
+    "a new argument of a known dataset": (
+        TRAIN, lambda c, f: c["train"]["dataset"].update(hash_func="$print"), "train::dataset::hash_func"),
+    "a new argument without code": (
+        TRAIN, lambda c, f: c["train"]["dataset"].update(runtime_cache=True), "train::dataset::runtime_cache"),
+    "a known handler once more": (
+        TRAIN, lambda c, f: c["validate"]["handlers"].append(c["train"]["handlers"][3]), "validate::handlers::2"),
+    "a known expression at another place": (
+        TRAIN, lambda c, f: c.update(loss_name=c["run"][0]), "loss_name"),
+    "a new key without code": (TRAIN, lambda c, f: c.update(zebra=1), "zebra"),
+    "more processes than any machine has": (TRAIN, lambda c, f: c.update(num_workers=10**6), "num_workers"),
+    "a number as text": (TRAIN, lambda c, f: c.update(learning_rate="0.1"), "learning_rate"),
+    "patches of gigantic size": (TRAIN, lambda c, f: c.update(patch=[10**6] * 3), "patch"),
+    "a handler that is switched on by code": (
+        TRAIN, lambda c, f: c["train"]["handlers"][2].update(_disabled_=f"$open({f!r}, 'w')"),
+        "train::handlers::2::_disabled_"),
+    "metrics written elsewhere": (
+        EVALUATE, lambda c, f: c["handlers"][2].update(save_dir=f), "handlers::2::save_dir"),
+    "another file as weights to evaluate": (
+        EVALUATE, lambda c, f: c["handlers"][0].update(load_path=f), "handlers::0::load_path"),
+    "outputs of the evaluation outside": (EVALUATE, lambda c, f: c.update(output_dir="/"), "output_dir"),
+    "a description beside a target": (
+        EVALUATE, lambda c, f: c["evaluator"].update(_desc_="harmless"), "evaluator::_desc_"),
+    "processes that wait for a foreign address": (
+        MULTI_GPU, lambda c, f: c["initialize"].insert(0, "$torch.distributed.init_process_group(init_method='x')"),
+        "initialize::0"),
+    "an argument of the parallel network": (
+        MULTI_GPU, lambda c, f: c["network"].update(process_group=f), "network::process_group"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARGUMENT_ATTACKS)
+def test_arguments_that_export_does_not_write_are_refused(name, copied, canary):
+    file, attack, key = ARGUMENT_ATTACKS[name]
+    edit(copied, file, lambda config: attack(config, str(canary)))
+    seal(copied)
+    refused(copied, canary, file, key)
+
+
+def test_a_configuration_that_export_does_not_write_is_refused(copied, canary):
+    (copied / "configs/loss_dice.json").write_text(json.dumps({"loss": {"_target_": "DiceLoss"}}))
+    seal(copied)
+    refused(copied, canary, "loss_dice.json")
+
+
+def test_trust_is_offered_for_code_and_never_for_data(copied, canary):
+    edit(copied, TRAIN, lambda config: config.update(zebra=1))
+    seal(copied)
+    with pytest.raises(BundleError) as caught:
+        load_model(copied)
+    assert "--allow-code" not in str(caught.value)
+    edit(copied, TRAIN, lambda config: config.pop("zebra"))
+    (copied / "eval").mkdir()
+    (copied / "eval/metrics.csv").write_text("case,dice")
+    seal(copied)
+    with pytest.raises(BundleError) as caught:
+        load_model(copied)
+    assert "metrics.csv: is not part of the bundle; move it out" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda m: m.update(description="$__import__('os').getpid()"), "description"),
+        (lambda m: m.update(description="%configs/train.json"), "description"),
+        (lambda m: m.update(task={"_target_": "os.getpid"}), "task::_target_"),
+        (lambda m: m.update({"network_data_format::outputs": 1}), "network_data_format::outputs"),
+        (lambda m: m.update(version="1.0.0\x1b[2J"), "version"),
+        (lambda m: m.update(version=["1"]), "version"),
+        (lambda m: m["segloss"]["classes"].update({"1": "ball\x00"}), "segloss::classes"),
+        (lambda m: m["segloss"]["classes"].update({"1": "ball\nsmall ball"}), "segloss::classes"),
+        (lambda m: m["segloss"]["classes"].update({"1": "\u202elluf"}), "segloss::classes"),
+        (lambda m: m["segloss"]["segments"]["1"].update(label="a\x9b31m"), "segloss::segments"),
+        (lambda m: m["segloss"]["segments"]["1"]["type"].update(meaning="a\tb"), "segloss::segments"),
+        (lambda m: m["segloss"].update(channels=["T1\r"]), "segloss::channels"),
+        (lambda m: m["segloss"]["series_rules"][0].update(name="a\x1b]0;b"), "segloss::series_rules"),
+        (lambda m: m["segloss"].update(series_rules=[{"Modality": "MR"}] * 65), "segloss::series_rules"),
+        (lambda m: m["segloss"].pop("recipe"), "segloss::recipe"),
+        (lambda m: m["segloss"]["recipe"].update(features=[10**9] * 3), "segloss::recipe::features"),
+        (lambda m: m["segloss"]["recipe"].update(features=[16] * 200), "segloss::recipe::features"),
+        (lambda m: m["segloss"]["recipe"].update(stem=[0, 0, 0]), "segloss::recipe::stem"),
+        (lambda m: m["segloss"]["recipe"].update(keep_largest=[200]), "segloss"),
+        (lambda m: m["segloss"]["recipe"].update(loss="os.system"), "segloss::recipe::loss"),
+        (lambda m: m["segloss"]["recipe"].update(loss_arguments={"reduction": 1}), "segloss::recipe::loss_arguments"),
+        (lambda m: m["segloss"]["recipe"].update(loss_arguments={"alpha": "$1"}), "segloss::recipe::loss_arguments"),
+        (lambda m: m["segloss"]["recipe"].update(patch=[1 << 20] * 3), "segloss::recipe::patch"),
+        (lambda m: m["segloss"]["recipe"].update(normalisation=["pickle"]), "segloss::recipe::normalisation"),
+    ],
+)  # fmt: skip
+def test_metadata_with_code_or_hidden_characters_or_absurd_sizes_is_refused(change, key, copied, canary):
+    edit(copied, METADATA, change)
+    seal(copied)
+    with pytest.raises(BundleError) as caught:
+        load_model(copied)
+    assert "metadata.json" in str(caught.value)
+    assert key in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path
@@ -154,6 +279,7 @@ def test_pickled_weights_that_run_code_are_refused(copied, canary):
 
 def test_a_bare_pickle_is_refused(copied, canary):
     (copied / "models/model.pt").write_bytes(pickle.dumps(Bomb(str(canary))))
+    (copied / "models/model.safetensors").unlink(missing_ok=True)
     seal(copied)
     refused(copied, canary, "model.pt")
 
@@ -169,6 +295,56 @@ def test_compressed_weights_are_refused(copied, canary):
     refused(copied, canary, "model.pt", "compressed")
 
 
+def replace_weight(root, make):
+    """Replace the first tensor of ``model.pt`` by what `make` returns for it; no other weights remain."""
+    weights = torch.load(root / WEIGHTS, weights_only=True)
+    first = next(iter(weights))
+    torch.save(weights | {first: make(weights[first])}, root / WEIGHTS)
+    (root / "models/model.safetensors").unlink(missing_ok=True)
+    seal(root)
+    return first
+
+
+HOSTILE_TENSORS = {
+    "17 TB without memory": lambda t: torch.zeros(1).as_strided((2**42,), (0,)),
+    "the right shape without memory": lambda t: torch.zeros(1).expand(t.shape),
+    "17 TB of no device": lambda t: torch.empty(2**42, device="meta"),
+    "17 TB with few elements": lambda t: torch.sparse_coo_tensor(torch.zeros(1, 1), torch.ones(1), (2**42,)),
+    "another shape": lambda t: torch.zeros(*t.shape, 2),
+    "another type": lambda t: t.double(),
+    "integers": lambda t: t.to(torch.int32),
+    "a list": lambda t: [t],
+    "a parameter": lambda t: torch.nn.Parameter(t),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_TENSORS)
+def test_a_tensor_that_is_not_the_networks_is_refused_before_it_is_used(name, copied, canary):
+    replace_weight(copied, HOSTILE_TENSORS[name])
+    refused(copied, canary, "model.pt")
+
+
+def test_a_tensor_that_the_network_does_not_have_is_refused(copied, canary):
+    weights = torch.load(copied / WEIGHTS, weights_only=True)
+    torch.save(weights | {"more": torch.zeros(3)}, copied / WEIGHTS)
+    (copied / "models/model.safetensors").unlink(missing_ok=True)
+    seal(copied)
+    refused(copied, canary, "model.pt", "more")
+
+
+def test_a_pickle_that_claims_all_memory_is_refused(copied, canary):
+    path = copied / WEIGHTS
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    bomb = b"\x80\x02cbuiltins\nbytearray\n" + pickle.dumps(2**45, 2)[2:-1] + b"\x85R."
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, bomb if name.endswith("/data.pkl") else data)
+    (copied / "models/model.safetensors").unlink(missing_ok=True)
+    seal(copied)
+    refused(copied, canary, "model.pt", "more than tensors")
+
+
 def test_safetensors_that_are_none_are_refused(copied, canary):
     (copied / "models/model.safetensors").write_bytes(b"\xff" * 64)
     seal(copied)
@@ -176,15 +352,16 @@ def test_safetensors_that_are_none_are_refused(copied, canary):
 
 
 def test_weights_that_are_not_finite_are_refused(copied, canary):
-    weights = torch.load(copied / "models/model.pt", weights_only=True)
+    weights = torch.load(copied / WEIGHTS, weights_only=True)
     next(iter(weights.values())).fill_(float("nan"))
+    save_file(weights, copied / "models/model.safetensors")
     torch.save(weights, copied / "models/model.pt")
     seal(copied)
     refused(copied, canary, "not finite")
 
 
 def test_two_weight_files_that_differ_are_refused(copied, canary):
-    weights = torch.load(copied / "models/model.pt", weights_only=True)
+    weights = torch.load(copied / WEIGHTS, weights_only=True)
     next(iter(weights.values())).add_(1)
     save_file(weights, copied / "models/model.safetensors")
     seal(copied)
@@ -196,7 +373,7 @@ def test_missing_manifest_is_refused(copied, canary):
     refused(copied, canary, "manifest.json", "missing")
 
 
-@pytest.mark.parametrize("name", [INFERENCE, "models/model.pt", "docs/README.md", "test_vector/expected.json"])
+@pytest.mark.parametrize("name", [INFERENCE, WEIGHTS, "docs/README.md", "test_vector/expected.json"])
 def test_a_changed_file_does_not_match_its_hash(name, copied, canary):
     path = copied / name
     data = bytearray(path.read_bytes())

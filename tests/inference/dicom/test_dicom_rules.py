@@ -1,7 +1,10 @@
 """Conditions on series in MONAI Deploy's syntax, one by one."""
 
+import time
+
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.inference.dicom.rules import mismatch, parse_rules
 
 VALUES = {
@@ -76,3 +79,34 @@ def test_reasons_repeat_numbers_and_codes_but_no_free_text() -> None:
     assert reason(SeriesDescription="FLAIR") == "SeriesDescription does not match 'FLAIR'"
     assert reason(PatientSex="M") == "PatientSex does not match 'M'"
     assert reason(BodyPartExamined="BRAIN") == "has no BodyPartExamined"
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "!(a|a)*$", "^(([a-z])+.)+[A-Z]$", "(.*)*x", "(a?){50}a{50}$"])
+def test_no_pattern_takes_longer_than_the_text_is_long(pattern: str) -> None:
+    rules = parse_rules([{"conditions": {"SeriesDescription": pattern}}])
+    began = time.monotonic()
+    mismatch(rules[0], {"SeriesDescription": "a" * 60 + "!"})
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "word"),
+    [
+        ("(", "unclosed"),
+        ("^(?!.*scout)", "look-around"),
+        ("(a)\\1", "backreferences"),
+        ("a" * 501, "501 characters"),
+        ("(((a{99}){99}){99}){99}", "size limit"),
+    ],
+)
+def test_a_pattern_that_cannot_be_bounded_is_refused_with_the_reason(pattern: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse_rules([{"name": "one", "conditions": {"SeriesDescription": pattern}}])
+
+
+def test_a_rule_with_hundreds_of_conditions_is_refused() -> None:
+    from pydicom.datadict import DicomDictionary
+
+    keywords = [entry[4] for entry in list(DicomDictionary.values())[:200] if entry[4]]
+    with pytest.raises(ConfigError, match="conditions"):
+        parse_rules([{"conditions": dict.fromkeys(keywords, "a")}])
