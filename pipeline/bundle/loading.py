@@ -1,6 +1,7 @@
 """Opening a bundle: manifest, specification, configurations, weights; only then is anything parsed or built."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.bundle.checking import Refused, check_configuration, check_metadat
 from pipeline.bundle.configs import Config
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, is_version, verify
+from pipeline.bundle.metadata import LARGE_FILES
 from pipeline.bundle.model import Model
 from pipeline.bundle.registry import is_registered, registered_folder
 from pipeline.bundle.spec import BundleSpec, parse_spec
@@ -20,6 +22,11 @@ from pipeline.errors import BundleError
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
 _AGAIN = "export the bundle again with `segloss export`"
+_LARGE_FILES = re.compile(
+    rb'large_files:\n- path: "models/model\.(pt|safetensors)"\n  url: ""\n'
+    rb'  hash_val: "[0-9a-f]{64}"\n  hash_type: "sha256"\n'
+)
+"""What MONAI's ``download_large_files`` may read: with an address, or a path, it would write foreign files anywhere."""
 
 
 def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None) -> Model:
@@ -115,6 +122,8 @@ def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
             check_configuration(_json(contents, name), expected[name])
         except Refused as refused:
             raise _refusal(contents, name, refused) from None
+    if LARGE_FILES in contents.files and not _LARGE_FILES.fullmatch(contents.read(LARGE_FILES)):
+        raise BundleError(contents.root / LARGE_FILES, "is not what `segloss export` writes", "remove it")
     return expected[INFERENCE]
 
 

@@ -209,6 +209,16 @@ def test_a_configuration_that_export_does_not_write_is_refused(copied, canary):
     refused(copied, canary, "loss_dice.json")
 
 
+@pytest.mark.parametrize("line", ['- path: "../../canary.txt"', '  url: "http://203.0.113.9/model.pt"'])
+def test_large_files_that_would_be_fetched_are_refused(line, copied, canary):
+    path = copied / "large_files.yml"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line if one.split(":")[0] == line.split(":")[0] else one for one in lines) + "\n")
+    assert line in path.read_text()
+    seal(copied)
+    refused(copied, canary, "large_files.yml")
+
+
 def test_trust_is_offered_for_code_and_never_for_data(copied, canary):
     edit(copied, TRAIN, lambda config: config.update(zebra=1))
     seal(copied)
