@@ -21,13 +21,13 @@ def spacing_values(planes: Sequence[PlacedPlane], orientation: tuple[float, ...]
     """Return the spacing of pixels and the median distance of neighboring slices in mm, by DICOM keyword.
 
     The distance is that of the positions along the normal of the slices: scanners leave ``SpacingBetweenSlices`` out,
-    and ``SliceThickness`` does not say it. A value that cannot be computed is missing.
+    and ``SliceThickness`` is something else. A value that cannot be computed is missing.
     """
     found: dict[str, Any] = {}
     if planes and planes[0].pixel_spacing_mm:
         found[PIXEL_SPACING] = list(planes[0].pixel_spacing_mm)
-    positions = [plane.position_mm for plane in planes if plane.position_mm]
-    if orientation and len(positions) > 1:
+    positions = [plane.position_mm for plane in planes if plane.position_mm and len(plane.position_mm) == 3]
+    if orientation and len(orientation) == 6 and len(positions) > 1:
         normal = np.cross(orientation[:3], orientation[3:])
         gaps = np.diff(np.sort(np.asarray(positions) @ normal))
         if (gaps > 0).any():
