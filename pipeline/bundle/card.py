@@ -82,14 +82,14 @@ def model_card(source: StudySource, spec: BundleSpec, parts: Parts) -> str:
         "Train the same network on other data and evaluate it:",
         "```bash\n"
         "python -m monai.bundle run --config_file configs/train.json --bundle_root . --dataset_dir DATA \\\n"
-        "    --ckpt_path TRAINED/model.pt\n"
+        f"    --ckpt_path ../{spec.name}_trained/model.pt\n"
         "python -m monai.bundle run --config_file configs/evaluate.json --bundle_root . --dataset_dir DATA \\\n"
-        "    --ckpt_path TRAINED/model.pt\n"
+        f"    --ckpt_path ../{spec.name}_trained/model.pt\n"
         "```",
         _CHECKPOINT,
         _training_note(source),
-        "`manifest.json` holds the SHA-256 of every file; its own names the bundle. `test_vector/` holds a made input "
-        "(no patient's) and the mask that belongs to it.",
+        "`manifest.json` has the SHA-256 of every file; its own SHA-256 identifies the bundle. `test_vector/` has a "
+        "synthetic input (no patient's) and the mask that belongs to it; `segloss verify BUNDLE` compares them.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -103,15 +103,11 @@ def _needs(parts: Parts) -> str:
 
 
 def _series(spec: BundleSpec) -> str:
-    rules = [
-        f"- {_plain(str(rule.get('name', 'rule')))}: `{json.dumps(rule.get('conditions', {}), ensure_ascii=True)}`"
-        for rule in spec.series_rules
-    ]
-    lines = [
-        "`segloss predict` takes the DICOM series that meet the first of these rules that any series meets:",
-        *rules,
-    ]
-    if not rules:
+    lines = ["`segloss predict` takes one DICOM series of a study; the first rule that any series meets decides:"]
+    for rule in spec.series_rules:
+        conditions = json.dumps(rule.get("conditions", {})).replace("`", "'")
+        lines.append(f"- {_plain(str(rule.get('name', 'rule')))}: `{conditions}`")
+    if not spec.series_rules:
         lines = ["There is no rule for DICOM series: a study must hold one volume only."]
     lines += ["", "DICOM codes of the classes:"]
     for segment in spec.segments.values():

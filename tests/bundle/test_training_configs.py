@@ -59,17 +59,14 @@ def dice_of_saved(folder):
 def test_the_commands_of_the_card_leave_the_bundle_as_it_was(copied, tiny_dataset, tmp_path, monkeypatch):
     before = files_of(copied)
     monkeypatch.chdir(copied)
-    places = {
-        "IMAGES": tiny_dataset / "imagesTr", "MASKS": tmp_path / "masks", "DATA": tiny_dataset,
-        "TRAINED/model.pt": tmp_path / "new/model.pt",
-    }  # fmt: skip
+    places = {"IMAGES": tiny_dataset / "imagesTr", "MASKS": tmp_path / "masks", "DATA": tiny_dataset}
     commands = card_commands(copied)
     assert [Path(command["config_file"]).stem for command in commands] == ["inference", "train", "evaluate"]
     for command in commands:
         arguments = {name: str(places.get(value, value)) for name, value in command.items()}
         run_bundle(**arguments, **(SHORT if "train" in arguments["config_file"] else {}))
     assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 4
-    assert (tmp_path / "new/model.pt").exists()
+    assert (tmp_path / "balls_trained/model.pt").exists()
     assert (tmp_path / "bundle_eval/val_dice_raw.csv").exists()
     assert files_of(copied) == before
     load_model(copied)
