@@ -1,7 +1,7 @@
 """A new manifest after a deliberate edit of a bundle, with the change recorded in the model card."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +62,7 @@ class Resealed:
     sha256: str
 
 
-def reseal(root: Path, note: str = "") -> Resealed:
+def reseal(root: Path, note: str = "", check_model: Callable[[Model], object] = lambda model: None) -> Resealed:
     """Write a new manifest for an edited bundle and record the change in its card and metadata.
 
     The files are checked as when the bundle is opened, so that an edit never admits code. Where the edit changes the
@@ -74,6 +74,8 @@ def reseal(root: Path, note: str = "") -> Resealed:
         Folder of the bundle.
     note
         The reason for the edit, up to 500 characters; it is added to the card.
+    check_model
+        Raises an error for a model that must not be resealed, e.g. for series rules that cannot be used.
 
     Raises
     ------
@@ -90,6 +92,7 @@ def reseal(root: Path, note: str = "") -> Resealed:
     if not changes:
         return Resealed(root, (), (), before.version, before.version, before.sha256, before.sha256)
     model = open_contents(current, torch.device("cpu"))
+    check_model(model)
     metadata = read_metadata(current)
     if problems := name_problems(metadata, model):
         raise BundleError(root / METADATA, problems[0], "give the same names in segloss::classes and channel_def")

@@ -1,6 +1,6 @@
 """Acceptance of a bundle on a machine: predict the test vector and compare with what was stored at export."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -81,7 +81,13 @@ class Verification:
     problems: tuple[str, ...]
 
 
-def verify_bundle(bundle: Path | str, *, device: str = "cpu", allow_code: str | None = None) -> Verification:
+def verify_bundle(
+    bundle: Path | str,
+    *,
+    device: str = "cpu",
+    allow_code: str | None = None,
+    check_model: Callable[[Model], object] = lambda model: None,
+) -> Verification:
     """Check the files of a bundle, predict its test vector on `device` and compare.
 
     Parameters
@@ -92,6 +98,8 @@ def verify_bundle(bundle: Path | str, *, device: str = "cpu", allow_code: str | 
         ``cpu``, ``cuda`` or ``cuda:N``.
     allow_code
         As for `pipeline.bundle.model.load_model`; the configurations are then not checked.
+    check_model
+        Raises an error for a model that cannot be used, e.g. because of its series rules.
 
     Raises
     ------
@@ -100,6 +108,7 @@ def verify_bundle(bundle: Path | str, *, device: str = "cpu", allow_code: str | 
     """
     root = bundle_folder(bundle)
     model = load_model(root, device=device, allow_code=allow_code)
+    check_model(model)
     metadata = _metadata(root)
     comparison = compare_test_vector(root, model)
     checked = () if allow_code else tuple(sorted(p.stem for p in (root / METADATA).parent.glob("*.json")))

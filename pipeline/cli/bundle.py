@@ -31,8 +31,9 @@ def reseal(
     require_folder(str(bundle))
     from pipeline.bundle.resealing import CARD
     from pipeline.bundle.resealing import reseal as reseal_bundle
+    from pipeline.inference.dicom.rules import parse_rules
 
-    result = reseal_bundle(bundle, note)
+    result = reseal_bundle(bundle, note, lambda model: parse_rules(model.series_rules))
     if json:
         told: dict[str, Any] = {
             "bundle": str(result.root),

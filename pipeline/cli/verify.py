@@ -29,9 +29,12 @@ def verify(
     import torch
 
     from pipeline.bundle.verification import verify_bundle
+    from pipeline.inference.dicom.rules import parse_rules
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    found = verify_bundle(bundle, device=device, allow_code=allow_code)
+    found = verify_bundle(
+        bundle, device=device, allow_code=allow_code, check_model=lambda model: parse_rules(model.series_rules)
+    )
     if json:
         print_json(_as_json(found))
     else:

@@ -168,3 +168,16 @@ def test_json_has_the_result_alone(edited):
     content = json.loads(run(edited, "--note", "why", "--json").stdout)
     assert content["files"] == [{"path": METADATA, "change": "changed"}]
     assert content["sha256"] == identify(edited)
+
+
+@pytest.mark.parametrize("condition", [{"SeriesDescription": "^(?!scout)"}, {"SeriesDescripton": "T1"}])
+def test_a_rule_that_selects_nothing_is_neither_resealed_nor_verified(condition, edited):
+    edit(edited, METADATA, lambda m: m["segloss"].update(series_rules=[{"name": "mine", "conditions": condition}]))
+    before = state(edited)
+    result = run(edited)
+    assert isinstance(result.exception, ConfigError)
+    assert "series rules, mine" in str(result.exception)
+    assert state(edited) == before
+    write_manifest(edited, "untrained", "1.0.0")
+    verified = CliRunner().invoke(build_app(), ["verify", str(edited), "--device", "cpu"])
+    assert isinstance(verified.exception, ConfigError)
