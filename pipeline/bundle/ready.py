@@ -74,6 +74,7 @@ def ready_configs() -> dict[str, Any]:
             classes=CLASSES,
             evaluation={},
             data_source="yours: a folder with imagesTr, labelsTr and imagesTs",
+            author="the authors of segloss",
         ),
         "inference": {**{name: inference[name] for name in ("imports", "bundle_root")}, **numbers, **inference},
         "train": training_configs.training(PLAN, SPEC, "dice_ce", {}),

@@ -19,7 +19,9 @@ from monai.bundle import run as run_bundle
 from monai.bundle.scripts import download_large_files
 
 from pipeline.bundle.model import load_model
+from pipeline.bundle.resealing import reseal
 from pipeline.bundle.testvector import predict
+from pipeline.errors import BundleError
 
 SHORT = {"train#trainer#max_epochs": 1, "val_interval": 1, "folds": 2, "patches_per_case": 1}
 
@@ -86,6 +88,18 @@ def test_evaluation_reads_the_weights_that_training_wrote(writable, tiny_dataset
     run_bundle(config_file=str(writable / "configs/evaluate.json"), **common, output_dir=str(tmp_path / "of_zeros"))
     assert all(value == 0 for value in dice_of_saved(tmp_path / "of_zeros"))
     assert any(value > 0 for value in dice_of_saved(tmp_path / "of_new"))
+
+
+def test_a_bundle_trained_in_place_is_refused_until_it_is_resealed(writable, tiny_dataset):
+    arguments = {"bundle_root": str(writable), "dataset_dir": str(tiny_dataset)} | SHORT
+    run_bundle(config_file=str(writable / "configs/train.json"), **arguments)
+    with pytest.raises(BundleError, match=r"model\.pt.*segloss bundle reseal"):
+        load_model(writable)
+    reseal(writable, "trained on other data")
+    trained = torch.load(writable / "models/model.pt", weights_only=True)
+    loaded = load_model(writable).network.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in trained.items())
+    download_large_files(bundle_path=str(writable))
 
 
 def test_outputs_are_written_beside_the_bundle_by_default(copied, tiny_dataset):
