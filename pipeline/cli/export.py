@@ -55,26 +55,25 @@ def export(
 ) -> None:
     """Hand over the recommended loss as a MONAI bundle that runs without segloss."""
     from pipeline.bundle.codes import read_codes
+    from pipeline.bundle.license import read_license
+    from pipeline.records.folder import StudyFolder
+
+    if bundle is None and not costs:
+        raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
+    folder = StudyFolder(study)
+    folder.read_settings()
+    given_license = read_license(license_)
+    given_codes = read_codes(codes) if codes else {}
+    given_rules = _read_rules(rules) if rules else None
+    # Only now: this imports torch and MONAI, which takes seconds.
     from pipeline.bundle.details import Details
     from pipeline.bundle.export import export_bundle
-    from pipeline.bundle.license import read_license
     from pipeline.bundle.metadata import UNSTATED
     from pipeline.bundle.registry import register_bundle
     from pipeline.bundle.source import read_source
     from pipeline.bundle.weights import costs as costs_of
-    from pipeline.records.folder import StudyFolder
     from pipeline.report.build import build_report
 
-    if bundle is None and not costs:
-        raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
-    details = Details(
-        author=author.strip() if author and author.strip() else UNSTATED,
-        license=read_license(license_),
-        codes=read_codes(codes) if codes else {},
-        rules=_read_rules(rules) if rules else None,
-    )
-    folder = StudyFolder(study)
-    folder.read_settings()
     if not folder.verdict.exists():
         build_report(folder)
     source = read_source(folder, loss)
@@ -96,7 +95,12 @@ def export(
             origin=origin.value,
             name=name,
             version=version,
-            details=details,
+            details=Details(
+                author=author.strip() if author and author.strip() else UNSTATED,
+                license=given_license,
+                codes=given_codes,
+                rules=given_rules,
+            ),
             progress=_Shown(bars),
         )
     told: dict[str, Any] = {
