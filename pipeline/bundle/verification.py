@@ -19,7 +19,7 @@ from pipeline.errors import BundleError
 LOGIT_TOLERANCE = 0.01
 """Largest difference of a network output, as a fraction of the largest output."""
 
-TIE = 0.02
+TIE = 0.01
 """A voxel may get another class where the probabilities of both differ by no more than this."""
 
 MAXIMUM_BYTES = 1 << 30
@@ -149,8 +149,11 @@ def compare_test_vector(root: Path, model: Model) -> Comparison:
         raise BundleError(root / FOLDER / stored.expected, f"has shape {mask.shape}, not {found.shape}", _AGAIN)
     different = found != mask
     tied = _ties(found, mask, probabilities, model)
-    if beyond := int(different.sum()) - tied:
-        problems.append(f"{_count(beyond)} beyond rounding: {_confusion(found, mask, model)}")
+    beyond = different & ~tied
+    if beyond.any():
+        problems.append(
+            f"{_count(int(beyond.sum()))} beyond rounding, {_confusion(found[beyond], mask[beyond], model)}"
+        )
     logit_difference, logit_tolerance = _logits(sampled_logits(scores), stored.logits)
     if not logit_difference <= logit_tolerance:
         problems.append(
@@ -159,7 +162,7 @@ def compare_test_vector(root: Path, model: Model) -> Comparison:
     return Comparison(
         voxels=int(mask.size),
         different_voxels=int(different.sum()),
-        tied_voxels=tied,
+        tied_voxels=int(tied.sum()),
         classes=tuple(_agreement(value, name, mask == value, found == value) for value, name in model.classes.items()),
         logit_difference=logit_difference,
         logit_tolerance=logit_tolerance,
@@ -185,27 +188,23 @@ def _checked_volume(path: Path) -> np.ndarray:
     return read_volume(path, MAXIMUM_BYTES)[0]
 
 
-def _ties(found: np.ndarray, mask: np.ndarray, probabilities: np.ndarray, model: Model) -> int:
-    """Return how many voxels differ between masks (X, Y, Z) by no more than rounding of probabilities (C, X, Y, Z)."""
+def _ties(found: np.ndarray, mask: np.ndarray, probabilities: np.ndarray, model: Model) -> np.ndarray:
+    """Return where masks (X, Y, Z) differ by no more than rounding of probabilities (C, X, Y, Z), as booleans."""
     index = {value: position for position, value in enumerate((0, *model.classes))}
-    where = np.argwhere(found != mask)
-    return sum(
-        1
-        for x, y, z in where.tolist()
-        if (expected := index.get(int(mask[x, y, z]))) is not None
-        and abs(float(probabilities[index[int(found[x, y, z])], x, y, z]) - float(probabilities[expected, x, y, z]))
-        <= TIE
-    )
+    tied = np.zeros(mask.shape, dtype=bool)
+    for x, y, z in np.argwhere(found != mask).tolist():
+        expected = index.get(int(mask[x, y, z]))
+        if expected is not None:
+            computed = probabilities[index[int(found[x, y, z])], x, y, z]
+            tied[x, y, z] = abs(float(computed) - float(probabilities[expected, x, y, z])) <= TIE
+    return tied
 
 
-def _confusion(found: np.ndarray, mask: np.ndarray, model: Model) -> str:
-    """Return the most frequent confusion of two masks as text."""
-    different = found != mask
-    pairs, counts = np.unique(
-        np.stack([mask[different], found[different].astype(np.int64)]), axis=1, return_counts=True
-    )
-    expected, computed = pairs[:, counts.argmax()].tolist()
-    return f"{_named(computed, model)} instead of {_named(expected, model)} in {counts.max()}"
+def _confusion(found: np.ndarray, expected: np.ndarray, model: Model) -> str:
+    """Return the most frequent confusion of label values (N,) that all differ, as text."""
+    pairs, counts = np.unique(np.stack([expected, found.astype(np.int64)]), axis=1, return_counts=True)
+    before, now = pairs[:, counts.argmax()].tolist()
+    return f"most often {_named(now, model)} instead of {_named(before, model)}"
 
 
 def _named(value: int, model: Model) -> str:

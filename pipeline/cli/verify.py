@@ -86,7 +86,5 @@ def _print(found: "Verification") -> None:
 def _summary(compared: "Comparison") -> str:
     if not compared.different_voxels:
         return f"all {compared.voxels:,} voxels as expected"
-    return (
-        f"{compared.different_voxels:,} of {compared.voxels:,} voxels differ, {compared.tied_voxels:,} of them only "
-        "by rounding"
-    )
+    differ = f"{compared.different_voxels:,} of {compared.voxels:,} voxels differ"
+    return f"{differ}; at {compared.tied_voxels:,} of them both classes are about equally probable"
