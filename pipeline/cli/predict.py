@@ -50,6 +50,10 @@ def predict(
     empty_frames: Annotated[
         bool, typer.Option("--empty-frames", help="DICOM SEG with all slices, for viewers that count frames.")
     ] = False,
+    release_warned: Annotated[
+        bool, typer.Option("--release-warned", help="Release results with warnings too: write their DICOM files.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse cases with warnings before inference.")] = False,
     quarantine: Annotated[Path | None, typer.Option(help="Copy the files of failed cases to this folder.")] = None,
     watch: Annotated[
         float | None, typer.Option(help="Keep going: take studies once they have not changed for so many seconds.")
@@ -70,6 +74,8 @@ def predict(
     from pipeline.bundle.registry import require_bundle
     from pipeline.inference.sources import refuse_output_within, require_source
 
+    if strict and release_warned:
+        raise ConfigError("--strict and --release-warned", "contradict each other", "give one of them")
     if precision not in ("float32", "bfloat16"):
         raise ConfigError(f"--precision {precision}", "is not known", "give float32 or bfloat16")
     if watch is not None and not (0 < watch < float("inf") and source.is_dir()):
@@ -88,6 +94,7 @@ def predict(
         # A wrong path is refused before the import of torch and MONAI, which takes seconds.
         require_bundle(bundle)
     from pipeline.inference.batch import Options
+    from pipeline.inference.holding import Holding
 
     # What these say of odd files may quote the patient.
     for name in ("pydicom", "highdicom", "nibabel"):
@@ -100,6 +107,7 @@ def predict(
         tta=tta,
         quarantine=quarantine,
         empty_frames=empty_frames,
+        holding=Holding(release=release_warned, strict=strict),
     )
     if dry_run:
         _dry_run(request, options, json)
@@ -126,7 +134,7 @@ def predict(
         _print_summary(outcome.records, out)
     if outcome.signal is not None and any(record.status == "not_started" for record in outcome.records):
         raise Stopped(outcome.signal)
-    if any(record.status == "failed" for record in outcome.records):
+    if any(record.status in ("failed", "held") for record in outcome.records):
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
@@ -176,7 +184,7 @@ def _run(request: _Request, model: "Model", batch: "Batch", watch_s: float | Non
             records = batch.run(jobs, shown.case, stop)
         else:
             err.print(f"watching {request.source}; Ctrl-C ends it after the case at hand", highlight=False)
-            watched = Watch(request.source, lambda: request.jobs(model), watch_s)
+            watched = Watch(lambda: request.jobs(model), watch_s)
 
             def take(ready: "Sequence[Job]") -> "list[CaseRecord]":
                 shown.begin(len(ready))
@@ -266,13 +274,15 @@ class _Shown:
 
 
 def _line(record: "CaseRecord") -> str:
+    place = f" ({record.place})" if record.place not in ("", ".") else ""
     if record.status == "failed":
-        return f"{record.case}: failed: {record.reason}" + (f"; {record.remedy}" if record.remedy else "")
+        return f"{record.case}{place}: failed: {record.reason}" + (f"; {record.remedy}" if record.remedy else "")
     volumes = ", ".join(f"{name} {volume:.2f} mL" for name, volume in record.volumes_ml.items())
     warned = f"; check: {'; '.join(record.warnings)}" if record.warnings else ""
     if record.status == "skipped":
         return f"{record.case}: done before and intact: {volumes}"
-    return f"{record.case}: {volumes}, {record.seconds:.1f} s{warned}"
+    held = "held: " if record.status == "held" else ""
+    return f"{record.case}{place}: {held}{volumes}, {record.seconds:.1f} s{warned}"
 
 
 def _dry_run(request: _Request, options: "Options", as_json: bool) -> None:
@@ -287,13 +297,22 @@ def _dry_run(request: _Request, options: "Options", as_json: bool) -> None:
     for job in request.jobs(model):
         plan, reason = "predict", job.problem
         try:
-            if not reason and journal.intact(job.id, hash_of_images(job.images), settings_of(model, options)):
-                plan = "skip"
+            if not reason:
+                options.holding.refuse(job.id, job.warnings)
+                earlier = journal.intact(job.id, hash_of_images(job.images), settings_of(model, options))
+                plan = "skip" if earlier and options.holding.stands(earlier) else plan
         except SeglossError as error:
             reason = error.problem
         plan = "refuse" if reason else plan
         cases.append(
-            {"case": job.id, "input": job.input, "plan": plan, "reason": reason or None, "notes": list(job.notes)}
+            {
+                "case": job.id,
+                "input": job.input,
+                "plan": plan,
+                "reason": reason or None,
+                "warnings": list(job.warnings),
+                "notes": list(job.notes),
+            }
         )
     if as_json:
         print_json({"model": {"name": model.name, "sha256": model.sha256}, "cases": cases})
@@ -303,7 +322,7 @@ def _dry_run(request: _Request, options: "Options", as_json: bool) -> None:
                 f": {case['reason']}" if case["reason"] else ""
             )
             console.print(text, highlight=False, markup=False)
-            for note in case["notes"]:
+            for note in (*(f"warning: {warning}" for warning in case["warnings"]), *case["notes"]):
                 console.print(f"            {note}", highlight=False, markup=False)
     if any(case["plan"] == "refuse" for case in cases):
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
@@ -312,6 +331,8 @@ def _dry_run(request: _Request, options: "Options", as_json: bool) -> None:
 def _print_summary(records: "Sequence[CaseRecord]", out: Path) -> None:
     counts = Counter(record.status for record in records)
     said = [f"{counts['done']} done"]
+    if counts["held"]:
+        said.append(f"{counts['held']} held")
     if counts["skipped"]:
         said.append(f"{counts['skipped']} done before")
     if counts["failed"]:
@@ -319,4 +340,8 @@ def _print_summary(records: "Sequence[CaseRecord]", out: Path) -> None:
     if counts["not_started"]:
         said.append(f"{counts['not_started']} not started")
     console.print(", ".join(said), highlight=False)
+    if counts["held"]:
+        console.print(
+            "Held results have warnings: check them, then release them with --release-warned.", highlight=False
+        )
     console.print(f"Pictures:  {out / 'index.html'}\nManifest:  {out / 'manifest.csv'}", highlight=False)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.errors import DatasetError, SeglossError, is_out_of_memory
 from pipeline.files import file_states, sha256_of_file
+from pipeline.inference.holding import Holding
 from pipeline.inference.images import ImageFacts, check_images, hash_of_images
 from pipeline.inference.journal import CaseRecord, Journal
 from pipeline.inference.large import Probabilities, predict_large
@@ -53,6 +54,7 @@ class Options:
     quarantine: Path | None = None
     empty_frames: bool = False
     """DICOM SEG with all slices, for viewers that count frames instead of reading positions."""
+    holding: Holding = field(default_factory=Holding)
 
 
 @dataclass(slots=True)
@@ -151,6 +153,8 @@ class Batch:
             "tta": wants_tta(self.model, self.options),
             "probabilities": self.options.probabilities,
             "empty_frames": self.options.empty_frames,
+            "release_warned": self.options.holding.release,
+            "strict": self.options.holding.strict,
         }
         self.content = write_manifest(self.out, records, self.facts, options, self.started, finished)
         write_page(self.out, records, self.facts, finished)
@@ -210,13 +214,17 @@ class Batch:
             if job.problem:
                 raise DatasetError(job.id, job.problem, job.remedy)
             earlier = self.journal.intact(job.id, sha256_input, self.settings)
-            if earlier is not None:
+            if earlier is not None and self.options.holding.stands(earlier):
                 return replace(earlier, input=job.input)
             images = self._as_nifti(job)
             facts = check_images(images, self.model.channels)
-            warnings = out_of_range(
-                self.model.fingerprint, self.model.channels, facts.shape, facts.spacing_mm, facts.intensity
-            )
+            warnings = [
+                *job.warnings,
+                *out_of_range(
+                    self.model.fingerprint, self.model.channels, facts.shape, facts.spacing_mm, facts.intensity
+                ),
+            ]
+            self.options.holding.refuse(job.id, warnings)
             case = _Case(job, images, sha256_input, facts, warnings, 0.0)
             if not self._is_large(case):
                 case.prepared = self.model.prepare(images)
@@ -295,28 +303,40 @@ class Batch:
             written.append(self.out / "probabilities" / f"{job.id}.nii.gz")
             of_large, case.probabilities = case.probabilities, None
             write_probability_chunks(written[-1], of_large.shape, of_large.chunks(), case.images[0])
-        output = written[0]
-        if job.dicom is not None:
+        output: Path | None = written[0]
+        held = self.options.holding.is_held(warnings)
+        if job.dicom is not None and held:
+            output = None
+        elif job.dicom is not None:
             from pipeline.inference.dicom import write_results
 
             dicom = write_results(
-                job.dicom, mask, model, volumes_ml, self.out / "dicom", omit_empty_frames=not self.options.empty_frames
+                job.dicom,
+                mask,
+                model,
+                volumes_ml,
+                self.out / "dicom",
+                omit_empty_frames=not self.options.empty_frames,
+                warnings=warnings,
             )
             written += dicom
             output = dicom[0]
         files = {path.relative_to(self.out).as_posix(): sha256_of_file(path) for path in written}
         self._remove_results(job.id, keep=files)
-        name = output.relative_to(self.out).as_posix()
+        name = output.relative_to(self.out).as_posix() if output else ""
         return CaseRecord(
             case=job.id,
             input=job.input,
             output=name,
-            status="done",
+            status="held" if held else "done",
             sha256_input=case.sha256_input,
-            sha256_output=files[name],
+            sha256_output=files.get(name, ""),
             volumes_ml=volumes_ml,
             warnings=tuple(warnings),
             notes=tuple(notes),
+            released=bool(warnings) and not held,
+            place=job.place if held else "",
+            study_uid=job.study_uid if held else "",
             settings=self.settings,
             files=files,
         )
@@ -339,6 +359,8 @@ class Batch:
             remedy=remedy,
             sha256_input=sha256_input,
             notes=tuple(notes),
+            place=job.place,
+            study_uid=job.study_uid,
             seconds=round(seconds, 3),
             finished=_now(),
             settings=self.settings,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pipeline.files import sha256_of_file
 from pipeline.records.events import append_event, read_events
 
-Status = Literal["done", "failed", "skipped", "not_started"]
+Status = Literal["done", "held", "failed", "skipped", "not_started"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,10 @@ class CaseRecord:
 
     `output` and the keys of `files` are relative to the output folder; `files` holds the SHA-256 of everything written
     for the case; `settings` is a hash of model and options: another one means that the case is predicted again.
-    `skipped` means done by an earlier batch and intact, `not_started` that the batch was stopped before this case.
+    `skipped` means done by an earlier batch and intact; `held` that it is predicted, but not released for its warnings;
+    `not_started` that the batch was stopped before this case.
+    `released` is true where a result with warnings was released by `--release-warned`. `place` (relative to the input)
+    and `study_uid` say which DICOM study was held or has failed.
     """
 
     case: str
@@ -31,6 +34,9 @@ class CaseRecord:
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    released: bool = False
+    place: str = ""
+    study_uid: str = ""
     seconds: float = 0.0
     finished: str = ""
     settings: str = ""
@@ -54,15 +60,16 @@ class Journal:
             self.records[record.case] = record
 
     def add(self, record: CaseRecord) -> None:
-        """Write one record through to the disk; what this batch did not work on is noted in memory alone."""
+        """Write one record through to the disk; a case that is as it was is noted in memory alone."""
+        is_known = record.status in ("skipped", "not_started") or record == self.records.get(record.case)
         self.records[record.case] = record
-        if record.status not in ("skipped", "not_started"):
+        if not is_known:
             append_event(self.path, asdict(record))
 
     def intact(self, case: str, sha256_input: str, settings: str) -> CaseRecord | None:
-        """Return the record of a case as skipped, or None if it is to be predicted (again).
+        """Return the record of a case, as skipped if it was done, or None if it is to be predicted (again).
 
-        It is skipped if it was done from this input by these settings and all its files are there with their hashes.
+        It stands if it was predicted from this input by these settings and all its files are there with their hashes.
         """
         record = self.records.get(case)
         if record is None or record.status == "failed":
@@ -75,7 +82,7 @@ class Journal:
                     return None
             except OSError:
                 return None
-        return replace(record, status="skipped")
+        return record if record.status == "held" else replace(record, status="skipped")
 
 
 def _from_event(event: Mapping[str, Any]) -> CaseRecord:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("torch", "monai", "nibabel", "numpy", "highdicom", "pydicom")
 _COLUMNS = (
     "case", "status", "reason", "input", "output", "sha256_input", "sha256_output", "warnings", "seconds", "finished",
+    "place", "study_uid",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -56,7 +57,7 @@ def write_manifest(
 
     `finished` is None while the batch runs.
     """
-    counts = {"done": 0, "failed": 0, "skipped": 0} | Counter(record.status for record in records)
+    counts = {"done": 0, "held": 0, "failed": 0, "skipped": 0} | Counter(record.status for record in records)
     content = {
         "schema": 1,
         "model": dict(model),
@@ -86,6 +87,9 @@ def case_json(record: CaseRecord) -> dict[str, Any]:
         "volumes_ml": dict(record.volumes_ml),
         "warnings": list(record.warnings),
         "notes": list(record.notes),
+        "released": record.released,
+        "place": record.place or None,
+        "study_uid": record.study_uid or None,
         "seconds": record.seconds,
         "finished": record.finished or None,
         "files": dict(record.files),
@@ -104,7 +108,8 @@ def csv_of(records: Iterable[CaseRecord], classes: Iterable[str]) -> str:
     for record in records:
         row: list[object] = [
             record.case, record.status, record.reason, record.input, record.output, record.sha256_input,
-            record.sha256_output, "; ".join(record.warnings), record.seconds, record.finished,
+            record.sha256_output, "; ".join(record.warnings), record.seconds, record.finished, record.place,
+            record.study_uid,
         ]  # fmt: skip
         row += [record.volumes_ml.get(name, "") for name in names]
         writer.writerow(map(_plain, row))

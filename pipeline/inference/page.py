@@ -21,8 +21,10 @@ def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, An
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    counts = {"done": 0, "skipped": 0, "failed": 0, "not_started": 0} | Counter(record.status for record in records)
-    ordered = sorted(records, key=lambda record: (record.status != "failed", not record.warnings, record.case))
+    counts = dict.fromkeys(("done", "held", "skipped", "failed", "not_started"), 0)
+    counts |= Counter(record.status for record in records)
+    order = {"failed": 0, "held": 1}
+    ordered = sorted(records, key=lambda record: (order.get(record.status, 2), not record.warnings, record.case))
     cases = [
         {
             "record": record,

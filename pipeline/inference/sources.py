@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.layouts.naming import case_ids, is_nifti, stem, without_channel_numbers
 from pipeline.errors import ConfigError, DatasetError
-from pipeline.files import open_regular
 from pipeline.inference.lists import LIST_SUFFIXES, read_image_list
+from pipeline.inference.signature import signature
 
 if TYPE_CHECKING:
     from pipeline.inference.dicom import DicomCase
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
-_DICOM_MAGIC_AT, _DICOM_MAGIC = 128, b"DICM"
+_PAIRED = {".img": ".hdr", ".img.gz": ".hdr.gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Job:
     id
         Names all its files: ``A-Z a-z 0-9 _ . -``. The same for the same input, whatever lies beside it.
     images
-        One file (3D, or 4D with channels last) or one 3D file for each channel; the slices of a DICOM series.
+        One file (3D, or 4D with channels last) or one 3D file for each channel; the slices of a DICOM series, or the
+        files of a study of which no series was chosen.
     input
         What the manifest calls it: paths; for DICOM, whose paths may name the patient, how many files.
     problem, remedy
@@ -50,6 +51,21 @@ class Job:
     def notes(self) -> tuple[str, ...]:
         """What choosing the series said."""
         return self.dicom.said if self.dicom is not None else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons why the images may not be complete; the result is held then."""
+        return self.dicom.warnings if self.dicom is not None else ()
+
+    @property
+    def place(self) -> str:
+        """The folder of a DICOM study relative to the input; empty for files, whose path is the input."""
+        return self.dicom.place if self.dicom is not None else ""
+
+    @property
+    def study_uid(self) -> str:
+        """The StudyInstanceUID, where there is one that is valid."""
+        return self.dicom.study_uid if self.dicom is not None else ""
 
 
 def find_jobs(
@@ -82,14 +98,20 @@ def find_jobs(
             return [Job(_safe(name), (source,), str(source))]
         if source.suffix.lower() in LIST_SUFFIXES:
             return _listed(source, channels)
-        if _is_dicom(source):
+        if signature(source):
             return _series(source, rules, series, resample_tilt)
         kinds = ", ".join((".nii", ".nii.gz", *LIST_SUFFIXES))
         raise DatasetError(source, f"is no volume, list or DICOMDIR (looked for {kinds})", "name one of these")
     volumes, others = _files(source)
-    jobs = _volumes(source, volumes, channels)
-    if any(map(_is_dicom, others)):
-        jobs += _series(source, rules, series, resample_tilt)
+    jobs = _told_apart([*_volumes(source, volumes, channels), *_pairs(source, others)])
+    if any(map(signature, others)):
+        from pipeline.inference.dicom import NoImageError
+
+        try:
+            jobs += _series(source, rules, series, resample_tilt)
+        except NoImageError:
+            if not jobs:
+                raise
     if not jobs:
         found = f"holds {len(others)} files" if others else "is empty"
         raise DatasetError(source, f"{found}, no NIfTI volume and no DICOM image", "name a folder with images")
@@ -145,7 +167,21 @@ def _volumes(root: Path, volumes: Sequence[Path], channels: Sequence[str]) -> li
     jobs = [Job(_safe(name), tuple(paths), ", ".join(map(str, paths))) for name, paths in named.items()] + [
         _numbered_job(name, found, channels) for name, found in numbered.items()
     ]
-    return _told_apart(sorted(jobs, key=lambda job: job.input))
+    return sorted(jobs, key=lambda job: job.input)
+
+
+def _pairs(root: Path, others: Sequence[Path]) -> list[Job]:
+    """Return a job with its problem for each pair of header and image file, which are not read."""
+    by_name = {(path.parent, path.name.lower()): path for path in others}
+    jobs = []
+    for (folder, name), path in by_name.items():
+        suffix = next((suffix for suffix in _PAIRED if name.endswith(suffix)), None)
+        header = by_name.get((folder, name.removesuffix(suffix) + _PAIRED[suffix])) if suffix else None
+        if header:
+            problem = "is a pair of .hdr and .img files (Analyze or NIfTI), which is not read"
+            case = _safe(path.relative_to(root).as_posix())
+            jobs.append(Job(case, (header, path), str(path), problem, "convert it to one .nii.gz file"))
+    return jobs
 
 
 def _single_file_case(path: Path) -> str:
@@ -200,17 +236,12 @@ def _listed(source: Path, channels: Sequence[str]) -> list[Job]:
 def _series(source: Path, rules: Sequence[Mapping[str, Any]], series: str | None, resample_tilt: bool) -> list[Job]:
     from pipeline.inference.dicom import find_series
 
-    return [
-        Job(
-            case.id,
-            case.files,
-            f"DICOM, {len(case.files)} files" if case.files else "DICOM, no series chosen",
-            case.problem or "",
-            case.remedy,
-            case,
-        )
-        for case in find_series(source, rules, series=series, resample_tilt=resample_tilt)
-    ]
+    jobs = []
+    for case in find_series(source, rules, series=series, resample_tilt=resample_tilt):
+        files = case.files or case.study_files
+        told = f"DICOM, {len(files)} files" + ("" if case.files else ", no series chosen")
+        jobs.append(Job(case.id, files, told, case.problem or "", case.remedy, case))
+    return jobs
 
 
 def _safe(name: str) -> str:
@@ -227,11 +258,3 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with open_regular(path) as stream:
-            return stream.read(_DICOM_MAGIC_AT + len(_DICOM_MAGIC))[_DICOM_MAGIC_AT:] == _DICOM_MAGIC
-    except OSError:
-        return False

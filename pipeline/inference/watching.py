@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.files import FileStates, file_states
@@ -17,8 +16,6 @@ class Watch:
 
     Parameters
     ----------
-    folder
-        Where studies arrive.
     find
         Returns the cases that lie in the folder now.
     quiet_s
@@ -27,7 +24,6 @@ class Watch:
         Seconds since the epoch, as the file system stamps files.
     """
 
-    folder: Path
     find: Callable[[], list[Job]]
     quiet_s: float
     clock: Callable[[], float] = time.time
@@ -35,11 +31,7 @@ class Watch:
     _seen_at: dict[FileStates, float] = field(default_factory=dict)
 
     def ready(self) -> list[Job]:
-        """Return the cases that are complete and were not taken as they are now; they count as taken then.
-
-        A study that has no chosen series yet, and so no files of its own, waits until the whole folder is quiet.
-        """
-        everything = file_states(sorted(path for path in self.folder.rglob("*") if path.is_file()))
+        """Return the cases that are complete and were not taken as they are now; they count as taken then."""
         try:
             jobs = self.find()
         except DatasetError:
@@ -47,7 +39,7 @@ class Watch:
         ready = []
         seen: dict[FileStates, float] = {}
         for job in jobs:
-            signature = file_states(job.images) if job.images else everything
+            signature = file_states(job.images)
             seen[signature] = self._seen_at.get(signature, self.clock())
             if self._taken.get(job.id) != signature and self._is_quiet(signature, seen[signature]):
                 self._taken[job.id] = signature

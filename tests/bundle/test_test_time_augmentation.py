@@ -64,7 +64,7 @@ def test_predict_gives_the_out_of_fold_masks_of_the_study(study, tmp_path):
             for tta in (None, False):
                 out = tmp_path / f"{case} {tta}"
                 (record,) = Batch(model, out, Options(tta=tta)).run([job])
-                assert record.status == "done", record.reason
+                assert record.status in ("done", "held"), record.reason
                 assert json.loads((out / "manifest.json").read_text())["options"]["tta"] is (tta is None)
                 masks[tta] = np.asarray(nib.load(out / "masks" / f"{case}.nii.gz").dataobj)
             expected = np.asarray(nib.load(path).dataobj)

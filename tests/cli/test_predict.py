@@ -57,6 +57,39 @@ def test_one_bad_case_gives_exit_code_1_a_line_and_a_manifest(tmp_path):
     assert manifest["versions"]["monai"]
 
 
+def held_case(tmp_path):
+    save_head(tmp_path / "in" / "wide.nii.gz", shape=(20, 90, 18))
+    return tmp_path / "in"
+
+
+def test_a_held_case_gives_exit_code_1_until_it_is_released(tmp_path):
+    source, out = held_case(tmp_path), tmp_path / "out"
+    for _ in range(2):
+        result = predict(source, "--out", out)
+        assert result.exit_code == 1
+        assert "[1/1] wide: held: " in result.stderr
+        assert "check: size back-front 90 voxels, trained on 16 to 32" in result.stderr
+        assert "0 done, 1 held" in result.stdout
+        assert "--release-warned" in result.stdout
+    assert json.loads(predict(source, "--out", out, "--dry-run", "--json").stdout)["cases"][0]["plan"] == "skip"
+    dry = predict(source, "--out", out, "--dry-run", "--json", "--release-warned")
+    assert json.loads(dry.stdout)["cases"][0]["plan"] == "predict"
+    result = predict(source, "--out", out, "--release-warned")
+    assert result.exit_code == 0
+    assert "check: size back-front 90 voxels" in result.stderr
+    assert predict(source, "--out", out).exit_code == 0
+
+
+def test_strict_makes_a_warning_a_failure(tmp_path):
+    source, out = held_case(tmp_path), tmp_path / "out"
+    result = predict(source, "--out", out, "--strict")
+    assert result.exit_code == 1
+    assert "wide: failed: refused by --strict: size back-front 90 voxels" in result.stderr
+    assert not list(out.glob("masks/*"))
+    both = predict(source, "--out", out, "--strict", "--release-warned")
+    assert isinstance(both.exception, ConfigError)
+
+
 def test_json_is_the_manifest_and_nothing_else(tmp_path):
     result = predict(folder(tmp_path), "--out", tmp_path / "out", "--json")
     assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "manifest.json").read_text())

@@ -72,7 +72,7 @@ def test_eight_broken_cases_of_twenty_leave_twelve_outputs_as_in_a_clean_run(tmp
     for name in masks:
         assert (tmp_path / "out/masks" / name).read_bytes() == (tmp_path / "out_clean/masks" / name).read_bytes()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["counts"] == {"done": 12, "failed": 8, "skipped": 0}
+    assert manifest["counts"] == {"done": 12, "held": 0, "failed": 8, "skipped": 0}
 
 
 def test_the_mask_says_what_lies_where_in_voxels_and_millilitres(tmp_path):
@@ -174,11 +174,11 @@ def test_words_in_a_header_reach_no_file_of_the_output(tmp_path):
             assert canary.encode() not in data, path
 
 
-def test_case_outside_of_training_is_predicted_with_warnings(tmp_path):
+def test_case_outside_of_training_is_predicted_and_held_with_warnings(tmp_path):
     affine = np.diag([3.0, 1.0, 1.0, 1.0])
     save_head(tmp_path / "a.nii.gz", shape=(20, 90, 18), affine=affine)
     (record,) = run(tmp_path / "a.nii.gz", tmp_path / "out")
-    assert record.status == "done"
+    assert record.status == "held"
     assert record.warnings == (
         "spacing left-right 3 mm, trained on 1 mm",
         "size back-front 90 voxels, trained on 16 to 32",

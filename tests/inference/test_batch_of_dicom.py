@@ -1,5 +1,6 @@
 """Studies from a hospital's folder through the whole batch: SEG out, refusals listed, no patient named."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from small_model import head, small_model
 
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
-from dicom_series import slices, write
+from dicom_series import slices, uid, write
 
 from pipeline.inference.batch import Batch, Options
 from pipeline.inference.sources import find_jobs
@@ -48,8 +49,12 @@ def test_a_gap_and_a_choice_without_rules_fail_beside_a_good_study(tmp_path, stu
     assert done.volumes_ml["shell"] > 0
     assert {Path(name).parent.name for name in done.files} == {"masks", "qc", "dicom"}
     kept = [path for path in (tmp_path / "quarantine").rglob("*") if path.is_file()]
-    assert len(kept) == len(head()[0, 0]) - 1
+    slices_of_one = len(head()[0, 0])
+    assert len(kept) == (slices_of_one - 1) + 2 * slices_of_one
     assert not (out / ".work").exists()
+    failed = json.loads((out / "manifest.json").read_text())["cases"]
+    places = {case["reason"][:20]: (case["place"], case["study_uid"]) for case in failed if case["status"] == "failed"}
+    assert sorted(places.values()) == sorted([("*/broken", uid("broken")), ("twice", uid("twice"))])
 
     for path in [*out.rglob("*"), *kept]:
         assert "canary" not in path.name.lower()

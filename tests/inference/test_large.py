@@ -29,7 +29,7 @@ def test_slab_by_slab_gives_the_mask_of_the_bundle_within_a_thousandth_and_its_p
     if scaled:
         image.header.set_slope_inter(0.5, 3.0)
     nib.save(image, tmp_path / "a.nii.gz")
-    model = small_model(keep_largest=[2], classes={3: "shell", 7: "core"})
+    model = small_model(keep_largest=[2], classes={3: "shell", 7: "core"}, fingerprint={})
     jobs = find_jobs(tmp_path / "a.nii.gz", model.channels)
     Batch(model, tmp_path / "whole", Options(probabilities=True)).run(jobs)
     monkeypatch.setattr(engine, "is_large", lambda *_: True)

@@ -33,7 +33,8 @@ nib.save(nib.Nifti1Image(volume, np.diag([-x, -y, z, 1.0])), folder / "ct.nii")
 del volume
 classes = {1: "a", 2: "b", 3: "c"}
 network = DynUNet(3, 1, 4, [3, 3, 3], [1, 2, 2], [2, 2], filters=[8, 16, 32], norm_name=("INSTANCE", {"affine": True}))
-model = small_model(("CT",), classes=classes, network=network.eval(), patch=(96, 96, 96), batch=1)
+model = small_model(("CT",), classes=classes, network=network.eval(), patch=(96, 96, 96), batch=1,
+    fingerprint={})
 start = time.perf_counter()
 batch = Batch(model, folder / "out", Options(precision="bfloat16", probabilities=probabilities))
 record, = batch.run(find_jobs(folder / "ct.nii", model.channels))

@@ -57,14 +57,14 @@ def test_ray_leaves_the_same_masks_pictures_and_manifest_and_one_bad_case_stops_
     code, local = predicted("bundle", images, "--out", tmp_path / "local")
     ray_code, by_ray = predicted("bundle", images, "--out", tmp_path / "ray", "--executor", "ray", "--cores", 1)
     assert code == ray_code == 1
-    assert by_ray["counts"] == {"done": 4, "failed": 1, "skipped": 0}
+    assert by_ray["counts"] == {"done": 4, "held": 0, "failed": 1, "skipped": 0}
     assert without_times(by_ray) == without_times(local)
     masks = files(tmp_path / "local")
     assert len(masks) == 8
     assert files(tmp_path / "ray") == masks
     again, repeated = predicted("bundle", images, "--out", tmp_path / "ray", "--executor", "ray", "--workers", 1)
     assert again == 1
-    assert repeated["counts"] == {"done": 0, "failed": 1, "skipped": 4}
+    assert repeated["counts"] == {"done": 0, "held": 0, "failed": 1, "skipped": 4}
     assert files(tmp_path / "ray") == masks
 
 

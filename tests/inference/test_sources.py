@@ -140,3 +140,25 @@ def test_lists_leave_out_the_channel_number_unless_they_give_a_name(tmp_path):
     assert ids(tmp_path / "two.csv", ("A", "B")) == ["b"]
     (tmp_path / "named.csv").write_text("case,image\nx_0000,a_0000.nii\n")
     assert ids(tmp_path / "named.csv") == ["x_0000"]
+
+
+@pytest.mark.parametrize(
+    "names", [("a/scan.hdr", "a/scan.img"), ("a/scan.HDR", "a/scan.IMG"), ("a/scan.hdr.gz", "a/scan.img.gz")]
+)
+def test_a_pair_of_header_and_image_is_listed_and_not_lost(tmp_path, names):
+    touch(tmp_path, "b.nii.gz", *names, "a/lonely.img")
+    (pair,) = (job for job in find_jobs(tmp_path, ("MR",)) if job.problem)
+    assert pair.images == tuple(tmp_path / name for name in names)
+    assert "pair of .hdr and .img" in pair.problem
+    assert ".nii.gz" in pair.remedy
+
+
+def test_nothing_but_a_pair_is_a_case(tmp_path):
+    touch(tmp_path, "scan.hdr", "scan.img")
+    assert len(find_jobs(tmp_path, ("MR",))) == 1
+
+
+def test_files_that_only_begin_like_dicom_do_not_stop_a_folder_of_volumes(tmp_path):
+    touch(tmp_path, "a.nii.gz")
+    (tmp_path / "table.bin").write_bytes(b"\x08\0\x05\0\x0a\0\0\0" + b"\x17" * 400)
+    assert ids(tmp_path) == ["a"]

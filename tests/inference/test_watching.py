@@ -19,7 +19,7 @@ def write(path, data, clock):
 
 
 def watched(folder, clock):
-    return Watch(folder, lambda: find_jobs(folder, ("MR",)), 60.0, clock)
+    return Watch(lambda: find_jobs(folder, ("MR",)), 60.0, clock)
 
 
 def test_a_file_is_taken_once_it_has_been_quiet_and_only_once(tmp_path):

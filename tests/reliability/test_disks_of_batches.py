@@ -35,7 +35,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         with atomic_path(path) as temporary:
             temporary.write_bytes(bytes(6000))
 
-    monkeypatch.setattr("pipeline.bundle.model.load_model", lambda *_, **__: small_model())
+    monkeypatch.setattr("pipeline.bundle.model.load_model", lambda *_, **__: small_model(fingerprint={}))
     monkeypatch.setattr(engine, "write_picture", write)
 
 
@@ -111,7 +111,7 @@ def test_an_output_that_fails_in_the_middle_ends_the_batch_and_the_repeat_does_t
         write(path, *arguments)
 
     write = engine.write_picture
-    out, model = tmp_path / "out", small_model()
+    out, model = tmp_path / "out", small_model(fingerprint={})
     jobs = find_jobs(images, model.channels)
     with monkeypatch.context() as patched:
         patched.setattr(engine, "write_picture", broken)
@@ -128,7 +128,7 @@ def test_a_file_beyond_the_limit_of_file_sizes_fails_its_case_alone_and_leaves_n
     images: Path, tmp_path: Path
 ) -> None:
     save_head(images / "big.nii.gz", shape=(64, 64, 64))
-    out, model = tmp_path / "out", small_model()
+    out, model = tmp_path / "out", small_model(fingerprint={})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:

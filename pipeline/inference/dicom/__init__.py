@@ -3,7 +3,7 @@
 `find_series` needs headers alone; `to_nifti` and `write_results` use highdicom for all geometry.
 """
 
-from pipeline.inference.dicom.case import DicomCase, DicomError
+from pipeline.inference.dicom.case import DicomCase, DicomError, NoImageError
 from pipeline.inference.dicom.jpeg_decoder import register_decoder
 from pipeline.inference.dicom.quiet import silence_libraries
 from pipeline.inference.dicom.results import write_results
@@ -13,4 +13,4 @@ from pipeline.inference.dicom.volume import to_nifti
 silence_libraries()
 register_decoder()
 
-__all__ = ["DicomCase", "DicomError", "find_series", "to_nifti", "write_results"]
+__all__ = ["DicomCase", "DicomError", "NoImageError", "find_series", "to_nifti", "write_results"]

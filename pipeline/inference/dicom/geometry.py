@@ -1,5 +1,6 @@
 """Whether slices stack to a volume, judged from their positions alone; every refusal says where, in mm."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,14 @@ DRIFT_TOLERANCE_PIXELS = 0.5
 """How far a slice may lie beside the line through the first slice along the normal."""
 
 ORIENTATION_TOLERANCE = 1e-3
-"""Direction cosines that differ less than this are one orientation, written with different rounding."""
+"""Direction cosines that differ less than this are one orientation, written with different rounding.
+
+It is 0.06°: half a millimetre at the far end of a field of 500 mm.
+"""
+
+NEARLY_PARALLEL = 0.087
+"""Direction cosines that differ less than this (5°) were meant to be one stack; beyond `ORIENTATION_TOLERANCE` the
+stack is refused. Planes that differ more, as those of a scout, are stacks of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,23 @@ def normal_of(orientation: Sequence[float]) -> np.ndarray:
     normal = np.cross(row, column)
     unit: np.ndarray = normal / np.linalg.norm(normal)
     return unit
+
+
+def common_orientation(orientations: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the most common of several direction cosines; the first of those that are equally common."""
+    return Counter(orientations).most_common(1)[0][0]
+
+
+def differ(first: Sequence[float], second: Sequence[float], tolerance: float) -> bool:
+    """Whether two sequences of numbers differ by `tolerance` or more at any place."""
+    return max(abs(a - b) for a, b in zip(first, second, strict=True)) >= tolerance
+
+
+def angle_degrees(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the larger of the angles between the row directions and the column directions of two orientations."""
+    a, b = (np.asarray(orientation, dtype=float).reshape(2, 3) for orientation in (first, second))
+    a, b = (axes / np.linalg.norm(axes, axis=1, keepdims=True) for axes in (a, b))
+    return float(np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=1) / 2, 0, 1))).max())
 
 
 def plane_of(orientation: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
 """Masks as DICOM SEG on the source slices, and volumes as a structured report, written by highdicom."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def write_results(
     *,
     omit_empty_frames: bool = True,
     report: bool = True,
+    warnings: Sequence[str] = (),
     made_at: datetime | None = None,
 ) -> list[Path]:
     """Write a mask as DICOM SEG and its volumes as a structured report.
@@ -61,6 +62,8 @@ def write_results(
         Leave out slices without foreground; some viewers show the SEG on wrong slices then, False keeps them.
     report
         Write the structured report (TID 1500) too.
+    warnings
+        Sentences that the report shows ahead of the volumes.
     made_at
         Date and time that the outputs bear; that of the source series by default, so that a repeat gives equal bytes.
 
@@ -85,11 +88,11 @@ def write_results(
         segmentation = _segmentation(planes, numbers, model, sources, omit_empty_frames, moment)
         outputs: dict[str, Dataset] = {"seg": segmentation}
         if report and any(segment.name in volumes_ml for segment in segments_of(model)):
-            outputs["sr"] = _report(segmentation, model, volumes_ml, sources, moment)
+            outputs["sr"] = _report(segmentation, model, volumes_ml, sources, moment, warnings)
     except (ValueError, TypeError, AttributeError, KeyError) as reason:
-        # What highdicom has against a header may repeat its values, so only the kind of it is told.
-        problem = f"no SEG can be made with the headers of its series ({type(reason).__name__})"
-        raise DicomError(case.id, problem, "send the series again with whole headers") from reason
+        # highdicom's words may repeat values of the header, so only the kind of its error is reported.
+        problem = f"highdicom refused to make a SEG with the headers of the series ({type(reason).__name__})"
+        raise DicomError(case.id, problem, "check its headers with dciodvfy, and export the series again") from reason
     return [_write(output, out_folder / f"{case.id}_{kind}.dcm") for kind, output in outputs.items()]
 
 
@@ -132,6 +135,7 @@ def _report(
     volumes_ml: Mapping[str, float],
     sources: list[Dataset],
     moment: datetime,
+    warnings: Sequence[str],
 ) -> hd.sr.ComprehensiveSR:
     seg_uid = str(segmentation.SOPInstanceUID)
     groups = [
@@ -174,13 +178,16 @@ def _report(
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
+    items = content[0].ContentSequence
+    for comment in _comments(warnings):
+        items.insert(len(items) - 1, comment)  # the measurements are the last item
     document = hd.sr.ComprehensiveSR(
         evidence=[segmentation, *sources],
         content=content,
         series_instance_uid=identifier("SR series", sources, model),
         series_number=_series_number(sources[0], _SR_SERIES),
         sop_instance_uid=generate_uid(
-            entropy_srcs=["SR", seg_uid, *(f"{k}={v}" for k, v in sorted(volumes_ml.items()))]
+            entropy_srcs=["SR", seg_uid, *(f"{k}={v}" for k, v in sorted(volumes_ml.items())), *warnings]
         ),
         instance_number=1,
         manufacturer=MANUFACTURER,
@@ -189,6 +196,18 @@ def _report(
         specific_character_set=UTF_8,
     )
     return dated(document, moment)
+
+
+def _comments(warnings: Sequence[str]) -> list[hd.sr.TextContentItem]:
+    """Return a comment for each warning; TID 1500 is extensible, so the root of the report may hold them."""
+    return [
+        hd.sr.TextContentItem(
+            name=codes.DCM.Comment,
+            value=f"Warning: {warning}",
+            relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+        )
+        for warning in warnings
+    ]
 
 
 def _numbered(case: DicomCase, mask: np.ndarray, model: SegmentationModel) -> np.ndarray:

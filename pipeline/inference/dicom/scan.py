@@ -1,40 +1,34 @@
-"""The headers of a folder of mixed files, and the groups of slices that could be one volume."""
+"""Read the headers of a folder of mixed files and sort its images into groups that could be one volume each."""
 
 import os
-import struct
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from pipeline.errors import DatasetError
-from pipeline.inference.dicom.geometry import ORIENTATION_TOLERANCE, plane_of
-from pipeline.inference.dicom.rules import PLANE, SLICES
-from pipeline.inference.dicom.spacing import spacing_values
+from pipeline.inference.dicom import identity
+from pipeline.inference.dicom.geometry import NEARLY_PARALLEL, differ
+from pipeline.inference.dicom.groups import Group, Plane
+from pipeline.inference.dicom.identity import is_valid_uid
+from pipeline.inference.dicom.reading import DAMAGED, read_file, should_have_pixels, study_uid_of_damaged
+from pipeline.inference.signature import is_named_dicom, signature
 
-_DAMAGED = (
-    InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError,
-    ArithmeticError, RuntimeError, struct.error,
-)  # fmt: skip
-"""What pydicom raises for damaged files, by fuzzing; among RuntimeErrors an unknown value representation."""
+_DIRECTORY, _DIRECTORY_CLASS = "DICOMDIR", MediaStorageDirectoryStorage
+_POSITION, _ORIENTATION, _PIXEL_SPACING = 3, 6, 2
+"""How many numbers each has."""
 
-_MAGIC_AT, _MAGIC = 128, b"DICM"
 _TAGS = [
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
+    *identity.TAGS,
     "SeriesNumber",
     "SeriesDescription",
-    "FrameOfReferenceUID",
     "Modality",
     "ImageType",
     "ImagesInAcquisition",
@@ -53,79 +47,35 @@ _TAGS = [
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
-    """One slice, or one frame of a multi-frame file. Positions and spacings in mm, L, P, S; None where absent."""
+class Damaged:
+    """A DICOM file whose header cannot be read to its end; `study_uid` is empty where it cannot be read either."""
 
     path: Path
-    sop_uid: str
-    position_mm: tuple[float, ...] | None
-    orientation: tuple[float, ...] | None
-    pixel_spacing_mm: tuple[float, ...] | None
-
-
-@dataclass(slots=True)
-class Group:
-    """Slices of one study, series, frame of reference, orientation and matrix (or one multi-frame file).
-
-    Parameters
-    ----------
-    description
-        Of the series; used to find it, never repeated in a message.
-    values
-        What rules look at, by keyword.
-    """
-
     study_uid: str
-    series_uid: str
-    frame_of_reference_uid: str
-    number: int | None
-    description: str
-    modality: str
-    image_type: tuple[str, ...]
-    matrix: tuple[int, int]
-    photometric: str
-    samples: int
-    orientation: tuple[float, ...] | None
-    is_multiframe: bool
-    is_concatenated: bool
-    images_in_acquisition: int | None
-    values: dict[str, Any]
-    planes: list[Plane] = field(default_factory=list)
-
-    def close(self) -> None:
-        """Let rules see how many slices there are, how far apart, and in which plane."""
-        self.values |= spacing_values(self.planes, self.orientation)
-        self.values[SLICES] = len(self.planes)
-        self.values[PLANE] = plane_of(self.orientation) if self.orientation else None
-
-    @property
-    def name(self) -> str:
-        """Number, modality, plane and size: nothing that could name a patient."""
-        number = f"series {self.number}" if self.number is not None else f"the series ending in …{self.series_uid[-8:]}"
-        plane = f"{plane_of(self.orientation).lower()}, " if self.orientation else ""
-        count = len(self.planes)
-        return (
-            f"{number} ({self.modality or 'no modality'}, {plane}{count} {'slice' if count == 1 else 'slices'} of "
-            f"{self.matrix[1]} × {self.matrix[0]})"
-        )
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a folder holds: groups of slices, DICOM files without pixels, damaged DICOM files, and others."""
+    """The contents of a folder: groups of slices, damaged DICOM files, and counts of what is no image.
 
+    Parameters
+    ----------
+    root
+        The folder that paths are relative to.
+    studies_of_folders
+        The keys of the studies that have images in each folder.
+    """
+
+    root: Path
     groups: tuple[Group, ...]
+    damaged: tuple[Damaged, ...]
+    studies_of_folders: Mapping[Path, set[str]]
     without_pixels: int
-    damaged: int
     others: int
 
     def left_out(self) -> str | None:
         """Return how many files are no images, in words; None where all are."""
-        counts = {
-            "no DICOM": self.others,
-            "DICOM without an image": self.without_pixels,
-            "damaged DICOM, which may be missing in a series": self.damaged,
-        }
+        counts = {"no DICOM": self.others, "DICOM without an image": self.without_pixels}
         said = [f"{count} {'file is' if count == 1 else 'files are'} {what}" for what, count in counts.items() if count]
         return "; ".join(said) or None
 
@@ -145,27 +95,41 @@ def scan(folder: Path, keywords: Collection[str] = ()) -> Scan:
     """
     if not folder.exists():
         raise DatasetError(folder, "does not exist", "name a folder with DICOM files")
-    without_pixels = damaged = others = 0
+    without_pixels = others = 0
+    damaged: list[Damaged] = []
     groups: list[Group] = []
     by_series: dict[tuple[Any, ...], list[Group]] = defaultdict(list)
+    tags = {*_TAGS, *keywords}
     for path in _files(folder):
-        if not _is_dicom(path):
+        kind = signature(path)
+        if kind is None:
             others += 1
+        if kind is None or path.name == _DIRECTORY:
             continue
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=sorted({*_TAGS, *keywords}))
-            if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            header = read_file(path, with_pixels=False, tags=tags)
+            if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY_CLASS:
                 continue
-            if "Rows" not in header:
-                is_whole = "SOPInstanceUID" in header
-                without_pixels, damaged = without_pixels + is_whole, damaged + (not is_whole)
-                continue
-            _sort_in(header, path, keywords, groups, by_series)
-        except _DAMAGED:
-            damaged += 1
+            if "Rows" in header:
+                _sort_in(header, path, keywords, groups, by_series)
+            elif "SOPInstanceUID" in header and not should_have_pixels(header):
+                without_pixels += 1
+            else:
+                raise ValueError("the header ends before its last tag")
+        except DAMAGED:
+            study_uid = study_uid_of_damaged(path)
+            # Files of other formats can begin like a data set without a preamble.
+            if kind == "bare" and not study_uid and not is_named_dicom(path):
+                others += 1
+            else:
+                damaged.append(Damaged(path, study_uid))
+    studies_of_folders: dict[Path, set[str]] = defaultdict(set)
     for group in groups:
         group.close()
-    return Scan(tuple(groups), without_pixels, damaged, others)
+        for plane in group.planes:
+            studies_of_folders[plane.path.parent].add(group.study_key)
+    root = folder if folder.is_dir() else folder.parent
+    return Scan(root, tuple(groups), tuple(damaged), studies_of_folders, without_pixels, others)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -174,16 +138,20 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.sort()
             yield from (Path(root, name) for name in sorted(names))
         return
-    if not _is_dicom(folder):
+    kind = signature(folder)
+    if kind is None:
         raise DatasetError(folder, "is no DICOM file", "name a folder with DICOM files, or a DICOMDIR")
+    if kind != "part10":
+        yield folder
+        return
     try:
         directory = pydicom.dcmread(folder)
         records = directory.get("DirectoryRecordSequence", [])
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DatasetError(
             folder, f"cannot be read ({type(error).__name__})", "name the folder that holds the files"
         ) from error
-    if directory.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
+    if directory.file_meta.get("MediaStorageSOPClassUID") != _DIRECTORY_CLASS:
         yield folder
         return
     for record in records:
@@ -194,13 +162,6 @@ def _files(folder: Path) -> Iterator[Path]:
         if not path.is_relative_to(folder.parent.resolve()) or not path.is_file():
             raise DatasetError(folder, "names a file that is not there", "copy the whole medium, or name its folder")
         yield path
-
-
-def _is_dicom(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
 
 
 def _sort_in(
@@ -214,16 +175,21 @@ def _sort_in(
     is_multiframe = "PerFrameFunctionalGroupsSequence" in header
     matrix = int(header.Rows), int(header.Columns)
     frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
-    key = (str(header.StudyInstanceUID), str(header.SeriesInstanceUID), frame_of_reference, matrix, is_multiframe)
+    study_uid = str(header.get("StudyInstanceUID") or "")
+    study_key = study_uid if is_valid_uid(study_uid) else f"{study_uid}\n{path.parent}"
+    series_uid = str(header.get("SeriesInstanceUID") or "")
+    key = (study_key, series_uid, frame_of_reference, matrix, is_multiframe)
     orientation = planes[0].orientation
     for group in by_series[key]:
         if not is_multiframe and _are_one(group.orientation, orientation):
             group.planes.extend(planes)
+            group.identity.add(header)
             return
     number, images = header.get("SeriesNumber"), header.get("ImagesInAcquisition")
     group = Group(
-        study_uid=key[0],
-        series_uid=key[1],
+        study_key=study_key,
+        study_uid=study_uid,
+        series_uid=series_uid,
         frame_of_reference_uid=frame_of_reference,
         number=None if number in (None, "") else int(number),
         description=str(header.get("SeriesDescription") or ""),
@@ -239,19 +205,25 @@ def _sort_in(
         values={keyword: _plain(header.get(keyword)) for keyword in keywords},
         planes=planes,
     )
+    group.identity.add(header)
     by_series[key].append(group)
     groups.append(group)
 
 
 def _planes(header: Dataset, path: Path) -> Iterator[Plane]:
     """Yield the slice of a single-frame file, or the frames of a multi-frame one (PS3.3, C.7.6.16)."""
-    sop_uid = str(header.SOPInstanceUID)
+    sop_uid = str(header.get("SOPInstanceUID") or "")
     if "PerFrameFunctionalGroupsSequence" not in header:
-        keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
         frames = int(header.get("NumberOfFrames") or 1)
         if frames > path.stat().st_size:
             raise ValueError(f"{frames} frames in fewer bytes")
-        places = [_numbers(header.get(keyword)) for keyword in keywords] if frames == 1 else [None] * 3
+        places: list[tuple[float, ...] | None] = [None] * 3
+        if frames == 1:
+            places = [
+                _numbers(header.get("ImagePositionPatient"), _POSITION),
+                _numbers(header.get("ImageOrientationPatient"), _ORIENTATION),
+                _numbers(header.get("PixelSpacing"), _PIXEL_SPACING),
+            ]
         for _ in range(frames):
             yield Plane(path, sop_uid, *places)
         return
@@ -260,9 +232,9 @@ def _planes(header: Dataset, path: Path) -> Iterator[Plane]:
         yield Plane(
             path,
             sop_uid,
-            _numbers(_macro(frame, shared, "PlanePositionSequence", "ImagePositionPatient")),
-            _numbers(_macro(frame, shared, "PlaneOrientationSequence", "ImageOrientationPatient")),
-            _numbers(_macro(frame, shared, "PixelMeasuresSequence", "PixelSpacing")),
+            _numbers(_macro(frame, shared, "PlanePositionSequence", "ImagePositionPatient"), _POSITION),
+            _numbers(_macro(frame, shared, "PlaneOrientationSequence", "ImageOrientationPatient"), _ORIENTATION),
+            _numbers(_macro(frame, shared, "PixelMeasuresSequence", "PixelSpacing"), _PIXEL_SPACING),
         )
 
 
@@ -271,17 +243,18 @@ def _macro(frame: Dataset, shared: Dataset, sequence: str, keyword: str) -> Any:
     return items[0].get(keyword) if items else None
 
 
-def _numbers(value: Any) -> tuple[float, ...] | None:
-    if value is None or value == "" or len(value) == 0:
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    """Return the first `count` numbers of a value; None where it is absent, short or not finite."""
+    if value is None or value == "" or len(value) < count:
         return None
-    numbers = tuple(float(part) for part in value)
+    numbers = tuple(float(part) for part in value)[:count]
     return numbers if np.isfinite(numbers).all() else None
 
 
 def _are_one(first: tuple[float, ...] | None, second: tuple[float, ...] | None) -> bool:
     if first is None or second is None:
         return first is second
-    return bool(np.abs(np.subtract(first, second)).max() < ORIENTATION_TOLERANCE)
+    return not differ(first, second, NEARLY_PARALLEL)
 
 
 def _texts(value: Any) -> list[str]:

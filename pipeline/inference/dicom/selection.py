@@ -1,19 +1,21 @@
 """Which series of a study the model is to see, by the rules of its bundle, and what is said about the others."""
 
-import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pydicom
-
-from pipeline.errors import DatasetError
-from pipeline.inference.dicom.case import DicomCase, DicomError, case_id
-from pipeline.inference.dicom.geometry import ORIENTATION_TOLERANCE, Problem, at_one_place, stack
+from pipeline.inference.dicom.case import DicomCase, DicomError, NoImageError, case_id, case_id_of_files
+from pipeline.inference.dicom.completeness import beside, damaged_cases, signs_of_missing_images
+from pipeline.inference.dicom.geometry import Problem, stack
+from pipeline.inference.dicom.groups import Group, Plane
+from pipeline.inference.dicom.identity import is_valid_uid, problem_of_series, problem_of_study, problem_of_uids
+from pipeline.inference.dicom.places import place_of
 from pipeline.inference.dicom.rules import Rule, keywords_of, mismatch, parse_rules
-from pipeline.inference.dicom.scan import Group, Plane, Scan, scan
+from pipeline.inference.dicom.scan import Scan, scan
+from pipeline.inference.dicom.stacking import count, header_problem, without_copies
 
-_MEANING = ("RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation")
 _NO_PICTURES = {"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "KO", "REG", "SM", "OT", "DOC", "ECG"}
 
 
@@ -41,38 +43,50 @@ def find_series(
     Returns
     -------
     list of DicomCase
-        One for each study, in the order of study UIDs. Refused studies are among them, with `problem` and `remedy`.
+        One for each study, in the order of study UIDs, then one for each study or folder of which all headers are
+        damaged. Refused studies are among them, with `problem` and `remedy`.
 
     Raises
     ------
     ConfigError
         Where a rule is malformed.
-    DatasetError
-        Where no DICOM image is found, or `series` is nowhere.
+    NoImageError
+        Where no DICOM image is found, not even a damaged one.
+    DicomError
+        Where `series` is nowhere.
     """
     parsed = parse_rules(rules)
     found = scan(folder, keywords_of(parsed))
-    if not found.groups:
+    if not found.groups and not found.damaged:
         held = found.left_out() or "it is empty"
-        raise DatasetError(folder, f"holds no DICOM image ({held})", "name a folder with DICOM images")
+        raise NoImageError(folder, f"holds no DICOM image ({held})", "name a folder with DICOM images")
     studies: dict[str, list[Group]] = {}
-    for group in sorted(found.groups, key=lambda one: one.study_uid):
-        studies.setdefault(group.study_uid, []).append(group)
-    cases = []
-    for study_uid, groups in studies.items():
-        if series is None:
-            cases.append(_by_rules(study_uid, groups, parsed, found, resample_tilt))
-        elif any(_is_named(group, series) for group in groups):
-            cases.append(_by_name(study_uid, groups, parsed, series, found, resample_tilt))
-    if not cases:
+    for group in sorted(found.groups, key=lambda one: one.study_key):
+        studies.setdefault(group.study_key, []).append(group)
+    if series is not None and studies and not any(_is_named(group, series) for group in found.groups):
         raise DicomError(
-            "--series", f"{series!r} is in none of {_count(len(studies), 'study', 'studies')}",
+            "--series", f"{series!r} is in none of {count(len(studies), 'study', 'studies')}",
             "name a series by its UID, number or description",
         )  # fmt: skip
-    return cases
+    cases = []
+    for groups in studies.values():
+        contradiction = problem_of_study(group.identity for group in groups)
+        if contradiction:
+            cases.append(_none(groups, {}, contradiction, found))
+        elif series is None:
+            cases.append(_by_rules(groups, parsed, found, resample_tilt))
+        elif any(_is_named(group, series) for group in groups):
+            cases.append(_by_name(groups, parsed, series, found, resample_tilt))
+        elif not is_valid_uid(series):
+            said = {id(group): f"not taken: {group.name}: another one was asked for" for group in groups}
+            problem = Problem(
+                "no series of the study is the one asked for by --series", "name one of its series by number or UID"
+            )
+            cases.append(_none(groups, said, problem, found))
+    return _told_apart([*cases, *damaged_cases(found)])
 
 
-def _by_rules(study_uid: str, groups: list[Group], rules: list[Rule], found: Scan, resample_tilt: bool) -> DicomCase:
+def _by_rules(groups: list[Group], rules: list[Rule], found: Scan, resample_tilt: bool) -> DicomCase:
     usable = [group for group in groups if _unusable(group) is None]
     said = {id(group): f"not taken: {group.name}: {_unusable(group)}" for group in groups if _unusable(group)}
     if not rules and len(usable) > 1:
@@ -81,7 +95,7 @@ def _by_rules(study_uid: str, groups: list[Group], rules: list[Rule], found: Sca
             f"{len(usable)} volumes could be meant: {'; '.join(group.name for group in usable)}",
             "name one with --series, or give the bundle rules that choose",
         )
-        return _none(study_uid, groups, said, problem, found)
+        return _none(groups, said, problem, found)
     for rule in rules or [Rule("the only volume of the study", {})]:
         matching = sorted((group for group in usable if mismatch(rule, group.values) is None), key=_rank)
         if not matching:
@@ -95,23 +109,21 @@ def _by_rules(study_uid: str, groups: list[Group], rules: list[Rule], found: Sca
         reasons = "; ".join(f"{rule.name}: {mismatch(rule, group.values)}" for rule in rules)
         said[id(group)] = f"not taken: {group.name}: {reasons}"
     problem = Problem(
-        f"none of {_count(len({group.series_uid for group in groups}), 'series', 'series')} meets the rules "
+        f"none of {count(len({group.series_uid for group in groups}), 'series', 'series')} meets the rules "
         f"({'; '.join(said[id(group)].removeprefix('not taken: ') for group in groups)})",
         "name one with --series, or correct the bundle's rules",
     )
-    return _none(study_uid, groups, said, problem, found)
+    return _none(groups, said, problem, found)
 
 
-def _by_name(
-    study_uid: str, groups: list[Group], rules: list[Rule], series: str, found: Scan, resample_tilt: bool
-) -> DicomCase:
+def _by_name(groups: list[Group], rules: list[Rule], series: str, found: Scan, resample_tilt: bool) -> DicomCase:
     named = sorted((group for group in groups if _is_named(group, series)), key=_rank)
     said = {id(group): f"not taken: {group.name}: another one was asked for" for group in groups}
     if len({group.series_uid for group in named}) > 1:
         several = Problem(
             f"{len(named)} series are named so: {'; '.join(group.name for group in named)}", "name one by its UID"
         )
-        return _none(study_uid, groups, said, several, found)
+        return _none(groups, said, several, found)
     chosen = min(named, key=lambda group: (_unusable(group) is not None, _rank(group)))
     said[id(chosen)] = f"taken: {chosen.name}: asked for by --series"
     asking = [rule for rule in rules if "Modality" in rule.conditions]
@@ -154,14 +166,16 @@ def _unusable(group: Group) -> str | None:
 def _taken(
     group: Group, groups: list[Group], said: dict[int, str], found: Scan, problem: Problem | None, resample_tilt: bool
 ) -> DicomCase:
-    notes: list[str] = []
-    problem = problem or _incomplete(group, groups)
-    planes = group.planes
+    kin = [one for one in groups if one.series_uid == group.series_uid]
+    problem = problem or problem_of_series(one.identity for one in kin) or header_problem(group, groups)
+    planes, notes = group.planes, []
     if problem is None:
-        planes, problem = _without_copies(group, notes)
+        planes, note, problem = without_copies(group)
+        notes += [note] if note else []
+    problem = problem or _problem_of_uids(group, planes)
     spacing, tilt, straighten = (0.0, 0.0, 0.0), 0.0, False
     if problem is None and group.orientation and planes[0].pixel_spacing_mm:
-        rows_mm, columns_mm = planes[0].pixel_spacing_mm[:2]
+        rows_mm, columns_mm = planes[0].pixel_spacing_mm
         built = stack([plane.position_mm or () for plane in planes], group.orientation, (rows_mm, columns_mm))
         spacing, tilt = (columns_mm, rows_mm, built.spacing_mm), built.tilt_degrees if built.is_tilted else 0.0
         planes = [planes[index] for index in built.order]
@@ -169,17 +183,19 @@ def _taken(
         problem = None if straighten else built.problem
         if straighten:
             notes.append(f"a gantry tilt of {tilt:.1f}° is resampled on a straight grid")
-    if group.images_in_acquisition and group.images_in_acquisition > len(planes):
-        notes.append(f"its headers speak of {group.images_in_acquisition} images, {len(planes)} are here")
-    left_out = found.left_out()
+    files = tuple(dict.fromkeys(plane.path for plane in planes))
+    damaged = beside(planes, group.study_key, found)
+    uids = [group.study_uid, group.series_uid, *([planes[0].sop_uid] if group.is_multiframe else [])]
     return DicomCase(
-        id=case_id(group.study_uid, group.series_uid, *([planes[0].sop_uid] if group.is_multiframe else [])),
-        study_uid=group.study_uid,
-        series_uid=group.series_uid,
-        files=tuple(dict.fromkeys(plane.path for plane in planes)),
+        id=case_id(*uids) if is_valid_uid(group.study_uid) else case_id_of_files(files),
+        study_uid=_shown(group.study_uid),
+        series_uid=_shown(group.series_uid),
+        files=files,
+        place=place_of(files, found.root, group.identity.words),
         problem=f"{group.name}: {problem.text}" if problem else None,
         remedy=problem.remedy if problem else "",
-        said=(*(said[id(one)] for one in groups), *notes, *([left_out] if left_out else [])),
+        said=(*(said[id(one)] for one in groups), *notes, *_left_out(groups, damaged, found)),
+        warnings=signs_of_missing_images(group, len(planes), kin, damaged),
         modality=group.modality,
         spacing_mm=spacing,
         tilt_degrees=tilt,
@@ -187,79 +203,51 @@ def _taken(
     )
 
 
-def _none(study_uid: str, groups: list[Group], said: dict[int, str], problem: Problem, found: Scan) -> DicomCase:
-    left_out = found.left_out()
+def _none(groups: list[Group], said: Mapping[int, str], problem: Problem, found: Scan) -> DicomCase:
+    """Return the case of a study of which no series is taken; all its images are the files the problem is about."""
+    study_uid = groups[0].study_uid
+    files = tuple(sorted({plane.path for group in groups for plane in group.planes}))
+    words = set().union(*(group.identity.words for group in groups))
     return DicomCase(
-        id=case_id(study_uid),
-        study_uid=study_uid,
+        id=case_id(study_uid) if is_valid_uid(study_uid) else case_id_of_files(files),
+        study_uid=_shown(study_uid),
+        study_files=files,
+        place=place_of(files, found.root, words),
         problem=problem.text,
         remedy=problem.remedy,
-        said=(*(said[id(group)] for group in groups), *([left_out] if left_out else [])),
+        said=(*(said[id(group)] for group in groups if id(group) in said), *_left_out(groups, 0, found)),
     )
 
 
-def _incomplete(group: Group, groups: list[Group]) -> Problem | None:
-    """Return what is missing in the headers for a volume in space."""
-    again = "export the series again with its geometry"
-    kin = [one for one in groups if one.series_uid == group.series_uid and one.matrix == group.matrix]
-    planes = [plane for one in kin for plane in one.planes]
-    nowhere = sum(plane.position_mm is None or plane.orientation is None for plane in planes)
-    if nowhere:
-        return Problem(f"{nowhere} of {_count(len(planes), 'slice', 'slices')} have no position or orientation", again)
-    if not group.frame_of_reference_uid:
-        return Problem("it names no frame of reference", again)
-    if group.orientation is None:
-        return Problem("its slices have no orientation", again)
-    axes = group.orientation
-    turned = [plane for plane in group.planes if _differ(plane.orientation or axes, axes, ORIENTATION_TOLERANCE)]
-    if turned:
-        return Problem(f"{len(turned)} of {len(group.planes)} frames lie in other planes", "choose another series")
-    spacings = [plane.pixel_spacing_mm for plane in group.planes]
-    if any(spacing is None for spacing in spacings):
-        return Problem(f"{spacings.count(None)} of {len(spacings)} slices have no pixel spacing", again)
-    first = spacings[0] or ()
-    other = next((spacing for spacing in spacings if spacing and _differ(spacing, first, 1e-4)), None)
-    if other:
-        told = [" × ".join(f"{part:g}" for part in spacing) for spacing in (first, other)]
-        text = f"the size of pixels changes from {told[0]} to {told[1]} mm"
-        return Problem(text, "choose a series with one size of pixels")
-    return None
+def _problem_of_uids(group: Group, planes: list[Plane]) -> Problem | None:
+    sop_uids = [plane.sop_uid for plane in (planes[:1] if group.is_multiframe else planes)]
+    return problem_of_uids(
+        group.study_uid, group.series_uid, group.frame_of_reference_uid, group.identity.sop_class_uids, sop_uids
+    )
 
 
-def _differ(first: Sequence[float], second: Sequence[float], tolerance: float) -> bool:
-    return max(abs(a - b) for a, b in zip(first, second, strict=True)) >= tolerance
+def _left_out(groups: list[Group], warned_of: int, found: Scan) -> list[str]:
+    """Return notes on files that are no images, and on damaged files of the study that no warning speaks of."""
+    damaged = beside([plane for group in groups for plane in group.planes], groups[0].study_key, found) - warned_of
+    among = [f"{count(damaged, 'damaged DICOM file lies', 'damaged DICOM files lie')} among the images of the study"]
+    left_out = found.left_out()
+    return [*(among if damaged else []), *([left_out] if left_out else [])]
 
 
-def _without_copies(group: Group, notes: list[str]) -> tuple[list[Plane], Problem | None]:
-    """Return one slice for each position; copies must be equal in pixels and in what scales them."""
-    planes = sorted(group.planes, key=lambda plane: (plane.sop_uid, str(plane.path)))
-    places = at_one_place([plane.position_mm or () for plane in planes])
-    crowded = [place for place in places if len(place) > 1]
-    if not crowded:
-        return planes, None
-    is_stacked = all(len(place) > 1 and len({planes[i].sop_uid for i in place}) > 1 for place in places)
-    if group.is_multiframe or is_stacked:
-        text = f"{len(planes)} slices lie at {len(places)} positions: a series over time, or of several contrasts"
-        return planes, Problem(text, "split it into volumes, or choose another series")
-    for place in crowded:
-        if len({_pixels_of(planes[index].path) for index in place}) > 1:
-            position = ", ".join(f"{value:.2f}" for value in planes[place[0]].position_mm or ())
-            text = f"{len(place)} slices at the position ({position}) mm differ"
-            return planes, Problem(text, "send the series again, without the slices that do not belong to it")
-    dropped = len(planes) - len(places)
-    notes.append(f"{_count(dropped, 'slice is a copy', 'slices are copies')} of another and left out")
-    return [planes[min(place)] for place in places], None
+def _shown(uid: str) -> str:
+    """Return a UID that is one; others may hold anything, a name too."""
+    return uid if is_valid_uid(uid) else ""
 
 
-def _pixels_of(path: Path) -> bytes:
-    header = pydicom.dcmread(path)
-    meaning = repr([str(header.get(keyword)) for keyword in _MEANING])
-    return hashlib.sha256(meaning.encode() + bytes(header.get("PixelData") or b"")).digest()
+def _told_apart(cases: list[DicomCase]) -> list[DicomCase]:
+    """Return the cases with a number added to ids that occur again: damaged files can be equal."""
+    seen: Counter[str] = Counter()
+    apart = []
+    for case in cases:
+        seen[case.id] += 1
+        apart.append(case if seen[case.id] == 1 else replace(case, id=f"{case.id}-{seen[case.id]}"))
+    return apart
 
 
 def _rank(group: Group) -> tuple[int, bool, int, str]:
     return -len(group.planes), group.number is None, group.number or 0, group.series_uid
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -7,12 +7,13 @@ from typing import TypeVar
 import highdicom as hd
 import nibabel as nib
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
 from pipeline.files import atomic_path
 from pipeline.inference.dicom.case import DicomCase, DicomError
 from pipeline.inference.dicom.geometry import spacing_tolerance_mm
+from pipeline.inference.dicom.harmonizing import harmonized
+from pipeline.inference.dicom.reading import DAMAGED, read_file
 from pipeline.inference.dicom.tilt import Tilt, straightened
 
 _Grid = TypeVar("_Grid", hd.Volume, hd.VolumeGeometry)
@@ -54,7 +55,7 @@ def read_volume(case: DicomCase) -> hd.Volume:
     error = case.error()
     if error:
         raise error
-    datasets = [_read(path, case, with_pixels=True) for path in case.files]
+    datasets = _read(case, with_pixels=True)
     tolerance = spacing_tolerance_mm(case.spacing_mm[2])
     try:
         if _is_multiframe(datasets):
@@ -68,7 +69,7 @@ def read_volume(case: DicomCase) -> hd.Volume:
             return as_nifti(volume)
         tilt = tilt_of(case, datasets)
         volume = hd.get_volume_from_series(
-            _straight(datasets, tilt),
+            _straight(datasets, tilt) if tilt else datasets,
             dtype=np.float32,
             apply_real_world_transform=False,
             apply_presentation_lut=False,
@@ -116,8 +117,8 @@ def grid_of(case: DicomCase, datasets: Sequence[Dataset]) -> hd.VolumeGeometry:
 
 
 def read_headers(case: DicomCase) -> list[Dataset]:
-    """Return the headers of the files of a case, without pixels, in the order of positions."""
-    return [_read(path, case, with_pixels=False) for path in case.files]
+    """Return the headers of the files of a case, without pixels, harmonized, in the order of positions."""
+    return _read(case, with_pixels=False)
 
 
 def tilt_of(case: DicomCase, datasets: Sequence[Dataset]) -> Tilt | None:
@@ -134,10 +135,10 @@ def tilt_of(case: DicomCase, datasets: Sequence[Dataset]) -> Tilt | None:
     )
 
 
-def _read(path: Path, case: DicomCase, *, with_pixels: bool) -> Dataset:
+def _read(case: DicomCase, *, with_pixels: bool) -> list[Dataset]:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=not with_pixels)
-    except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
+        return harmonized([read_file(path, with_pixels=with_pixels) for path in case.files])
+    except DAMAGED as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise DicomError(case.id, f"a file of the series is no longer readable ({reason})", "copy it again") from error
 
@@ -146,13 +147,10 @@ def _is_multiframe(datasets: Sequence[Dataset]) -> bool:
     return "PerFrameFunctionalGroupsSequence" in datasets[0]
 
 
-def _straight(datasets: list[Dataset], tilt: Tilt | None) -> list[Dataset]:
-    """Return the slices with one spelling of orientation and spacing, and shifted back where they slide sideways."""
+def _straight(datasets: list[Dataset], tilt: Tilt) -> list[Dataset]:
+    """Return the slices shifted back where they slide sideways."""
     for number, dataset in enumerate(datasets):
-        dataset.ImageOrientationPatient = datasets[0].ImageOrientationPatient
-        dataset.PixelSpacing = datasets[0].PixelSpacing
-        if tilt:
-            dataset.ImagePositionPatient = [float(value) for value in tilt.straight_position(number)]
+        dataset.ImagePositionPatient = [float(value) for value in tilt.straight_position(number)]
     return datasets
 
 

@@ -9,6 +9,7 @@ import pytest
 from dicom_series import ROOT, pixels, slices, write
 
 from pipeline.inference.batch import Batch, Options
+from pipeline.inference.holding import Holding
 from pipeline.inference.sources import find_jobs
 
 sys.path.append(str(ROOT / "tests" / "inference"))
@@ -35,7 +36,7 @@ def test_a_folder_of_studies_ends_with_results_for_the_whole_one_and_a_reason_fo
 ) -> None:
     model = small_model()
     jobs = find_jobs(folder, model.channels, RULES)
-    Batch(model, tmp_path / "out", Options(empty_frames=empty_frames)).run(jobs)
+    Batch(model, tmp_path / "out", Options(empty_frames=empty_frames, holding=Holding(release=True))).run(jobs)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     by_status = {case["status"]: case for case in manifest["cases"]}
     assert sorted(by_status) == ["done", "failed"]

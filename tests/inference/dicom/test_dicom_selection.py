@@ -63,7 +63,8 @@ def test_mixed_files_of_any_name_and_depth_are_sorted_out_and_counted(tmp_path: 
     (tmp_path / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\xff\xff")
     case = the_case(tmp_path, {"name": "T2", "conditions": {"SeriesDescription": "T2"}})
     assert len(case.files) == 4
-    assert case.said[-1] == "2 files are no DICOM; 1 file is damaged DICOM, which may be missing in a series"
+    assert case.said[-1] == "2 files are no DICOM"
+    assert case.warnings == ("1 damaged DICOM file lies beside the images and may belong to the series",)
 
 
 def test_the_first_rule_that_is_met_decides_and_then_the_longest_series(tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_frames_over_time_and_in_other_planes_are_refused(tmp_path: Path) -> Non
         item.ImageOrientationPatient = list(AXIAL) if number else [0, 1, 0, 0, 0, -1]
         frame.PlaneOrientationSequence = [item]
     write(tmp_path / "planes", [turned])
-    assert "frames lie in other planes" in (the_case(tmp_path / "planes").problem or "")
+    assert "1 of 5 slices are turned against the others" in (the_case(tmp_path / "planes").problem or "")
 
 
 def test_a_missing_frame_is_refused_with_its_place(tmp_path: Path) -> None:
