@@ -3,9 +3,10 @@
     python benchmarks/learning_rate_regret.py measure --data ../shared/data --work FOLDER [--only NAME,...]
     python benchmarks/learning_rate_regret.py report
 
-`measure` trains each loss at each rate: once in full, scored by hard Dice on a fold that was not trained on, and once
-in each length of probe, scored on the held-out fifth of the training cases in several ways. It appends one row per
-training to the table in benchmarks/results and skips the rows that are there, so it can be stopped and continued.
+`measure` trains each loss at each rate: once in full, scored by hard Dice on a fold that was not trained on, and in
+probes, longer until a candidate beats chance, scored in several ways on the held-out fifth of the training cases. It
+appends one row per training to the table in benchmarks/results and skips the rows that are there, so it can be stopped
+and continued.
 
 `report` replays searches on that table: the present one, the former one (hard Dice, ties to the smallest rate) and
 alternatives. The regret of a search is the mean Dice over replicates at the best candidate, less the mean Dice at the
@@ -16,19 +17,21 @@ import argparse
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.data.dataset import Dataset
-from pipeline.training.learning_rate import CANDIDATES, choose, default_rate, probe_lengths
+from pipeline.training.learning_rate import CANDIDATES, beats_chance, choose, default_rate, probe_lengths
 
 RESULTS = Path(__file__).parent / "results" / "learning_rate_regret.csv"
 LOSSES = "ce,weighted_ce,focal,dice,dice_ce,tversky"
+Key = tuple[object, ...]
 BEYOND = 7.2e-2
 """A rate above the candidates, to see whether they should reach further."""
 
@@ -37,23 +40,24 @@ BEYOND = 7.2e-2
 class Bench:
     """One dataset.
 
-    `fraction` is the foreground of phantoms, None for a folder of real cases; `memory_gib` limits the patch.
+    `fraction` is the foreground of phantoms, None for a folder of real cases. `memory_gib` limits the patch, and
+    `small_network` takes that of a sweep, so that small structures are learned in minutes on one core.
     """
 
     name: str
     steps: int
     cases: int
-    replicates: int
     fraction: float | None = None
     memory_gib: float = 8.0
+    small_network: bool = False
     rates: tuple[float, ...] = CANDIDATES
 
 
 BENCHES = (
-    Bench("phantoms of 0.1 %", 200, 16, 2, 0.001, rates=(*CANDIDATES, BEYOND)),
-    Bench("hippocampus", 200, 32, 2, rates=(*CANDIDATES, BEYOND)),
-    Bench("phantoms of 1 %", 200, 16, 2, 0.01),
-    Bench("openkbp", 150, 12, 2, memory_gib=0.4),
+    Bench("phantoms of 0.1 %", 200, 16, 0.001, rates=(*CANDIDATES, BEYOND)),
+    Bench("openkbp", 100, 12, memory_gib=0.4, small_network=True),
+    Bench("phantoms of 1 %", 200, 16, 0.01),
+    Bench("hippocampus", 200, 32),
 )
 
 
@@ -94,26 +98,28 @@ def dataset_of(bench: Bench, data: Path, work: Path) -> Dataset:
     return replace(dataset, cases=tuple(kept[: bench.cases]))
 
 
-def measure(data: Path, work: Path, table: Path, only: Sequence[str]) -> None:
-    """Append the rows that the table lacks."""
+def measure(data: Path, work: Path, table: Path, only: Sequence[str], replicates: int) -> None:
+    """Append the rows that the table lacks, replicate after replicate."""
     import torch
 
     torch.set_num_threads(1)
-    known = {_key(row) for row in read_rows(table)}
-    for bench in BENCHES:
-        if not only or bench.name in only:
-            for row in rows_of(bench, data, work, known):
-                append(table, row)
-                print(f"{row.dataset} {row.loss} r{row.replicate} {row.rate:g} {row.kind} {row.steps}", flush=True)
+    known = {_key(row): row for row in read_rows(table)}
+    benches = [bench for bench in BENCHES if not only or bench.name in only]
+    for replicate in range(replicates):
+        for bench in benches:
+            for settings in arms(bench, data, work, replicate):
+                for row in rows_of(bench.name, settings, replicate, known):
+                    append(table, row)
+                    known[_key(row)] = row
+                    print(f"{row.dataset} {row.loss} r{replicate} {row.rate:g} {row.kind} {row.steps}", flush=True)
 
 
-def rows_of(bench: Bench, data: Path, work: Path, known: set[tuple[object, ...]]) -> Iterator[Row]:
-    """Yield the rows of a bench that are not known yet, replicate after replicate."""
+def arms(bench: Bench, data: Path, work: Path, replicate: int) -> Iterator[Any]:
+    """Yield the settings of a run of each loss."""
     from pipeline.data.folds import make_folds
     from pipeline.data.planning import make_plan, plan_for_budget
     from pipeline.data.scan import scan_dataset
-    from pipeline.study.sweep import small
-    from pipeline.training.learning_rate import split_training_cases
+    from pipeline.study.sweep import FEATURES, small
     from pipeline.training.losses import parse_losses
     from pipeline.training.preparation import prepare_dataset
     from pipeline.training.settings import RunSettings
@@ -122,51 +128,67 @@ def rows_of(bench: Bench, data: Path, work: Path, known: set[tuple[object, ...]]
     dataset, fingerprint = scanned.dataset, scanned.fingerprint
     plan = make_plan(dataset, fingerprint, bench.memory_gib)
     plan = small(plan) if bench.fraction is not None else plan_for_budget(plan, bench.steps)
+    if bench.small_network:
+        plan = replace(plan, channels=FEATURES, strides=plan.strides[: len(FEATURES) - 1])
     scans = {scan.case: scan for scan in fingerprint.scans}
     hashes = {case: scan.content_hash for case, scan in scans.items()}
     prepared = prepare_dataset(dataset, plan, hashes, work / "prepared")
     folds = make_folds(dataset, fingerprint, 2, 0)
-    for replicate in range(bench.replicates):
-        fold = folds[replicate % len(folds)]
-        cases = [case for case in dataset.cases if case.id not in fold.cases]
-        training, patients = tuple(prepared[case.id] for case in cases), tuple(case.patient for case in cases)
-        shown = [bool(case.foreground()) for case in training]
-        fitting, scoring = split_training_cases(training, patients, shown, replicate, fold.index)
-        voxels = [
-            sum(scans[case.id].classes[value].voxels for case in cases if value in scans[case.id].classes)
-            for value in sorted(dataset.classes)
-        ]
-        for spec in parse_losses(LOSSES):
-            settings = RunSettings(
-                loss=spec,
-                fold=fold.index,
-                seed=replicate,
-                plan=plan,
-                classes=dataset.foreground,
-                class_voxels=tuple(voxels),
-                training=training,
-                patients=patients,
-                validation=tuple(prepared[case] for case in fold.cases),
-                originals={},
-                steps=bench.steps,
-                precision="bfloat16",
-                learning_rates=bench.rates,
-            )
-            row = Row(bench.name, spec.label, replicate, 0.0, "untrained", 0)
-            wanted = [(row, fitting, scoring)]
-            for rate in bench.rates:
-                wanted += [
-                    (replace(row, rate=rate, kind="probe", steps=steps), fitting, scoring)
-                    for steps in probe_lengths(bench.steps)
-                ]
-                full = replace(row, rate=rate, kind="full", steps=bench.steps)
-                wanted.append((full, training, settings.validation))
-            for row, fit_on, score_on in wanted:
-                if _key(row) not in known:
-                    yield trained(row, settings, fit_on, score_on)
+    fold = folds[replicate % len(folds)]
+    cases = [case for case in dataset.cases if case.id not in fold.cases]
+    voxels = [
+        sum(scans[case.id].classes[value].voxels for case in cases if value in scans[case.id].classes)
+        for value in sorted(dataset.classes)
+    ]
+    for spec in parse_losses(LOSSES):
+        yield RunSettings(
+            loss=spec,
+            fold=fold.index,
+            seed=replicate,
+            plan=plan,
+            classes=dataset.foreground,
+            class_voxels=tuple(voxels),
+            training=tuple(prepared[case.id] for case in cases),
+            patients=tuple(case.patient for case in cases),
+            validation=tuple(prepared[case] for case in fold.cases),
+            originals={},
+            steps=bench.steps,
+            precision="bfloat16",
+            learning_rates=bench.rates,
+        )
 
 
-def trained(row: Row, settings, fit_on: Sequence, score_on: Sequence) -> Row:
+def rows_of(dataset: str, settings: Any, replicate: int, known: Mapping[Key, Row]) -> Iterator[Row]:
+    """Yield the rows of a loss that are not known: full trainings, and probes until a candidate beats chance."""
+    from pipeline.training.learning_rate import split_training_cases
+
+    shown = [bool(case.foreground()) for case in settings.training]
+    fitting, scoring = split_training_cases(settings.training, settings.patients, shown, replicate, settings.fold)
+    row = Row(dataset, settings.loss.label, replicate, 0.0, "untrained", 0)
+
+    def found(row: Row) -> Row:
+        if _key(row) in known:
+            return known[_key(row)]
+        if row.kind == "full":
+            return trained(row, settings, settings.training, settings.validation)
+        return trained(row, settings, fitting, scoring)
+
+    untrained = found(row)
+    rows = [untrained]
+    chance = max(untrained.average_precision or 0.0, untrained.prevalence or 0.0)
+    for steps in probe_lengths(settings.steps):
+        probes = [found(replace(row, rate=rate, kind="probe", steps=steps)) for rate in settings.learning_rates]
+        rows += probes
+        if any(beats_chance(probe.average_precision, chance) for probe in probes if probe.rate in CANDIDATES):
+            break
+    yield from (one for one in rows if _key(one) not in known)
+    for rate in settings.learning_rates:
+        full = replace(row, rate=rate, kind="full", steps=settings.steps)
+        if _key(full) not in known:
+            yield found(full)
+
+
+def trained(row: Row, settings: Any, fit_on: Sequence, score_on: Sequence) -> Row:
     """Return the row with the scores of its training."""
     from pipeline.training.settings import new_training
     from pipeline.training.trainer import NonFinite, train
@@ -182,7 +204,7 @@ def trained(row: Row, settings, fit_on: Sequence, score_on: Sequence) -> Row:
     return replace(row, seconds=round(time.thread_time() - started, 1))
 
 
-def scores(training, settings, cases: Sequence) -> dict[str, float]:
+def scores(training: Any, settings: Any, cases: Sequence) -> dict[str, float]:
     """Return the scores of a network on prepared cases, all from one prediction of each."""
     import torch
 
@@ -217,7 +239,7 @@ def scores(training, settings, cases: Sequence) -> dict[str, float]:
     return means | {"own_loss": float(np.mean(own))}
 
 
-def _key(row: Row) -> tuple[object, ...]:
+def _key(row: Row) -> Key:
     return row.dataset, row.loss, row.replicate, row.rate, row.kind, row.steps
 
 
@@ -334,13 +356,10 @@ def chosen(rows: pd.DataFrame, column: str, sign: int, search: Search) -> float:
 
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the losses and replicates whose trainings at all candidates are there."""
-    probes = len(CANDIDATES) * len(probe_lengths(int(rows["steps"].max())))
-    by = rows.groupby(["dataset", "loss", "replicate"])
-    within = rows["rate"].isin(CANDIDATES)
-    full = (within & (rows["kind"] == "full")).groupby([rows[name] for name in by.keys]).transform("sum")
-    probed = (within & (rows["kind"] == "probe")).groupby([rows[name] for name in by.keys]).transform("sum")
-    return rows[(full == len(CANDIDATES)) & (probed == probes)]
+    """Return the rows of the losses and replicates that were trained in full at every candidate."""
+    full = (rows["kind"] == "full") & rows["rate"].isin(CANDIDATES)
+    count = full.groupby([rows[name] for name in ("dataset", "loss", "replicate")]).transform("sum")
+    return rows[count == len(CANDIDATES)]
 
 
 def report(table: Path) -> None:
@@ -388,12 +407,13 @@ def main() -> None:
     measuring = commands.add_parser("measure", help="train what the table lacks")
     measuring.add_argument("--data", type=Path, default=Path("../shared/data"))
     measuring.add_argument("--work", type=Path, required=True, help="folder for phantoms and prepared cases")
+    measuring.add_argument("--replicates", type=int, default=2, help="seeds; folds alternate")
     measuring.add_argument("--only", default="", help="names of datasets, e.g. hippocampus,openkbp")
     commands.add_parser("report", help="print the tables")
     arguments = parser.parse_args()
     if arguments.command == "measure":
         only = [name for name in arguments.only.split(",") if name]
-        measure(arguments.data, arguments.work, arguments.table, only)
+        measure(arguments.data, arguments.work, arguments.table, only, arguments.replicates)
     else:
         report(arguments.table)
 

@@ -21,17 +21,17 @@ def rates_table(evidence: Evidence) -> Table:
         searches = [search for search in found if search is not None and search.rule != "given"]
         rates = {probe.learning_rate for search in searches for probe in search.probes}
         rates |= {search.chosen for search in searches}
-        table.rows.extend(_row(loss, rate, searches, rate in (min(rates), max(rates))) for rate in sorted(rates))
+        table.rows.extend(_row(loss, rate, searches) for rate in sorted(rates))
     return table
 
 
-def _row(loss: str, rate: float, searches: Sequence[RateSearch], edge: bool) -> list[Cell]:
+def _row(loss: str, rate: float, searches: Sequence[RateSearch]) -> list[Cell]:
     probes = [probe for search in searches for probe in search.last_round if probe.learning_rate == rate]
     scores = [probe.score for probe in probes if probe.score is not None]
     chances = [search.chance for search in searches if search.chance is not None]
     steps = ", ".join(map(str, sorted({probe.steps for probe in probes}))) or "–"
     chosen = sum(search.chosen == rate for search in searches)
-    notes = _notes(rate, searches, edge)
+    notes = _notes(rate, searches)
     if len(scores) < len(probes):
         notes.append(f"not finite in {counted(len(probes) - len(scores), 'run', 'runs')}")
     return [
@@ -54,10 +54,10 @@ def _range(scores: Sequence[float]) -> str:
     return f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
 
 
-def _notes(rate: float, searches: Sequence[RateSearch], edge: bool) -> list[str]:
+def _notes(rate: float, searches: Sequence[RateSearch]) -> list[str]:
     own = [search for search in searches if search.chosen == rate]
     fallbacks = sum(search.rule == "fallback" for search in own)
     notes = [f"fallback in {counted(fallbacks, 'run', 'runs')}"] if fallbacks else []
-    if edge and len(own) > fallbacks:
+    if any(search.at_edge for search in own):
         notes.append("at the edge of the candidates")
     return notes
