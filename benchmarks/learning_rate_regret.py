@@ -299,6 +299,11 @@ def present(score: Score, chance: float, lengths: Sequence[int]) -> float:
     return choose(CANDIDATES, lengths, chance, score).chosen
 
 
+def wider(score: Score, chance: float, lengths: Sequence[int]) -> float:
+    """Search as the package does, with one larger candidate."""
+    return choose((*CANDIDATES, BEYOND), lengths, chance, score).chosen
+
+
 def one_round(score: Score, chance: float, lengths: Sequence[int]) -> float:
     """Search as the package does, without longer probes."""
     return choose(CANDIDATES, lengths[:1], chance, score).chosen
@@ -335,6 +340,7 @@ SEARCHES: tuple[tuple[str, str, int, Search], ...] = (
     ("present: average precision, longer until above chance", "average_precision", 1, present),
     ("average precision, one round", "average_precision", 1, one_round),
     ("average precision, each round ended early", "average_precision", 1, ended_early),
+    (f"average precision, with {BEYOND:g} as a candidate", "average_precision", 1, wider),
     ("soft Dice, one round", "soft_dice", 1, best_of_first),
     ("own held-out loss, one round", "own_loss", -1, best_of_first),
     *((f"always {rate:g}", "dice", 1, partial(always, rate)) for rate in CANDIDATES),
@@ -342,7 +348,9 @@ SEARCHES: tuple[tuple[str, str, int, Search], ...] = (
 
 
 def chosen(rows: pd.DataFrame, column: str, sign: int, search: Search) -> float:
-    """Return the rate that a search chooses from the rows of one loss and replicate."""
+    """Return the rate that a search chooses from the rows of one loss and replicate, NaN where it was not measured."""
+    if search is wider and BEYOND not in set(rows.loc[rows["kind"] == "full", "rate"]):
+        return np.nan
     probes = rows[rows["kind"] == "probe"].set_index(["rate", "steps"])[column]
     untrained = rows[rows["kind"] == "untrained"].iloc[0]
     chance = max(untrained["average_precision"], untrained["prevalence"])
@@ -380,7 +388,10 @@ def report(table: Path) -> None:
                 name: [chosen(one, column, sign, search) for _, one in of_loss.groupby("replicate")]
                 for name, column, sign, search in SEARCHES
             }
-            regret = {name: best - float(np.mean([dice[rate] for rate in found])) for name, found in choices.items()}
+            regret = {
+                name: best - float(np.mean([dice.get(rate, np.nan) for rate in found]))
+                for name, found in choices.items()
+            }
             regrets += [{"dataset": dataset, "search": name, "regret": value} for name, value in regret.items()]
             old, new = (name for name, *_ in SEARCHES[:2])
             cells = "".join(f"{100 * dice.get(rate, np.nan):9.1f}" for rate in rates)
@@ -388,7 +399,7 @@ def report(table: Path) -> None:
             print(f"{loss:<14}{cells}  {names}{100 * regret[old]:.1f} → {100 * regret[new]:.1f}")
         typical, mean = 100 * noise.median(), 100 * noise.mean()
         print(f"Between replicates at one rate: median SD {typical:.1f}, mean {mean:.1f} points")
-    frame = pd.DataFrame(regrets)
+    frame = pd.DataFrame(regrets).dropna()
     print(f"\nRegret in Dice points over all losses\n{'search':<58}{'mean':>7}{'max':>7}   means by dataset")
     for name, of_search in frame.groupby("search", sort=False):
         by = ", ".join(
