@@ -35,7 +35,7 @@ def study(
     jobs: Annotated[int | None, typer.Option(help="Runs at once; left out: by this machine.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16; left out: the faster sane one.")] = None,
     learning_rates: Annotated[
-        str | None, typer.Option(help="Candidates for each run's search, e.g. 0.001,0.004; one means no search.")
+        str | None, typer.Option(help="Candidate learning rates, e.g. 0.001,0.004; a single one means no search.")
     ] = None,
     keep_predictions: Annotated[bool, typer.Option(help="Keep the out-of-fold masks as NIfTI.")] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without cases that cannot be used.")] = False,

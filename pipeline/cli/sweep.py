@@ -31,7 +31,7 @@ def sweep(
     budget: Annotated[str, typer.Option(help="Of each training: 120s, 5min or 200steps.")] = "200steps",
     edge: Annotated[int, typer.Option(help="Voxels along each axis of a phantom.")] = 32,
     learning_rates: Annotated[
-        str | None, typer.Option(help="Candidates for each run's search, e.g. 0.001,0.004; one means no search.")
+        str | None, typer.Option(help="Candidate learning rates, e.g. 0.001,0.004; a single one means no search.")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Runs at once; 1 does all in this process; left out: by this machine.")

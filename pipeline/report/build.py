@@ -31,6 +31,7 @@ from pipeline.report.figures import (
 )
 from pipeline.report.overlays import make_overlays
 from pipeline.report.points import points_of_losses, points_of_pairs
+from pipeline.report.rate_tables import rates_table
 from pipeline.report.references import CheckedReferences, check_references
 from pipeline.report.run_tables import compute_table, diagnostics_table, fairness_table, runs_table
 from pipeline.report.tables import (
@@ -143,6 +144,7 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
             for loss in evidence.losses
         },
         diagnostics=diagnostics_table(evidence),
+        rates=rates_table(evidence),
         references=checked,
         overlays=make_overlays(
             evidence, styles, volumes, [(item.case, item.words, item.suspicion.change) for item in checked.doubtful]

@@ -16,7 +16,8 @@ from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.study.workers import Workers, on_a_gpu, tell
-from pipeline.training.run import RunSettings, run
+from pipeline.training.run import run
+from pipeline.training.settings import RunSettings
 
 DIED = "a worker process died, most likely for want of memory"
 

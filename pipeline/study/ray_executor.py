@@ -15,7 +15,8 @@ from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.lock import FolderInUse
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.training.run import RunSettings, run
+from pipeline.training.run import run
+from pipeline.training.settings import RunSettings
 
 POLL_S = 0.5
 UNLOCKED_WITHIN_S = 120.0

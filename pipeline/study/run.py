@@ -41,7 +41,8 @@ from pipeline.study.workers import Workers
 from pipeline.training.inference import WINDOW_OVERLAP
 from pipeline.training.losses import LossSpec
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.run import MAXIMUM_CURVE_CASES, RunSettings, forget_progress
+from pipeline.training.run import MAXIMUM_CURVE_CASES, forget_progress
+from pipeline.training.settings import RunSettings
 
 PREPARED = "prepared"
 """Where prepared cases are kept inside a study that is given no other place."""

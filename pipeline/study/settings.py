@@ -23,7 +23,7 @@ from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.request import StudyRequest
 from pipeline.study.watcher import Watcher
 from pipeline.study.workers import Workers
-from pipeline.training.learning_rate import CANDIDATES
+from pipeline.training.learning_rate import CANDIDATES, SEARCH
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.precision import Precision
@@ -59,6 +59,8 @@ def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossS
     before = settings.get("optimizer", "AdamW")
     if before != OPTIMIZER:
         different.append(f"optimizer {before} → {OPTIMIZER}")
+    if len(settings["learning_rates"]) > 1 and (former := settings.get("learning_rate_search", "hard Dice")) != SEARCH:
+        different.append(f"search over learning rates by {former} → by {SEARCH}")
     specs = {spec.label: spec.spec for spec in losses}
     dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
     if dropped:
@@ -184,6 +186,7 @@ def begin_study(
         "seeds": _seeds(request),
         "budget": {"asked": request.budget, "steps": steps},
         "learning_rates": list(request.learning_rates or CANDIDATES),
+        "learning_rate_search": SEARCH,
         "optimizer": OPTIMIZER,
         "precision": machine.precision,
         "machine": asdict(machine),

@@ -1,33 +1,24 @@
 """One run: one loss on one fold with one seed, from initial weights to out-of-fold scores on disk."""
 
-import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import psutil
 import torch
-from torch import nn
 
-from pipeline.data.dataset import Case
-from pipeline.data.plan import Plan
 from pipeline.files import remove_leftovers, write_json, write_text
 from pipeline.lock import exclusive
-from pipeline.randomness import derived_seed
 from pipeline.records.events import append_event, read_events, write_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.table import Score, csv_text, scores_frame, write_table
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
-from pipeline.training.feed import Feed
-from pipeline.training.learning_rate import choose, search_steps, split_training_cases
-from pipeline.training.losses import LossSpec, build_loss
 from pipeline.training.network import build_network, weights_hash
-from pipeline.training.precision import Precision
-from pipeline.training.preparation import PreparedCase
+from pipeline.training.rate_search import OnStep, find_rate, forget_search, recorded_search
+from pipeline.training.settings import RunSettings, new_training
 from pipeline.training.trainer import NonFinite, Training, seconds_now, train
 from pipeline.training.validation import CurvePoint, OutOfFold, ThresholdScore, mean_dice, predict_out_of_fold, validate
 
@@ -41,49 +32,6 @@ LATE = 0.75
 
 class CollapsedTraining(Exception):
     """A training that finds no structure in any case, late on."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """All that determines a run.
-
-    `classes` are the foreground label values and names, `class_voxels` the voxels of each class (background first) in
-    the fold's training labels, `patients` the patient of each training case, `validations` how many points the curves
-    have.
-    """
-
-    loss: LossSpec
-    fold: int
-    seed: int
-    plan: Plan
-    classes: Mapping[int, str]
-    class_voxels: tuple[int, ...]
-    training: tuple[PreparedCase, ...]
-    patients: tuple[str, ...]
-    validation: tuple[PreparedCase, ...]
-    originals: Mapping[str, Case]
-    steps: int
-    precision: Precision
-    learning_rates: tuple[float, ...]
-    validations: int = 5
-    threads: int = 1
-    device: str = "cpu"
-    keep_predictions: bool = True
-
-    @property
-    def stream_seed(self) -> int:
-        """What names the random streams: the seed, the same for all arms but a control, whose draws are its own."""
-        return derived_seed(self.seed, "control") if self.loss.control else self.seed
-
-    @property
-    def checkpoint_interval(self) -> int:
-        """Steps between two checkpoints: one epoch at most."""
-        epoch = -(-len(self.training) // self.plan.batch)
-        return max(1, min(epoch, -(-self.steps // self.validations)))
-
-
-OnStep = Callable[[str, int, int], None]
-"""Called with the stage of a run ("search", "training", "validation" or "prediction"), parts done, and parts in all."""
 
 
 def run(settings: RunSettings, folder: RunFolder, on_step: OnStep = lambda stage, done, of: None) -> None:
@@ -146,10 +94,10 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
     save_checkpoint(folder.checkpoint, {"network": training.averaged_network.state_dict()})
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
     write_text(folder.thresholds, _thresholds_csv(settings, found.at_thresholds))
-    record = _record(settings, started) | {
+    record = _record(settings, folder, started) | {
         "state": "collapsed" if lost else "ok",
         "why": why,
-        "notes": notes,
+        "notes": [*notes, *_search_notes(settings, folder)],
         "learning_rate": training.learning_rate,
         "training_seconds": training.seconds,
         "feed_hash": training.hash.state,
@@ -219,13 +167,13 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
     resume = ResumePoint(folder.root)
     saved = resume.load()
     if saved is not None and saved["precision"] == settings.precision:
-        training = _training(settings, settings.training, saved["learning_rate"], settings.steps)
+        training = new_training(settings, settings.training, saved["learning_rate"], settings.steps)
         training.restore(saved["training"])
         _forget_events_after(folder, training.step, settings.steps)
     else:
         _forget_events_after(folder, None, settings.steps)
-        rate = _search(settings, folder, on_step)
-        training = _training(settings, settings.training, rate, settings.steps)
+        rate = find_rate(settings, folder, on_step).chosen
+        training = new_training(settings, settings.training, rate, settings.steps)
 
     def pause(training: Training) -> None:
         due = validation_is_due(training.step, settings.steps, settings.checkpoint_interval, settings.validations)
@@ -249,81 +197,6 @@ def validation_is_due(step: int, steps: int, interval: int, validations: int) ->
     """Whether the pause at `step` is the first at or after another of `validations` equal parts of the training."""
     before = (step - 1) // interval * interval
     return step * validations // steps > before * validations // steps
-
-
-def _training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: float, steps: int) -> Training:
-    network: nn.Module = build_network(
-        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
-    )
-    return Training(
-        network=network,
-        loss=build_loss(settings.loss, settings.class_voxels),
-        feed=Feed(cases, settings.plan, settings.stream_seed, settings.fold),
-        learning_rate=rate,
-        steps=steps,
-        precision=settings.precision,
-        device=torch.device(settings.device),
-    )
-
-
-def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> float:
-    """Return the learning rate of this run, chosen on its training cases alone."""
-    if len(settings.learning_rates) == 1:
-        return settings.learning_rates[0]
-    fitting, scoring = split_training_cases(settings.training, settings.patients, settings.stream_seed, settings.fold)
-    steps = search_steps(settings.steps)
-    total = steps * len(settings.learning_rates)
-    done = 0
-    path, resume = _search_path(folder), _search_point(folder)
-    known: dict[str, float | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    def score_of(rate: float) -> float | None:
-        nonlocal done
-        name = f"{settings.precision} {rate!r}"
-        if name not in known:
-            known[name] = measured(rate, name)
-            write_json(path, known)
-        done += steps
-        return known[name]
-
-    def measured(rate: float, name: str) -> float | None:
-        training = _training(settings, fitting, rate, steps)
-        saved = resume.load()
-        if saved is not None and saved["candidate"] == name:
-            training.restore(saved["training"])
-
-        def pause(training: Training) -> None:
-            resume.save({"candidate": name, "training": training.state()})
-
-        try:
-            train(
-                training,
-                interval=settings.checkpoint_interval,
-                on_step=lambda step: on_step("search", done + step, total),
-                on_interval=pause,
-            )
-            point = validate(
-                training.averaged_network,
-                scoring,
-                settings.plan,
-                settings.classes,
-                settings.precision,
-                training.device,
-                ("dice",),
-            )
-        except (NonFinite, FloatingPointError):
-            return None
-        return mean_dice(point.scores)
-
-    rate, candidates = choose(settings.learning_rates, score_of)
-    event = {
-        "kind": "learning_rate_search",
-        "steps": steps,
-        "candidates": [{"learning_rate": item.learning_rate, "score": item.score} for item in candidates],
-        "chosen": rate,
-    }
-    append_event(folder.events, event)
-    return rate
 
 
 def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_step: OnStep) -> None:
@@ -395,24 +268,14 @@ def _last_begin(events: Sequence[Mapping[str, Any]]) -> int:
 def forget_progress(folder: RunFolder) -> None:
     """Remove the states of an unfinished training."""
     ResumePoint(folder.root).clear()
-    _search_point(folder).clear()
-    _search_path(folder).unlink(missing_ok=True)
+    forget_search(folder)
 
 
-def _search_point(folder: RunFolder) -> ResumePoint:
-    """Where the search of a learning rate continues that was stopped in the middle of a candidate."""
-    return ResumePoint(folder.root, "search")
-
-
-def _search_path(folder: RunFolder) -> Path:
-    """Scores of the learning rates tried so far, kept until the run ends."""
-    return folder.root / "search.json"
-
-
-def _record(settings: RunSettings, started: float) -> dict[str, Any]:
+def _record(settings: RunSettings, folder: RunFolder, started: float) -> dict[str, Any]:
     initial = build_network(
         settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
     )
+    search = recorded_search(settings, folder)
     return {
         "loss": settings.loss.label,
         "fold": settings.fold,
@@ -425,8 +288,19 @@ def _record(settings: RunSettings, started: float) -> dict[str, Any]:
         "device": settings.device,
         "machine": platform.machine(),
         "initial_weights_hash": weights_hash(initial),
+        "learning_rate_search": None if search is None else search.to_json(),
         "cases": [case.id for case in settings.validation],
     }
+
+
+def _search_notes(settings: RunSettings, folder: RunFolder) -> list[str]:
+    """Return a line where the learning rate is the fallback, which the progress and the report show."""
+    search = recorded_search(settings, folder)
+    if search is None or search.rule != "fallback":
+        return []
+    longest = max((probe.steps for probe in search.probes), default=None)
+    why = "no held-out case shows any class" if longest is None else f"no rate beat chance in probes of {longest} steps"
+    return [f"{why}; the learning rate is the default, {search.chosen:g}"]
 
 
 def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started: float) -> None:
@@ -440,10 +314,10 @@ def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started
     ]
     append_event(folder.events, {"kind": "state", "step": settings.steps, "state": "collapsed", "why": why})
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
-    record = _record(settings, started) | {
+    record = _record(settings, folder, started) | {
         "state": "collapsed",
         "why": why,
-        "notes": [],
+        "notes": _search_notes(settings, folder),
         "learning_rate": None,
         "training_seconds": None,
         "feed_hash": None,

@@ -18,6 +18,7 @@ from pipeline.data.plan import Plan
 from pipeline.metrics.panel import evaluate_case
 from pipeline.metrics.thresholds import THRESHOLDS, dice_at_thresholds
 from pipeline.records.table import Score
+from pipeline.training.average_precision import average_precision
 from pipeline.training.inference import sliding_inferer, to_original_grid, write_mask
 from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase
@@ -126,6 +127,53 @@ def _score_on_prepared_grid(
     indices = {index: name for index, name in enumerate(classes.values(), start=1)}
     prediction = decide(logits).cpu().numpy()
     return evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class RankScore:
+    """How well a network ranks the voxels of some cases; means over classes of the means over cases that show one."""
+
+    average_precision: float
+    prevalence: float
+
+    @property
+    def chance(self) -> float:
+        """The score of a network that adds nothing to this one, and at least that of a constant output."""
+        return max(self.average_precision, self.prevalence)
+
+
+def rank_score(
+    network: nn.Module, cases: Sequence[PreparedCase], plan: Plan, precision: Precision, device: torch.device
+) -> RankScore | None:
+    """Score the probabilities of a network on prepared cases without a threshold; None where no case shows a class.
+
+    Raises
+    ------
+    FloatingPointError
+        Where an output is not finite.
+    """
+    found: dict[int, list[tuple[float, float]]] = {}
+    evaluator = _evaluator(network, cases, plan, precision, device)
+
+    @evaluator.on(Events.ITERATION_COMPLETED)
+    def _score(engine: Engine) -> None:
+        state: Any = engine.state
+        logits = state.output[CommonKeys.PRED][0]
+        if not bool(torch.isfinite(logits).all()):
+            raise FloatingPointError("the network's output is not finite")
+        probabilities = logits.softmax(0).cpu().numpy()
+        label = np.asarray(state.batch["case"].label())
+        for index in range(1, len(probabilities)):
+            positive = label == index
+            precision_of_class = average_precision(probabilities[index], positive)
+            if precision_of_class is not None:
+                found.setdefault(index, []).append((precision_of_class, float(positive.mean())))
+
+    evaluator.run()
+    if not found:
+        return None
+    score, prevalence = np.mean([np.mean(values, axis=0) for values in found.values()], axis=0)
+    return RankScore(float(score), float(prevalence))
 
 
 @dataclass(frozen=True, slots=True)

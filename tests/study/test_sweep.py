@@ -7,8 +7,10 @@ import pytest
 
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError, RecordError
+from pipeline.records.rate_search import RateSearch
 from pipeline.study.sweep import SweepFolder, SweepRequest, gather_sweep, make_level, run_sweep, small
 from pipeline.study.watcher import Quiet
+from pipeline.training.learning_rate import CANDIDATES, beats_chance, default_rate
 
 PLAN = Plan(
     spacing_mm=(2.0, 2.0, 2.0),
@@ -127,3 +129,20 @@ def test_other_settings_are_refused(done):
     sweep, *_ = done
     with pytest.raises(RecordError, match="budget 10steps → 20steps"):
         run_sweep(request(sweep.root, budget="20steps"), Quiet())
+
+
+def test_small_structures_get_a_recorded_rate_that_no_threshold_decides(tmp_path):
+    """After 20 steps no voxel of 8 reaches one half, so that hard Dice would be 0 at every rate."""
+    asked = request(tmp_path, fractions=(0.002,), budget="20steps")
+    folder = run_sweep(dataclasses.replace(asked, learning_rates=None), Quiet())
+    for run in folder.study(0.002).runs():
+        record = json.loads(run.record.read_text())
+        search = RateSearch.from_json(record["learning_rate_search"])
+        assert record["state"] == "collapsed" or record["learning_rate"] == search.chosen
+        scores = {probe.learning_rate: probe.score for probe in search.last_round}
+        assert set(scores) == set(CANDIDATES)
+        assert len(set(scores.values())) > 1  # not all tied
+        best = max(scores, key=scores.get)
+        learned = beats_chance(scores[best], search.chance)
+        assert (search.rule, search.chosen) == (("best", best) if learned else ("fallback", default_rate(CANDIDATES)))
+        assert learned or "the learning rate is the default" in record["notes"][0]

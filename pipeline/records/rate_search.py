@@ -1,0 +1,78 @@
+"""What the search over learning rates of one run tried and chose."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Rule = Literal["given", "best", "fallback"]
+"""Why a rate was chosen: the only one given, the best of the last round, or the default because none beat chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A short training at one learning rate.
+
+    `score` is the mean average precision on held-out training cases, 0 to 1; None where the training went to NaN or no
+    held-out case shows any class.
+    """
+
+    learning_rate: float
+    steps: int
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateSearch:
+    """The outcome of a search.
+
+    Attributes
+    ----------
+    chosen
+        The learning rate of the training.
+    rule
+        What decided.
+    chance
+        The score that says nothing has been learned: the larger of prevalence and the score of the untrained network.
+        None where there was no search, or no held-out case shows any class.
+    probes
+        In the order of their trainings, round after round; all rounds but the last stayed at chance.
+    """
+
+    chosen: float
+    rule: Rule
+    chance: float | None
+    probes: tuple[Probe, ...]
+
+    @property
+    def last_round(self) -> tuple[Probe, ...]:
+        """The longest probes, on which the decision rests."""
+        longest = max((probe.steps for probe in self.probes), default=0)
+        return tuple(probe for probe in self.probes if probe.steps == longest)
+
+    @property
+    def rounds(self) -> int:
+        """How many lengths of probes were needed."""
+        return len({probe.steps for probe in self.probes})
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best rate is the smallest or the largest candidate, so that the optimum may lie outside."""
+        tried = [probe.learning_rate for probe in self.probes]
+        return self.rule == "best" and self.chosen in (min(tried), max(tried))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``run.json`` and ``events.jsonl``."""
+        return {
+            "chosen": self.chosen,
+            "rule": self.rule,
+            "chance": self.chance,
+            "candidates": [asdict(probe) for probe in self.probes],
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any] | None) -> "RateSearch | None":
+        """Return the search that `to_json` wrote; None for runs of versions that did not record its rule."""
+        if not content or "rule" not in content:
+            return None
+        probes = tuple(Probe(one["learning_rate"], one["steps"], one["score"]) for one in content["candidates"])
+        return RateSearch(content["chosen"], content["rule"], content["chance"], probes)

@@ -1,0 +1,63 @@
+"""What the search over learning rates tried for each loss, and what it chose."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.comparison.words import counted
+from pipeline.records.rate_search import RateSearch
+from pipeline.report.evidence import Evidence
+from pipeline.report.tables import Cell, Table, loss_cell, value_cell
+
+COLUMNS = ("loss", "learning rate", "score", "chance", "steps of the probes", "chosen", "note")
+
+
+def rates_table(evidence: Evidence) -> Table:
+    """Return one row for each loss and candidate; no rows where rates were given or no search was recorded."""
+    table = Table("Means over the runs of a loss, of the longest probes of each run.", COLUMNS)
+    for loss in evidence.losses:
+        records = [run.record or {} for run in evidence.finished if run.key.loss == loss]
+        found = [RateSearch.from_json(record.get("learning_rate_search")) for record in records]
+        searches = [search for search in found if search is not None and search.rule != "given"]
+        rates = {probe.learning_rate for search in searches for probe in search.probes}
+        rates |= {search.chosen for search in searches}
+        table.rows.extend(_row(loss, rate, searches) for rate in sorted(rates))
+    return table
+
+
+def _row(loss: str, rate: float, searches: Sequence[RateSearch]) -> list[Cell]:
+    probes = [probe for search in searches for probe in search.last_round if probe.learning_rate == rate]
+    scores = [probe.score for probe in probes if probe.score is not None]
+    chances = [search.chance for search in searches if search.chance is not None]
+    steps = ", ".join(map(str, sorted({probe.steps for probe in probes}))) or "–"
+    chosen = sum(search.chosen == rate for search in searches)
+    notes = _notes(rate, searches)
+    if len(scores) < len(probes):
+        notes.append(f"not finite in {counted(len(probes) - len(scores), 'run', 'runs')}")
+    return [
+        loss_cell(loss),
+        value_cell(rate, f"{rate:g}"),
+        _score_cell(scores, _range(scores)),
+        _score_cell(chances),
+        Cell(steps, steps),
+        value_cell(chosen, f"{chosen} of {len(searches)}"),
+        Cell("; ".join(notes) or "–", kind="warn" if notes else ""),
+    ]
+
+
+def _score_cell(scores: Sequence[float], below: str = "") -> Cell:
+    mean = float(np.mean(scores)) if scores else None
+    return value_cell(mean, "–" if mean is None else f"{mean:.4f}", below)
+
+
+def _range(scores: Sequence[float]) -> str:
+    return f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
+
+
+def _notes(rate: float, searches: Sequence[RateSearch]) -> list[str]:
+    own = [search for search in searches if search.chosen == rate]
+    fallbacks = sum(search.rule == "fallback" for search in own)
+    notes = [f"fallback in {counted(fallbacks, 'run', 'runs')}"] if fallbacks else []
+    if any(search.at_edge for search in own):
+        notes.append("at the edge of the candidates")
+    return notes
