@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 MOST_PAIRS = 4
 """Pairs that get a sentence: first those of the losses left standing, then the closest."""
 
+UNKNOWN_SCOPE = "The table does not tell under which conditions (steps, optimizer, network) these trainings ran."
+
+MIXED = "Mean and typical case disagree"
+"""Beginning of a caveat that must not be overlooked."""
+
 REASONS = {
     "front": "no other of them is better in both Dice and 95 % Hausdorff distance",
     "harmless": "the others are clearly worse in another metric",
@@ -86,7 +91,7 @@ def sentences(verdict: "Verdict") -> list[str]:
         said.append(f"Between two seeds of the same loss the mean {name} moves by {moves} (standard deviation).")
     said += [control_sentence(entry, verdict.confidence) for entry in verdict.aa if entry["metric"] == metric]
     said += verdict.operating_points.get("words", [])[:1]
-    said += verdict.scope.get("words", [])
+    said += verdict.scope.get("words") or [UNKNOWN_SCOPE]
     return said
 
 
@@ -242,7 +247,7 @@ def _disagreement(entry: Mapping[str, Any]) -> str:
     a_is_better = entry["superiority"] if info.higher_is_better else 1 - entry["superiority"]
     share = 1 - a_is_better if a_is_favored else a_is_better
     return (
-        f"Mean and typical case disagree: the mean {info.phrase} favors {by_mean}, yet {other} is better in "
+        f"{MIXED}: the mean {info.phrase} favors {by_mean}, yet {other} is better in "
         f"{100 * share:.0f} % of cases and fails badly in a few. Look at the failures before choosing."
     )
 
