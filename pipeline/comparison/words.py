@@ -90,8 +90,8 @@ def sentences(verdict: "Verdict") -> list[str]:
         moves = amount(metric, noise)
         said.append(f"Between two seeds of the same loss the mean {name} moves by {moves} (standard deviation).")
     said += [control_sentence(entry, verdict.confidence) for entry in verdict.aa if entry["metric"] == metric]
-    said += verdict.operating_points.get("words", [])[:1]
     said += verdict.scope.get("words") or [UNKNOWN_SCOPE]
+    said += verdict.operating_points.get("words", [])[:1]  # `print_verdict` adds the rest of these behind it
     return said
 
 

@@ -23,7 +23,8 @@ def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
     columns = ["loss"]
     for name in metrics:
         columns += [metric_name(name), *(heading for heading, _, _ in further.get(name, ()))]
-    columns += ["cases", *(name for _, name, _ in STATES), "collapsed runs"]
+        columns += ["collapsed runs"] if name == metrics[0] else []
+    columns += ["cases", *(name for _, name, _ in STATES)]
     table = Table(
         "Mean ± standard deviation over cases; beneath it the 95 % interval of the mean. Missed, false positive, "
         "correct absence and no value count classes of cases, once for every seed. Collapsed runs count as failures; "
@@ -42,9 +43,9 @@ def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
                 cells.append(_aside_cell(evidence, loss, name))
             found = entry.get("metrics", {}).get(name, {})
             cells += [cell(found.get(key), name) for _, key, cell in further.get(name, ())]
+            cells += [_collapse_cell(evidence, loss)] if name == metrics[0] else []
         cells.append(value_cell(common, str(common)))
         cells += state_cells(counts[loss])
-        cells.append(_collapse_cell(evidence, loss))
         table.rows.append(cells)
     return table
 
@@ -66,7 +67,10 @@ def _further_columns(evidence: Evidence, metrics: Sequence[str]) -> dict[str, li
     distance = "hausdorff95_mm" if "hausdorff95_mm" in distances else next(iter(distances), None)
     if distance is not None and any(found.get(distance, {}).get("miss_rate") for found in entries):
         of_hits = further.setdefault(distance, [])
-        of_hits += [("of those found", "mean_of_hits", _plain_cell), ("miss rate", "miss_rate", _share_cell)]
+        of_hits += [
+            ("of those found", "mean_of_hits", _plain_cell),
+            ("missed or false positive", "miss_rate", _share_cell),
+        ]
     return further
 
 

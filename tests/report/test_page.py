@@ -161,11 +161,13 @@ def test_the_mean_is_beside_the_median_the_failures_and_the_distance_of_what_was
     assert column(table, "cases below 0.5")[0] == "17 %"
     assert column(table, "median")[0] == f"{entry['metrics']['dice']['median']:.3f}"
     place = table.columns.index("95 % Hausdorff (mm)")
-    assert table.columns[place + 1 : place + 3] == ("of those found", "miss rate")
+    assert table.columns[place + 1 : place + 3] == ("of those found", "missed or false positive")
     hits, mean = (entry["metrics"]["hausdorff95_mm"][name] for name in ("mean_of_hits", "mean"))
     assert column(table, "of those found")[0] == f"{hits:.2f}"
     assert hits < mean / 2
-    assert column(table, "miss rate")[0] == "20 %"  # 4 of the 24 values of two seeds, without 4 correct absences
+    assert (
+        column(table, "missed or false positive")[0] == "20 %"
+    )  # 4 of the 24 values of two seeds, without 4 correct absences
 
 
 def test_sensitivity_and_specificity_are_shown_where_a_structure_is_absent_somewhere(mixed):
