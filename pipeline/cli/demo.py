@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, ExitCode
 if TYPE_CHECKING:
     from pipeline.records.folder import StudyFolder
 
-LOSSES = "dice,dice_ce,weighted_ce"
+LOSSES = "ce,dice,dice_ce,weighted_ce"
 CASES = 9
 FOLDS = 3
 SHAPE = (24, 28, 20)
@@ -27,8 +27,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for phantoms and study; the same again continues or shows it.")] = (
         Path("segloss-demo")
     ),
-    seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
-    steps: Annotated[int, typer.Option(help="Of each of the nine trainings.", min=10)] = 80,
+    seed: Annotated[int, typer.Option(help="Seed of phantoms, folds and trainings.")] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of each of the twelve trainings.", min=10)] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Make phantoms and carry out a whole small study on them: verdict, report, MLflow; offline, in minutes."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def study(
     dataset: Annotated[Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, of cases) or CSV/JSON list.")],
     losses: Annotated[str, typer.Option(help="Names, import paths with arguments, or a YAML file.")] = (
-        "dice,dice_ce,weighted_ce"
+        "ce,dice,dice_ce,weighted_ce"
     ),
     control: Annotated[
         str, typer.Option(help="Losses of which a second arm runs with random streams of its own: an A/A comparison.")

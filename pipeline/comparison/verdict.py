@@ -145,7 +145,7 @@ def compare(
     rows, collapsed = usable_rows(table)
     rows = _of_classes(rows, classes)
     if (rows["state"] == "collapsed").all():
-        return _nothing(dict.fromkeys(collapsed, "all its runs collapsed"), collapsed, confidence)
+        return _nothing(dict.fromkeys(collapsed, "all its runs collapsed"), collapsed, confidence, scope)
     out = dict(dropped or {})
     names, aside = complete_losses(rows[~rows["loss"].isin(list(out))], collapsed)
     every = {*rows["loss"], *collapsed}
@@ -156,7 +156,7 @@ def compare(
     aside, names = aside | lone, [name for name in names if name not in lone]
     controls = {name: loss for name, loss in controls.items() if name not in lone}
     if not names:
-        return _nothing(aside, collapsed, confidence)
+        return _nothing(aside, collapsed, confidence, scope)
     paired = {
         name: found
         for name in _chosen_metrics(rows, metrics)
@@ -324,8 +324,11 @@ def _with_collapsed(thresholds: pd.DataFrame, table: pd.DataFrame) -> pd.DataFra
     return pd.concat([thresholds, zeros], ignore_index=True)
 
 
-def _nothing(aside: dict[str, str], collapsed: dict[str, int], confidence: float) -> Verdict:
+def _nothing(
+    aside: dict[str, str], collapsed: dict[str, int], confidence: float, scope: Mapping[str, Any] | None
+) -> Verdict:
     """Return that there is no verdict, as no run left results."""
+    known = dict(scope or {})
     said = "No loss has results"
     said += ": " + "; ".join(f"{name}: {why}" for name, why in aside.items()) if aside else ""
     entries = [
@@ -339,8 +342,8 @@ def _nothing(aside: dict[str, str], collapsed: dict[str, int], confidence: float
         for name in aside
     ]
     return Verdict(
-        "inconclusive", None, "", (), entries, [], {}, {}, {}, {}, [], [], collapsed, [], 0, [said + "."],
-        set_aside=aside, confidence=confidence,
+        "inconclusive", None, "", (), entries, [], {}, {}, {}, {}, [], [], collapsed, [], 0,
+        [said + ".", *known.get("words", [])], set_aside=aside, confidence=confidence, scope=known,
     )  # fmt: skip
 
 

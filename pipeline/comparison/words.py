@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 MOST_PAIRS = 4
 """Pairs that get a sentence: first those of the losses left standing, then the closest."""
 
+UNKNOWN_SCOPE = "The table does not tell under which conditions (steps, optimizer, network) these trainings ran."
+
+MIXED = "Mean and typical case disagree"
+"""Beginning of a caveat that must not be overlooked."""
+
 REASONS = {
     "front": "no other of them is better in both Dice and 95 % Hausdorff distance",
     "harmless": "the others are clearly worse in another metric",
@@ -85,8 +90,8 @@ def sentences(verdict: "Verdict") -> list[str]:
         moves = amount(metric, noise)
         said.append(f"Between two seeds of the same loss the mean {name} moves by {moves} (standard deviation).")
     said += [control_sentence(entry, verdict.confidence) for entry in verdict.aa if entry["metric"] == metric]
-    said += verdict.operating_points.get("words", [])[:1]
-    said += verdict.scope.get("words", [])
+    said += verdict.scope.get("words") or [UNKNOWN_SCOPE]
+    said += verdict.operating_points.get("words", [])[:1]  # `print_verdict` adds the rest of these behind it
     return said
 
 
@@ -242,7 +247,7 @@ def _disagreement(entry: Mapping[str, Any]) -> str:
     a_is_better = entry["superiority"] if info.higher_is_better else 1 - entry["superiority"]
     share = 1 - a_is_better if a_is_favored else a_is_better
     return (
-        f"Mean and typical case disagree: the mean {info.phrase} favors {by_mean}, yet {other} is better in "
+        f"{MIXED}: the mean {info.phrase} favors {by_mean}, yet {other} is better in "
         f"{100 * share:.0f} % of cases and fails badly in a few. Look at the failures before choosing."
     )
 

@@ -21,11 +21,11 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns of `SUMMARY`, a row for each loss, class and metric in the order of the table.
 
-        The mean is over the `defined` rows, which have a value; misses and false positives are among them, with the
-        value that the policy for empty masks gives. `correct_absence` rows have no value. `collapsed` rows are those
-        of a run that failed: they are counted, and not averaged even where they hold a value. `undefined` rows hold no
-        finite value and no state that explains it. Each row of the table is in exactly one of these four; `missed` and
-        `false_positive` count rows among the defined ones. A mean over nothing is NaN, never 0.
+        The mean is over the `defined` rows, which have a value, and over collapsed rows with a value. Misses and false
+        positives are among the defined rows, with the value that the policy for empty masks gives. `correct_absence`
+        rows have no value. `collapsed` rows are those of a run that failed; their value is that of a miss. `undefined`
+        rows hold no finite value and no state that explains it. Each row of the table is in exactly one of these four;
+        `missed` and `false_positive` count rows among the defined ones. A mean over nothing is NaN, never 0.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             "loss": table["loss"],
             "class": class_name,
             "metric": table["metric"],
-            "value": value.where(defined),
+            "value": value.where(finite),
             "defined": defined,
             "correct_absence": absent,
             "missed": defined & (state == "missed"),

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import pipeline
-from pipeline.comparison.words import counted
+from pipeline.comparison.words import MIXED, counted
 from pipeline.files import write_json, write_text
 from pipeline.records.folder import StudyFolder
 from pipeline.records.metrics import metric_of
@@ -29,6 +29,7 @@ from pipeline.report.figures import (
     rank_plot,
     seen_from,
 )
+from pipeline.report.loss_tables import losses_table, presence_table
 from pipeline.report.overlays import make_overlays
 from pipeline.report.points import points_of_losses, points_of_pairs
 from pipeline.report.rate_tables import rates_table
@@ -38,7 +39,6 @@ from pipeline.report.tables import (
     Deciders,
     class_tables,
     deciding_cases,
-    losses_table,
     pairs_table,
     ranks_table,
     size_table,
@@ -54,6 +54,9 @@ KINDS = {
     ),
     "inconclusive": ("Inconclusive", "This study cannot tell the best losses apart."),
 }
+NO_VERDICT = ("No verdict", "Each loss was trained once, or has no results.")
+"""In place of a kind, where nothing can be recommended whatever the numbers are."""
+
 MAXIMUM_PAIR_PLOTS = 6
 SENTENCES_AT_ONCE = 5
 
@@ -98,7 +101,11 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
     )
     folder = files("pipeline.report") / "templates"
     script = (folder / "report.js").read_text(encoding="utf-8")
-    words = [str(sentence) for sentence in evidence.verdict.get("words", [])]
+    scope = evidence.scope.words
+    words = [str(sentence) for sentence in evidence.verdict.get("words", []) if sentence not in scope]
+    judged = bool(evidence.verdict.get("replicated", True) and evidence.verdict["recommended"])
+    kind = KINDS[evidence.verdict["verdict"]] if judged else NO_VERDICT
+    caveats = [(str(said), str(said).startswith(MIXED)) for said in evidence.verdict.get("caveats", [])]
     fairness, fair = fairness_table(evidence)
     return environment.get_template("report.html.j2").render(
         css=Markup((folder / "report.css").read_text(encoding="utf-8")),
@@ -108,8 +115,11 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         settings=evidence.settings,
         verdict=evidence.verdict,
-        kind=KINDS[evidence.verdict["verdict"]],
-        headline=typeset(words[0]) if words else KINDS[evidence.verdict["verdict"]][1],
+        kind=kind,
+        judged=judged,
+        headline=typeset(words[0]) if words else kind[1],
+        scope=[typeset(sentence) for sentence in scope],
+        caveats=sorted(caveats, key=lambda caveat: not caveat[1]),
         sentences=[typeset(sentence) for sentence in words[1:]],
         at_once=SENTENCES_AT_ONCE,
         styles=styles,
@@ -121,7 +131,9 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
         ranks=_ranks(evidence, styles),
         critical_differences=_critical_differences(evidence, styles),
         losses_table=losses_table(evidence, evidence.headline),
-        further_table=losses_table(evidence, [name for name in evidence.paired if name not in evidence.headline]),
+        further_metrics=(further := [name for name in evidence.paired if name not in evidence.headline]),
+        further_table=losses_table(evidence, further),
+        presence_table=presence_table(evidence),
         ranks_table=ranks_table(evidence.verdict),
         size_table=size_table(evidence),
         points=(points := evidence.verdict.get("operating_points") or {}),
@@ -215,11 +227,9 @@ def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
         if ranking and len(ranking["losses"]) > 1:
             tau, count = ranking.get("tau"), len(ranking["losses"])
             shown = f"The first {MOST_RANKS} of {count}. " if count > MOST_RANKS else ""
-            note = (
-                ""
-                if tau is None
-                else f"{shown}Darkest: rank 1. Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
-            )
+            note = f"{shown}Darkest: rank 1. Redrawn with the noise of patients and of trainings."
+            if tau is not None:
+                note += f" Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
             found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", rank_plot(ranking, styles), note))
     return found
 

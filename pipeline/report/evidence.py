@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from pipeline.comparison import compare
 from pipeline.comparison.pairing import Paired, complete_losses, pair, usable_rows
 from pipeline.comparison.resampling import resampled_means, units_of
+from pipeline.comparison.verdict import PRIMARY
 from pipeline.errors import RecordError
 from pipeline.records.events import read_events
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases, gather_thresholds
+from pipeline.records.scope import RunTrace, Scope, scope_of
 from pipeline.records.table import read_table
 
 HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
@@ -54,8 +56,9 @@ class RunEvidence:
 class Evidence:
     """Records of a study and what follows from them.
 
-    `table` holds all rows, `thresholds` Dice at every threshold, `rows` those that may be averaged; `losses` are in the
-    order of the plan; `paired` holds each metric on the cases that the compared losses share.
+    `table` holds all rows, `thresholds` Dice at every threshold, `rows` the checked rows; `losses` are in the order of
+    the plan; `paired` holds each metric on the cases that the compared losses share; `scope` says under which
+    conditions the trainings ran.
     """
 
     study: StudyFolder
@@ -66,6 +69,7 @@ class Evidence:
     runs: tuple[RunEvidence, ...]
     losses: tuple[str, ...]
     paired: dict[str, Paired]
+    scope: Scope
     verdict: dict[str, Any]
 
     @property
@@ -112,15 +116,19 @@ def read_evidence(study: StudyFolder) -> Evidence:
     planned = [str(entry["label"]) for entry in settings.get("losses", [])]
     losses = tuple(dict.fromkeys([*planned, *table["loss"]]))
     comparable = bool(paired) or not names
-    verdict = _verdict(with_patients, thresholds, settings) if comparable else _nothing_in_common(collapsed)
-    return Evidence(study, settings, table, thresholds, rows, runs, losses, paired, verdict)
+    traces = [RunTrace(run.key.loss, run.record, run.events) for run in runs]
+    scope = scope_of(settings, traces, next((name for name in PRIMARY if name in paired), PRIMARY[0]))
+    verdict = (
+        _verdict(with_patients, thresholds, settings, scope) if comparable else _nothing_in_common(collapsed, scope)
+    )
+    return Evidence(study, settings, table, thresholds, rows, runs, losses, paired, scope, verdict)
 
 
 def verdict_without(evidence: Evidence, cases: Collection[str]) -> dict[str, Any]:
     """Return the verdict that the study would have without some of its cases."""
     table = _with_patients(evidence.table, evidence.settings)
     kept, thresholds = (rows[~rows["case"].isin(cases)] for rows in (table, evidence.thresholds))
-    return _verdict(kept, thresholds, evidence.settings)
+    return _verdict(kept, thresholds, evidence.settings, evidence.scope)
 
 
 def mean_intervals(paired: Paired) -> NDArray[np.float64]:
@@ -134,8 +142,11 @@ def _with_patients(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataF
     return table.assign(patient=table["case"].map(patients).fillna(table["case"]))
 
 
-def _verdict(table: pd.DataFrame, thresholds: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return compare(table, thresholds=thresholds, dropped=settings.get("dropped", {})).to_json()
+def _verdict(
+    table: pd.DataFrame, thresholds: pd.DataFrame, settings: Mapping[str, Any], scope: Scope
+) -> dict[str, Any]:
+    dropped = settings.get("dropped", {})
+    return compare(table, thresholds=thresholds, dropped=dropped, scope=scope.to_json()).to_json()
 
 
 def _read_run(folder: RunFolder) -> RunEvidence:
@@ -150,7 +161,7 @@ def _read_run(folder: RunFolder) -> RunEvidence:
     return RunEvidence(folder, record, read_events(folder.events))
 
 
-def _nothing_in_common(collapsed: dict[str, int]) -> dict[str, Any]:
+def _nothing_in_common(collapsed: dict[str, int], scope: Scope) -> dict[str, Any]:
     """Return the verdict of a study whose losses share no case yet."""
     return {
         "verdict": "inconclusive",
@@ -165,5 +176,6 @@ def _nothing_in_common(collapsed: dict[str, int]) -> dict[str, Any]:
         "collapsed": collapsed,
         "caveats": [],
         "cases": 0,
-        "words": ["There is nothing to compare yet: no case has results of two losses."],
+        "scope": scope.to_json(),
+        "words": ["There is nothing to compare yet: no case has results of two losses.", *scope.words],
     }

@@ -91,9 +91,8 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
     for index, entry in enumerate(pairs):
         low, mean, high = (scaled * entry[name] for name in ("ci_low", "difference", "ci_high"))
         y = float(top + row * (index + 1) - half - 2)
-        clear = low > 0 or high < 0
-        winner = entry["a"] if (mean > 0) == higher_is_better else entry["b"]
-        colour = styles[winner].colour if clear and winner in styles else "#4a5560"
+        better = entry["better"]
+        colour = styles[better].colour if better in styles else "#4a5560"
         parts += [
             tag("line", x1=scale(tick), x2=scale(tick), y1=y - half, y2=y + half, class_="grid")
             for tick in scale.ticks()
@@ -143,7 +142,7 @@ def _band(scale: Scale, half_width: float, y: float, half: float, kind: str, sai
 
 
 def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
-    """Return how often each loss takes each rank when cases are drawn anew; the darkest part is the first rank.
+    """Return how often each loss takes each rank in redrawn studies; the darkest part is the first rank.
 
     Of many losses the best by their means are shown.
     """

@@ -20,8 +20,9 @@ METRICS = ("dice", "hausdorff95_mm")
 class SweepPoint:
     """One loss at one level in one metric.
 
-    `mean`, `low` and `high` (95 %, bootstrap over folds, cases and seeds) are over the `cases` of the runs that did not
-    collapse, None where all did; `missed` is the share of their cases in which nothing of the structure was found.
+    `mean`, `low` and `high` (95 %, bootstrap over folds, cases and seeds) are over all `cases`; those of collapsed runs
+    count as failures. They are None where there are no results. `missed` is the share of the cases of the other runs in
+    which nothing of the structure was found.
     """
 
     loss: str
@@ -70,7 +71,8 @@ def _point(rows: pd.DataFrame, loss: str, fraction: float, metric: str) -> Sweep
     if paired is not None:
         mean = float(paired.means[0])
         low, high = (float(bound) for bound in mean_intervals(paired)[0])
-        missed = float((usable[usable["metric"] == metric]["state"] == "missed").mean())
+        states = usable[(usable["metric"] == metric) & (usable["state"] != "collapsed")]["state"]
+        missed = float((states == "missed").mean()) if len(states) else None
     fallen, cases = int(of_runs.sum()), 0 if paired is None else len(paired.cases)
     return SweepPoint(loss, fraction, metric, mean, low, high, len(of_runs), fallen, missed, cases)
 

@@ -1,17 +1,18 @@
 """The tables of the report as plain rows: a cell has a text, a value to sort by, and at times a note or a colour."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.comparison.limits import possible
 from pipeline.comparison.pairing import Paired
 from pipeline.metrics.aggregate import summarise
 from pipeline.records.metrics import metric_of
-from pipeline.report.evidence import Evidence, mean_intervals
+from pipeline.report.evidence import Evidence
 from pipeline.report.wording import factor, metric_name, number, p_value, signed, unit
 
 
@@ -46,34 +47,6 @@ def value_cell(value: float | None, shown: str | None = None, below: str = "", k
     return Cell((number(value) if shown is None else shown), f"{value:.9g}" if defined else "", below, "", f"n {kind}")
 
 
-def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
-    """Return losses x metrics: mean ± sd over cases, interval of the mean, and the counts behind them."""
-    intervals = {name: mean_intervals(evidence.paired[name]) for name in metrics}
-    counts = _counts(evidence)
-    columns = ("loss", *map(metric_name, metrics), "cases", *(name for _, name, _ in STATES), "collapsed runs")
-    table = Table(
-        "Mean ± standard deviation over cases; beneath it the 95 % interval of the mean. Missed, false positive, "
-        "correct absence and no value count classes of cases, once for every seed.",
-        columns,
-    )
-    for loss in evidence.losses:
-        cells = [loss_cell(loss)]
-        runs = [run for run in evidence.runs if run.key.loss == loss]
-        fallen = sum(run.state == "collapsed" for run in runs)
-        common = _common_cases(evidence, loss)
-        for name in metrics:
-            item = evidence.paired[name]
-            if loss in item.losses:
-                cells.append(_mean_cell(item, loss, intervals[name], common))
-            else:
-                cells.append(_aside_cell(evidence, loss, name, f"{fallen} of {len(runs)} runs collapsed"))
-        cells.append(value_cell(common, str(common)))
-        cells += _state_cells(counts[loss])
-        cells.append(value_cell(fallen, f"{fallen} of {len(runs)}" if fallen else "0", kind="warn" if fallen else ""))
-        table.rows.append(cells)
-    return table
-
-
 STATES = (
     ("missed", "missed", True),
     ("false_positive", "false positive", True),
@@ -83,53 +56,20 @@ STATES = (
 """Counts of `summarise`, what they are called, and whether one is worth a warning."""
 
 
-def _state_cells(counts: Mapping[Any, Any]) -> list[Cell]:
+def state_cells(counts: Mapping[Any, Any]) -> list[Cell]:
+    """Return a cell for each count of `STATES`."""
     return [
         value_cell(count := int(counts[name]), str(count), kind="warn" if bad and count else "")
         for name, _, bad in STATES
     ]
 
 
-def _common_cases(evidence: Evidence, loss: str) -> int:
-    """Return the cases behind the loss's mean of the primary metric."""
-    primary = evidence.paired.get(evidence.primary)
-    return len(primary.cases) if primary is not None and loss in primary.losses else 0
-
-
-def _mean_cell(item: Paired, loss: str, intervals: Any, common: int) -> Cell:
-    index = item.losses.index(loss)
-    values = item.values[index]
-    mean, spread = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else None
-    best = item.means.max() if item.higher_is_better else item.means.min()
-    shown = number(mean, item.metric) + (f" ± {number(spread, item.metric)}" if spread is not None else "")
-    low, high = (number(float(edge), item.metric) for edge in intervals[index])
-    judged = item.higher_is_better or item.metric not in ("volume_error", "volume_error_ml")
-    over = "" if values.size == common else f", {values.size} cases"
-    return value_cell(mean, shown, f"{low} to {high}{over}", "best" if judged and mean == best else "")
-
-
-def _aside_cell(evidence: Evidence, loss: str, metric: str, why: str) -> Cell:
-    """Return the mean of a loss that takes no part in the comparison, over the cases that it has."""
-    entry: dict[str, Any] = next((entry for entry in evidence.verdict["losses"] if entry["name"] == loss), {})
-    found = entry.get("metrics", {}).get(metric)
-    if not found or found.get("cases") is None:
-        return value_cell(None, None, f"0 cases, {why}", "aside")
-    return value_cell(found["mean"], number(found["mean"], metric), f"{found['cases']} cases, set aside", "aside")
-
-
-def _counts(evidence: Evidence) -> dict[str, dict[str, int]]:
-    """Return how many class-of-case entries of each state stand behind the means of each loss."""
-    rows = evidence.rows[evidence.rows["metric"] == evidence.primary]
-    counts = {loss: dict.fromkeys((name for name, _, _ in STATES), 0) for loss in evidence.losses}
-    for row in summarise(rows).to_dict("records") if len(rows) else ():
-        for name in counts[str(row["loss"])]:
-            counts[str(row["loss"])][name] += int(row[name])
-    return counts
-
-
 def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
-    """Return for each metric a table of class x loss, with the counts behind each mean."""
-    summary = summarise(evidence.table)
+    """Return for each metric a table of class x loss, with the counts behind each mean.
+
+    Means are over the values; a collapsed run counts by what a failure costs, where that is known.
+    """
+    summary = summarise(_with_failures(evidence.table))
     columns = ("class", "loss", "mean ± sd", "median", "values", *(name for _, name, _ in STATES), "collapsed")
     found = []
     for metric, part in summary.groupby("metric", sort=False):
@@ -147,12 +87,19 @@ def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
                         value_cell(row["mean"], shown),
                         value_cell(row["median"], number(row["median"], name)),
                         value_cell(defined, str(defined)),
-                        *_state_cells(row),
+                        *state_cells(row),
                         value_cell(fallen, str(fallen), kind="warn" if fallen else ""),
                     ]
                 )
         found.append((metric_name(name), table))
     return found
+
+
+def _with_failures(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the worst value of a metric for collapsed runs that were recorded without values."""
+    worst = table["metric"].map({name: metric_of(str(name)).worst for name in table["metric"].unique()})
+    fallen = (table["state"] == "collapsed") & table["value"].isna()
+    return table.assign(value=table["value"].where(~fallen, worst.astype("float64")))
 
 
 def size_table(evidence: Evidence) -> Table:
@@ -201,15 +148,20 @@ def pairs_table(verdict: Mapping[str, Any]) -> Table:
         "metric",
         "first",
         "second",
-        "difference",
-        "cases",
+        "mean difference",
         "95 % interval",
-        "p (Holm)",
+        "p (corrected)",
+        "median difference",
+        "cases",
         "effect size dz",
         "first better in",
         "says",
     )
-    table = Table("First minus second, paired by case.", columns)
+    table = Table(
+        "First minus second, paired by case. Interval and p belong to the same t test of the mean difference, which "
+        "holds the noise of patients and of trainings; p is corrected for all pairs of a metric (Holm).",
+        columns,
+    )
     for entry in verdict["pairs"]:
         metric, scaled = entry["metric"], factor(entry["metric"])
         mean = scaled * entry["difference"]
@@ -223,19 +175,24 @@ def pairs_table(verdict: Mapping[str, Any]) -> Table:
                 loss_cell(entry["a"]),
                 loss_cell(entry["b"]),
                 value_cell(mean, f"{signed(mean)} {unit(metric)}"),
-                value_cell(entry.get("cases"), str(entry.get("cases", "–"))),
                 value_cell(low, f"{signed(low)} to {signed(high)}"),
-                value_cell(entry.get("p_holm"), p_value(entry.get("p_holm"))),
+                value_cell(entry["p_holm"], p_value(entry["p_holm"] if entry["replicated"] else None)),
+                value_cell(typical := scaled * entry["median_difference"], f"{signed(typical)} {unit(metric)}"),
+                value_cell(entry["cases"], str(entry["cases"])),
                 value_cell(entry.get("cohen_dz"), signed(entry.get("cohen_dz"))),
                 value_cell(superiority, "–" if superiority is None else f"{superiority:.0%} of cases"),
-                Cell(_says(entry), _says(entry)),
+                Cell(_says(entry), _says(entry), kind="warn" if entry["typical_case_disagrees"] else ""),
             ]
         )
     return table
 
 
 def _says(entry: Mapping[str, Any]) -> str:
-    better = entry.get("better")
+    better = entry["better"]
+    if entry["typical_case_disagrees"]:
+        return "mean and typical case disagree"
+    if not entry["replicated"]:
+        return "trained once: no verdict"
     if better:
         return f"{better} is better" + (", within the margin" if entry["equivalent"] else "")
     return "equivalent" if entry["equivalent"] else "cannot tell"

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import ConfigError
 from pipeline.records.tolerance import ToleranceRequest
 
-DEFAULT_LOSSES = "dice,dice_ce,weighted_ce"
+DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from pipeline.training.learning_rate import CANDIDATES, SEARCH
 from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.precision import Precision
+from pipeline.training.trainer import SCHEDULE
 
 WORTH_A_STEM = 1.25
 """How many times as long a step at full resolution must take, on a GPU, for a network behind a stem to be trained."""
@@ -188,6 +189,7 @@ def begin_study(
         "learning_rates": list(request.learning_rates or CANDIDATES),
         "learning_rate_search": SEARCH,
         "optimizer": OPTIMIZER,
+        "schedule": SCHEDULE,
         "precision": machine.precision,
         "machine": asdict(machine),
         "plan": jsonable(asdict(plan)),

@@ -26,6 +26,9 @@ from pipeline.training.precision import Precision
 MAXIMUM_GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm, as in nnU-Net."""
 
+SCHEDULE = "one cycle"
+"""Name of the learning-rate schedule in a study's settings."""
+
 RECORD_EVERY = 10
 
 logging.getLogger("ignite").setLevel(logging.CRITICAL)

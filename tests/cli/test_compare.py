@@ -13,8 +13,10 @@ from pipeline.errors import ConfigError, RecordError
 
 
 def table(gap=0.1, cases=20):
+    """Two losses, five folds."""
     rows = [
-        {"loss": loss, "case": f"c{i}", "metric": "dice", "value": 0.7 + 0.001 * ((7 * i + k) % 5) + gap * k}
+        {"loss": loss, "fold": i % 5, "case": f"c{i}", "metric": "dice"}
+        | {"value": 0.7 + 0.001 * ((7 * i + k) % 11) + gap * k}
         for k, loss in enumerate(("ce", "dice"))
         for i in range(cases)
     ]
@@ -53,14 +55,31 @@ def test_out_holds_the_same_verdict_as_json(cases, tmp_path):
 
 def test_a_margin_above_the_gap_makes_equivalents_and_the_simplest_is_recommended(cases):
     value = json.loads(run(cases, "--json", "--margin-dice", "0.2").stdout)
-    assert (value["verdict"], value["recommended"]) == ("equivalent", "ce")
+    assert (value["verdict"], value["recommended"], value["reason"]) == ("equivalent", "ce", "simplest")
+
+
+def test_a_table_with_one_training_of_each_loss_gives_no_verdict(tmp_path):
+    path = tmp_path / "cases.csv"
+    table().drop(columns="fold").to_csv(path, index=False)
+    result = run(path)
+    assert result.stdout.startswith("No verdict: each loss was trained once")
+    value = json.loads(run(path, "--json").stdout)
+    assert (value["verdict"], value["replicated"]) == ("inconclusive", False)
+
+
+def test_a_table_without_a_study_says_that_its_conditions_are_unknown(cases):
+    value = json.loads(run(cases, "--json").stdout)
+    (said,) = [sentence for sentence in value["words"] if "conditions" in sentence]
+    assert said == "The table does not tell under which conditions (steps, optimizer, network) these trainings ran."
+    assert value["scope"] == {}
+    assert said in " ".join(run(cases).stdout.split())
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--metrics", "dixe"), "dixe: is not in the table"),
-        (("--metrics", ","), "names no metric"),
+        (("--metrics", ","), "is an empty list"),
         (("--margin-dice", "-1"), "above 0"),
         (("--confidence", "95"), "out of range"),
     ],
@@ -72,7 +91,7 @@ def test_a_wrong_request_is_said_in_one_line(cases, arguments, said):
 
 
 def test_thresholds_of_another_file_tell_if_it_is_the_loss_or_the_threshold(cases, tmp_path):
-    half = pd.read_csv(cases).query("metric == 'dice'").assign(fold=0, seed=0)
+    half = pd.read_csv(cases).query("metric == 'dice'").assign(seed=0)
     half["class"] = "x"
     levels = [half.assign(threshold=level, dice=half["value"] - abs(level - 0.5)) for level in (0.25, 0.5, 0.75)]
     path = tmp_path / "thresholds.csv"
@@ -80,7 +99,7 @@ def test_thresholds_of_another_file_tell_if_it_is_the_loss_or_the_threshold(case
     result = run(cases, "--thresholds", path)
     assert result.exit_code == 0, result.output
     assert "Loss or threshold?" in result.output
-    assert "Best thresholds, chosen on the cases of the other patients" in " ".join(result.output.split())
+    assert "Best thresholds, chosen on the cases of the other folds" in " ".join(result.output.split())
     found = json.loads(run(cases, "--thresholds", path, "--json").stdout)["operating_points"]
     assert found["pairs"][0]["says"] == "stays"
 
@@ -98,7 +117,7 @@ def test_tiny_tables_are_printed_too(tmp_path, count):
     table(cases=count).to_csv(path, index=False)
     result = run(path)
     assert result.exit_code == 0
-    assert "cannot tell" in result.stdout
+    assert f"on {count} case" in result.stdout.lower()
 
 
 def test_a_verdict_of_nothing_but_collapsed_runs_is_printed():

@@ -98,7 +98,7 @@ def test_means_and_counts_by_hand():
     assert np.isnan(found.iloc[1]["std"])
 
 
-def test_a_collapsed_run_is_counted_and_never_averaged():
+def test_a_collapsed_run_is_counted_and_averaged_by_the_value_of_a_failure():
     found = summarise(
         table(
             ("ce", "liver", "dice", 0.8, "ok"),
@@ -106,7 +106,7 @@ def test_a_collapsed_run_is_counted_and_never_averaged():
             ("ce", "liver", "dice", 0.0, "collapsed"),
         )
     ).iloc[0]
-    assert found["mean"] == pytest.approx(0.8)
+    assert found["mean"] == pytest.approx(0.4)
     assert (found["defined"], found["collapsed"]) == (1, 2)
 
 

@@ -1,6 +1,7 @@
 """A small study on disk with made-up results: real images, masks and metrics, no training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -35,6 +36,8 @@ def write_fake_study(
 ) -> StudyFolder:
     """Write a whole study folder; `collapsed` and `unfinished` hold (loss, fold, seed).
 
+    Collapsed runs hold the values of a miss.
+
     `missed` holds (loss, number of a case) without any prediction, `absent` numbers of cases without Posterior, and
     `invented` (loss, number) where Posterior is found all the same.
     """
@@ -63,7 +66,12 @@ def write_fake_study(
         "optimizer": "Muon and AdamW",
         "precision": "bfloat16",
         "machine": {"device": "cpu", "jobs": 2, "threads": 1},
-        "plan": {"reasons": {"spacing_mm": "1 x 1.2 x 2 mm: the median of all cases", "patch": "holds a whole volume"}},
+        "plan": {
+            "channels": [16, 32, 64],
+            "patch": [24, 28, 20],
+            "batch": 2,
+            "reasons": {"spacing_mm": "1 x 1.2 x 2 mm: the median of all cases", "patch": "holds a whole volume"},
+        },
         "versions": {"python": "3.11.7", "torch": "2.13.0", "monai": "1.6.1"},
         "cases": {name: entry["paths"] for name, entry in data.items()},
         "runs": [{"loss": loss, "fold": fold, "seed": seed} for loss, fold, seed in runs],
@@ -92,7 +100,7 @@ def write_fake_study(
             folder.predictions.mkdir(exist_ok=True)
             nib.save(image, folder.predictions / f"{name}.nii.gz")
             found = evaluate_case(name, reference, mask, SPACING_MM, CLASSES, metrics=METRICS)
-            scores += [Score(s.case, s.class_name, s.metric, None, "collapsed") for s in found] if fallen else found
+            scores += [_failed(score, reference.shape) for score in found] if fallen else found
         write_table(folder.cases, scores_frame(loss, fold, seed, scores))
         dice = [s.value for s in scores if s.metric == "dice" and s.value is not None]
         record = {
@@ -114,6 +122,12 @@ def write_fake_study(
         }
         folder.record.write_text(json.dumps(record))
     return study
+
+
+def _failed(score: Score, shape: tuple[int, ...]) -> Score:
+    """Return the score of a collapsed run: overlap 0, distances the diagonal of the image."""
+    diagonal_mm = float(np.linalg.norm(np.multiply(shape, SPACING_MM)))
+    return replace(score, value=diagonal_mm if score.metric.endswith("_mm") else 0.0, state="collapsed")
 
 
 def _write_case(folder: Path, name: str, seed: int, size: int, absent: bool) -> dict:

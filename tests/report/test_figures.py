@@ -102,7 +102,7 @@ def texts_and_bands(plot):
 def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
     pairs = [
         {"a": "dice", "b": f"loss_{i}", "difference": 0.01, "ci_low": -0.02, "ci_high": 0.04}
-        | {"margin": 0.005, "noise_floor": 0.01}
+        | {"margin": 0.005, "noise_floor": 0.01, "better": None}
         for i in range(count)
     ]
     styles = {name: LossStyle(0) for entry in pairs for name in (entry["a"], entry["b"])}
@@ -110,6 +110,16 @@ def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
     assert (len(texts), len(bands)) == (2 * count, 2 * count)
     letters = 9.5  # above the baseline, of 12 units
     assert not [(y, band) for y in texts for band in bands if y > band[0] - 1 and y - letters < band[1] + 1]
+
+
+def test_only_a_difference_that_holds_after_correction_has_the_color_of_a_loss():
+    """An interval without 0 may still belong to a pair that the correction for all pairs leaves open."""
+    styles = {"a": LossStyle(0), "b": LossStyle(1)}
+    entry = {"a": "a", "b": "b", "difference": 0.02, "ci_low": 0.005, "ci_high": 0.035}
+    entry |= {"margin": 0.005, "noise_floor": None}
+    drawn = {better: str(interval_plot([entry | {"better": better}], "dice", True, styles)) for better in ("a", None)}
+    assert styles["a"].colour in drawn["a"]
+    assert styles["a"].colour not in drawn[None]
 
 
 def test_a_small_difference_keeps_its_sign_and_a_digit():

@@ -137,6 +137,7 @@ def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path)
             figures += [critical_difference_plot(ranked(names, gap=gap), styles) for gap in (0.0, 0.002, 0.02)]
             pairs = [
                 {"a": names[0], "b": name, "difference": -12.3, "ci_low": -45.67, "ci_high": 23.45, "margin": 0.5}
+                | {"better": None}
                 for name in names[1:]
             ]
             figures.append(interval_plot(pairs, "hausdorff_mm", False, styles))

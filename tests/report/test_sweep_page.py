@@ -45,16 +45,16 @@ def test_means_lie_within_their_intervals_and_are_those_of_the_cases():
     assert (point.runs, point.collapsed) == (2, 0)
 
 
-def test_collapsed_runs_are_counted_and_never_averaged_in():
+def test_collapsed_runs_are_counted_and_averaged_in_as_failures():
     point = of(sweep_points(table()), "ce", 0.001)
-    assert (point.runs, point.collapsed, point.cases) == (2, 1, 4)
-    assert point.mean > 0.7
+    assert (point.runs, point.collapsed, point.cases) == (2, 1, 8)
+    assert 0.3 < point.mean < 0.4
 
 
-def test_a_level_where_every_run_collapsed_has_no_mean():
+def test_a_level_where_every_run_collapsed_has_the_mean_of_failures():
     point = of(sweep_points(table(((0.001, "ce", 0), (0.001, "ce", 1)))), "ce", 0.001)
-    assert point.mean is point.low is point.high is None
-    assert cells(point) == ("–", "0 cases, 2/2 collapsed")
+    assert point.mean == point.low == point.high == 0
+    assert cells(point) == ("0.000", "0.000 to 0.000, 8 cases, 2/2 collapsed")
 
 
 def test_each_level_has_its_verdict():

@@ -230,6 +230,31 @@ def test_artifacts_of_the_study_are_report_verdict_and_settings(tmp_path, uri):
     assert (tags["segloss.verdict"], tags["segloss.recommended"]) == ("winner", LOSSES[0])
 
 
+def test_the_runs_of_study_and_losses_name_the_scope_of_the_verdict(tmp_path, uri):
+    study = whole_study(tmp_path / "study")
+    settings = json.loads(study.settings.read_text()) | {"optimizer": "Muon and AdamW", "schedule": "one cycle"}
+    settings["plan"] = {"channels": [16, 32], "patch": [24, 28, 20], "batch": 2}
+    study.settings.write_text(json.dumps(settings))
+    scope = {"words": ["This holds for trainings like these.", "Dice still rises."]}
+    study.verdict.write_text(json.dumps({"verdict": "inconclusive", "replicated": False, "scope": scope}))
+    mirror_study(study, uri)
+    runs = runs_of(uri)
+    for key in ("study", f"summary/{LOSSES[0]}"):
+        note = runs[key].data.tags["mlflow.note.content"]
+        assert all(sentence in note for sentence in scope["words"])
+        assert runs[key].data.params["optimizer"] == "Muon and AdamW"
+    assert "Verdict: **none**, each loss was trained once" in runs["study"].data.tags["mlflow.note.content"]
+    assert (runs["study"].data.params["epochs"], runs["study"].data.params["channels"]) == ("40", "16, 32")
+
+
+def test_a_study_without_a_verdict_yet_names_the_scope_of_its_settings(tmp_path, uri):
+    study = begin_study(tmp_path / "study")
+    mirror_study(study, uri)
+    steps = json.loads(study.settings.read_text())["budget"]["steps"]
+    note = runs_of(uri)["study"].data.tags["mlflow.note.content"]
+    assert f"This holds for trainings like these: {steps} steps" in note
+
+
 def test_a_server_that_does_not_answer_costs_seconds_and_replay_is_whole_later(tmp_path, uri):
     study = whole_study(tmp_path / "study")
     with socket.socket() as closed:

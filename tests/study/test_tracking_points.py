@@ -3,6 +3,7 @@ import math
 import pandas as pd
 import pytest
 
+from pipeline.comparison.pairing import pair, usable_rows
 from pipeline.study.mirror.names import class_name, cut, pseudonyms, safe_name, without_names
 from pipeline.study.mirror.points import OF_RUN, Point, best_points, mean_curves, run_points, table_points
 
@@ -51,25 +52,28 @@ def test_best_is_highest_dice_and_lowest_distance():
     assert {p.key: p.value for p in best_points(points, 3, 1.0)} == {"best/dice": 0.8, "best/hausdorff_mm": 3.0}
 
 
-def test_table_means_are_over_classes_and_without_collapsed_or_undefined_rows():
+def test_table_means_are_those_of_the_verdict_absences_count_as_best_and_collapsed_runs_as_failures():
     rows = [
         ("c1", "a", "dice", 0.8, "ok"),
         ("c2", "a", "dice", 0.0, "missed"),
-        ("c1", "b", "dice", 1.0, "ok"),
+        ("c3", "a", "dice", None, "collapsed"),
+        ("c1", "b", "dice", 0.4, "ok"),
         ("c2", "b", "dice", None, "correct_absence"),
-        ("c3", "b", "dice", 0.9, "collapsed"),
+        ("c1", "never shown", "dice", None, "correct_absence"),
+        ("c2", "never shown", "dice", 0.0, "false_positive"),
     ]
     table = pd.DataFrame(rows, columns=["case", "class", "metric", "value", "state"])
     values = {point.key: point.value for point in table_points(table, OF_RUN, 1, 0.0)}
-    assert values["final/dice"] == pytest.approx((0.4 + 1.0) / 2)
-    assert values["final/a/dice"] == pytest.approx(0.4)
-    assert values["final/b/dice"] == pytest.approx(1.0)
+    assert values["final/a/dice"] == pytest.approx(0.8 / 3)
+    assert values["final/b/dice"] == pytest.approx((0.4 + 1) / 2)
+    assert values["final/dice"] == pytest.approx((0.8 / 3 + 0.7) / 2)
+    assert values["final/dice"] == pytest.approx(pair(usable_rows(table.assign(loss="x"))[0], "dice").means[0])
     counts = {key: value for key, value in values.items() if key.startswith("counts/")}
     assert counts == {
         "counts/final/ok": 2,
         "counts/final/missed": 1,
-        "counts/final/false_positive": 0,
-        "counts/final/correct_absence": 1,
+        "counts/final/false_positive": 1,
+        "counts/final/correct_absence": 2,
         "counts/final/collapsed": 1,
     }
 

@@ -96,10 +96,10 @@ def best_points(points: Sequence[Point], at: int, seconds: float) -> list[Point]
 def table_points(table: pd.DataFrame, groups: "Groups", step: int, seconds: float) -> list[Point]:
     """Return the mean of each metric over classes, each class's mean over cases, and the counts behind them.
 
-    A mean is over the cases where the metric is defined and whose run has not collapsed; the mean of a metric is the
-    mean over its classes, as everywhere in the product.
+    Values count as in the comparison (`pipeline.comparison.pairing`): a correct absence is the best value, a collapsed
+    run a failure in every case. The mean of a metric is the mean over its classes, without those that no case shows.
     """
-    usable = table[(table["state"] != "collapsed") & table["value"].notna()]
+    usable = _scored(table)
     values: dict[str, float] = {}
     for metric, rows in usable.groupby("metric", sort=False):
         by_class = rows.groupby("class", sort=False)["value"].mean()
@@ -111,6 +111,21 @@ def table_points(table: pd.DataFrame, groups: "Groups", step: int, seconds: floa
     for state in _STATES:
         values[f"{groups.counts}{state}"] = float((dice["state"] == state).sum())
     return [Point(safe_name(key), step, value, seconds) for key, value in values.items() if _is_finite(value)]
+
+
+def _scored(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a value, those of absences and of collapsed runs completed where the metric has an end."""
+    metrics = {name: metric_of(str(name)) for name in table["metric"].unique()}
+    best, worst = (
+        table["metric"].map({name: getattr(metric, end) for name, metric in metrics.items()}).astype("float64")
+        for end in ("best", "worst")
+    )
+    value = table["value"].mask(table["value"].isna() & (table["state"] == "correct_absence"), best)
+    value = value.mask(value.isna() & (table["state"] == "collapsed"), worst)
+    nothing = table["state"].isin(["correct_absence", "false_positive"])
+    shown = table.loc[~nothing, "class"].unique()
+    kept = value.notna() & (table["class"].isin(shown) if len(shown) else True)
+    return table.assign(value=value)[kept]
 
 
 def mean_curves(runs: Sequence[Sequence[Point]]) -> list[Point]:

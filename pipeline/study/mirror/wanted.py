@@ -16,6 +16,7 @@ import pandas as pd
 import pipeline
 from pipeline.records.events import read_events
 from pipeline.records.folder import RunFolder, StudyFolder
+from pipeline.records.scope import scope_of
 from pipeline.records.table import read_table
 from pipeline.study.mirror import artifacts
 from pipeline.study.mirror.names import LONGEST_PARAM, LONGEST_TAG, cut, pseudonyms
@@ -64,6 +65,7 @@ class StudyRecords:
 
     study: StudyFolder
     settings: dict[str, Any]
+    verdict: dict[str, Any]
     id: str
     names: dict[str, str]
 
@@ -74,7 +76,13 @@ class StudyRecords:
         study_id = settings.get("id") or hashlib.sha256(study.settings.read_bytes()).hexdigest()[:12]
         path = study.root / "fingerprint.json"
         fingerprint = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        return cls(study, settings, study_id, pseudonyms(settings, fingerprint, study_id))
+        verdict = json.loads(study.verdict.read_text(encoding="utf-8")) if study.verdict.exists() else {}
+        return cls(study, settings, verdict, study_id, pseudonyms(settings, fingerprint, study_id))
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """The conditions of the trainings: those of the verdict, until there is one those of the settings."""
+        return self.verdict.get("scope") or scope_of(self.settings).to_json()
 
     def wanted(self) -> list[Wanted]:
         """Return the run of the study, one for each run that has begun, and one summary for each loss."""
@@ -95,12 +103,12 @@ class StudyRecords:
         return [self._study(done, whole), *summaries, *runs]
 
     def _study(self, done: int, whole: bool) -> Wanted:
-        settings, verdict = self.settings, {}
-        if self.study.verdict.exists():
-            verdict = json.loads(self.study.verdict.read_text(encoding="utf-8"))
+        settings, verdict = self.settings, self.verdict
+        planned = scope_of(settings)  # parameters cannot change in MLflow: from the settings alone
         note = f"{settings['name']}: {len(settings['losses'])} losses, {settings['folds']} folds"
         if verdict:
-            note += f"\n\nVerdict: **{verdict.get('verdict')}**, recommended: **{verdict.get('recommended')}**"
+            note += f"\n\n{_answer(verdict)}"
+        note = "\n\n".join([note, *self.scope["words"]])
         tags = {"mlflow.note.content": note} | {
             f"segloss.{name}": str(verdict[name]) for name in ("verdict", "recommended") if verdict.get(name)
         }
@@ -114,6 +122,10 @@ class StudyRecords:
             "cases": settings["dataset"]["cases"],
             "precision": settings.get("precision"),
             "optimizer": settings.get("optimizer"),
+            "schedule": planned.schedule,
+            "epochs": None if planned.epochs is None else f"{planned.epochs:.4g}",
+            "channels": ", ".join(map(str, planned.channels or ())),
+            "patch": ", ".join(map(str, planned.patch or ())),
             "test_time_augmentation": settings["request"].get("tta") or None,
         }
         points = tuple(Point("runs/finished", count, float(count), 0.0) for count in range(1, done + 1))
@@ -188,12 +200,14 @@ class StudyRecords:
             points.append(Point("runs/finished", count, float(count), seconds))
         whole = len(ordered) == planned
         params = {"loss": loss, "runs": planned}
-        tags = {"segloss.loss": loss, "mlflow.note.content": f"{loss} over {planned} runs: {self._formula(loss)}"}
+        note = "\n\n".join([f"{loss} over {planned} runs: {self._formula(loss)}", *self.scope["words"]])
+        tags = {"segloss.loss": loss, "mlflow.note.content": note}
         if whole:
             points += mean_curves([run.points for _, run in ordered])
             points.append(Point("time/seconds", planned, seconds / planned, seconds))
             rates = sorted({run.params["learning_rate"] for _, run in ordered if run.params.get("learning_rate")})
             params |= {"learning_rate": ", ".join(rates), "steps": self.settings["budget"]["steps"]}
+            params["optimizer"] = self.settings.get("optimizer")
             collapsed = sum(run.tags.get("segloss.state") == "collapsed" for _, run in ordered)
             points.append(Point("runs/collapsed", planned, float(collapsed), seconds))
         return Wanted(
@@ -243,6 +257,13 @@ class StudyRecords:
 
     def _created_ms(self) -> int:
         return int(datetime.fromisoformat(self.settings["created"]).timestamp() * 1000)
+
+
+def _answer(verdict: Mapping[str, Any]) -> str:
+    """Return kind and recommendation in a line; without replicated trainings there is neither."""
+    if not verdict.get("replicated", True):
+        return "Verdict: **none**, each loss was trained once"
+    return f"Verdict: **{verdict.get('verdict')}**, recommended: **{verdict.get('recommended')}**"
 
 
 def _texts(params: Mapping[str, Any]) -> dict[str, str]:
