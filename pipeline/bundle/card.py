@@ -15,7 +15,7 @@ from pipeline.bundle.spec import BundleSpec
 
 _MEANING = {
     "winner": "better than every other loss of the study",
-    "equivalent": "the simplest of losses that are the same within the margin",
+    "equivalent": "chosen among losses that are the same within the margin",
     "inconclusive": "recommended although the study could not tell the best losses apart",
 }
 

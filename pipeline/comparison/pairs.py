@@ -175,7 +175,7 @@ def more_needed(kind: Kind, comparison: Comparison, candidates: Sequence[str]) -
     best = paired.losses.index(candidates[0])
     now = {"cases_now": len(paired.cases), "seeds_now": paired.seeds.shape[1]}
     open_pairs = [
-        OpenPair(found, comparison.rules[key].critical, entry["margin"])
+        OpenPair(found, (1 - comparison.confidence) / len(comparison.found), entry["margin"])
         for entry, (key, found) in zip(comparison.entries, comparison.found.items(), strict=True)
         if best in key
         and {paired.losses[i] for i in key} <= set(candidates)

@@ -88,14 +88,14 @@ class OpenPair:
     ----------
     found
         Its difference.
-    critical
-        Standard errors that a difference must exceed to be found.
+    level
+        Of the two-sided test that must find it.
     margin
         Difference that does not matter.
     """
 
     found: Difference
-    critical: float
+    level: float
     margin: float
 
     def assurance(self, more_cases: float, more_seeds: float) -> Assurance:
@@ -121,8 +121,10 @@ class OpenPair:
         if error == 0:
             return 1.0
         gaps = _true_gaps(self.found.mean, now, self.margin)
-        found = DEPENDENCE * error * self.critical
-        same = self.margin - DEPENDENCE * error * critical_value(self.found.degrees, 0.1)
+        # more trainings also tell more of their noise
+        degrees = self.found.degrees * more_seeds
+        found = DEPENDENCE * error * critical_value(degrees, self.level)
+        same = self.margin - DEPENDENCE * error * critical_value(degrees, 0.1)
         if same >= found:
             return 1.0
         outside = special.ndtr((gaps - found) / error) + special.ndtr((-found - gaps) / error)

@@ -18,6 +18,9 @@ UNKNOWN_SCOPE = "The table does not tell under which conditions (steps, optimize
 MIXED = "Mean and typical case disagree"
 """Beginning of a caveat that must not be overlooked."""
 
+HOPELESS = 0.05
+"""Below this assurance its figures are not worth reading."""
+
 REASONS = {
     "front": "no other of them is better in both Dice and 95 % Hausdorff distance",
     "harmless": "the others are clearly worse in another metric",
@@ -142,6 +145,8 @@ def _needed_sentence(needed: Mapping[str, Any], cases: int) -> str:
         ways.append(f"{needed['seeds']:,} seeds (now {needed['seeds_now']:,})")
     sure = f"{100 * needed['assurance']:.0f} %"
     low, high = (f"{100 * needed[f'assurance_{end}']:.0f}" for end in ("low", "high"))
+    if not ways and needed["assurance"] < HOPELESS:
+        return "Even ten times the cases and seeds would hardly decide."
     if not ways:
         return (
             "This study cannot promise that a larger one would decide: ten times the cases and seeds would with a "

@@ -16,6 +16,7 @@ from pipeline.records.events import append_event, read_events, write_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.table import Score, csv_text, scores_frame, write_table
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
+from pipeline.training.failure import failed_scores
 from pipeline.training.network import build_network, weights_hash
 from pipeline.training.rate_search import OnStep, find_rate, forget_search, recorded_search
 from pipeline.training.settings import RunSettings, new_training
@@ -304,14 +305,8 @@ def _search_notes(settings: RunSettings, folder: RunFolder) -> list[str]:
 
 
 def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started: float) -> None:
-    """Record a run that gave no usable network: every value is undefined, in a state of its own."""
-    metrics, names = settings.plan.metrics, settings.classes.values()
-    scores = [
-        Score(case.id, name, metric, None, "collapsed")
-        for case in settings.validation
-        for name in names
-        for metric in metrics
-    ]
+    """Record a run that gave no usable network: a failure in every case, in a state of its own."""
+    scores = failed_scores(settings.originals, settings.classes.values(), settings.plan.metrics)
     append_event(folder.events, {"kind": "state", "step": settings.steps, "state": "collapsed", "why": why})
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
     record = _record(settings, folder, started) | {

@@ -48,10 +48,9 @@ def test_among_equivalents_the_simplest_is_recommended():
 
 
 def test_what_the_data_cannot_tell_is_said_with_the_cases_that_would_decide():
-    few, many = (
-        compare(study({"dice": 0.004, "ce": 0.0}, cases=cases, folds=20, run_noise=0.0, case_noise=0.02, seed=3))
-        for cases in (40, 200)
-    )
+    noisy = {"cases": 20, "folds": 5, "run_noise": 0.01, "case_noise": 0.05}
+    quiet = {"cases": 200, "folds": 20, "run_noise": 0.0, "case_noise": 0.02}
+    few, many = (compare(study({"dice": 0.004, "ce": 0.0}, seed=3, **options)) for options in (noisy, quiet))
     assert few.verdict == many.verdict == "inconclusive"
     assert few.more_needed["cases"] is None
     assert any("cannot promise that a larger one would decide" in words for words in few.words)
