@@ -13,6 +13,9 @@ from pipeline.comparison.variance import MeanErrors
 
 Floats = NDArray[np.float64]
 
+NO_NOISE = 1e-9
+"""An error below this share of the mean is rounding."""
+
 DISAGREEMENT = 0.05
 """Level of the signed-rank test by which the typical case is said to point the other way than the mean."""
 
@@ -99,8 +102,8 @@ def all_differences(
         rest = slice(first + 1, None)
         means = (paired.values[first] - paired.values[rest]) @ weights
         error = np.sqrt(errors.variance[first, rest])
-        # without an error every fold has exactly the same difference
-        ratio = np.divide(np.abs(means), error, out=np.where(means == 0, 0.0, np.inf), where=error > 0)
+        # where all folds have exactly the same difference, they tell nothing of its noise: it is not significant
+        ratio = np.divide(np.abs(means), error, out=np.zeros_like(means), where=error > NO_NOISE * np.abs(means))
         p_values = 2 * stats.t.sf(ratio, errors.degrees[first, rest])
         typical = _typical(of_patients[first] - of_patients[rest])
         for offset, second in enumerate(range(first + 1, len(paired.losses))):

@@ -19,6 +19,7 @@ from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases, gather_thresholds
 from pipeline.records.scope import RunTrace, Scope, scope_of
 from pipeline.records.table import read_table
+from pipeline.records.tolerance import default_margin_mm
 
 HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
 """Metrics with plots of their own; all others are in the tables."""
@@ -145,8 +146,10 @@ def _with_patients(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataF
 def _verdict(
     table: pd.DataFrame, thresholds: pd.DataFrame, settings: Mapping[str, Any], scope: Scope
 ) -> dict[str, Any]:
+    spacing = settings.get("plan", {}).get("spacing_mm")
+    margins = {"mm": default_margin_mm([spacing])} if spacing else None
     dropped = settings.get("dropped", {})
-    return compare(table, thresholds=thresholds, dropped=dropped, scope=scope.to_json()).to_json()
+    return compare(table, thresholds=thresholds, dropped=dropped, margins=margins, scope=scope.to_json()).to_json()
 
 
 def _read_run(folder: RunFolder) -> RunEvidence:

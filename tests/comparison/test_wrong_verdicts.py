@@ -326,3 +326,8 @@ def test_distances_are_shown_among_hits_beside_the_rate_of_misses_and_ranked_wit
     assert ranks["ranked_by"] == "case"
     assert dict(zip(ranks["losses"], ranks["rank"], strict=True)) == {"miss": 1, "find": 2}
     assert dict(zip(ranks["losses"], ranks["mean_then_rank"], strict=True)) == {"miss": 2, "find": 1}
+
+
+def test_folds_that_differ_by_exactly_the_same_amount_prove_nothing():
+    rows = [(loss, i % 2, 0, f"c{i}", "x", "dice", 0.8 + 0.1 * (loss == "a"), "ok") for loss in "ab" for i in range(2)]
+    assert compare(frame(rows)).verdict == "inconclusive"
