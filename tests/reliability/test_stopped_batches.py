@@ -77,6 +77,7 @@ def test_a_stopped_batch_says_so_by_its_exit_code_and_lists_what_it_did_not_star
     assert states.total() == CASES
     assert content["counts"] == {
         "done": states["done"],
+        "held": 0,
         "failed": 0,
         "skipped": 0,
         "not_started": CASES - len(masks(out)),
@@ -86,7 +87,7 @@ def test_a_stopped_batch_says_so_by_its_exit_code_and_lists_what_it_did_not_star
     assert (out / "manifest.csv").read_text().count(",not_started,") == states["not_started"]
 
     assert ended(start(command, tmp_path / "said")) == 0
-    assert manifest(out)["counts"] == {"done": states["not_started"], "failed": 0, "skipped": states["done"]}
+    assert manifest(out)["counts"] == {"done": states["not_started"], "held": 0, "failed": 0, "skipped": states["done"]}
     assert ended(start([*command[:-1], str(tmp_path / "whole")], tmp_path / "said")) == 0
     assert masks(out) == masks(tmp_path / "whole")
 
@@ -103,7 +104,7 @@ def test_a_signal_during_the_last_case_stops_nothing(
     monkeypatch.setattr(engine, "write_picture", stop_at_the_end)
     child = start(["predict", "bundle", str(images), "--out", str(tmp_path / "out")], tmp_path / "said")
     assert ended_within(child, PATIENCE_S) == 0
-    assert manifest(tmp_path / "out")["counts"] == {"done": CASES, "failed": 0, "skipped": 0}
+    assert manifest(tmp_path / "out")["counts"] == {"done": CASES, "held": 0, "failed": 0, "skipped": 0}
 
 
 @pytest.mark.parametrize("is_in_main_thread", [True, False])
