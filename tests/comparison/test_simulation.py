@@ -209,7 +209,4 @@ def test_a_study_of_the_size_that_was_named_decides_about_as_often_as_stated(eff
         fresh = compared({"a": 0.0, "b": effect}, seed + 50_000, run_noise=0.002, **size)
         plans, stated, decided = plans + 1, stated + plan["assurance"], decided + (decide(fresh)[0] != "inconclusive")
     print(f"\nplans | {effect} | {plans} of {studies} | stated {100 * stated / max(plans, 1):.0f} % | {decided} decide")
-    if effect == 0.0:  # ten times the cases would decide in three of ten studies: a plan is hardly ever named
-        assert plans < 0.1 * studies
-    else:
-        assert decided > 0.6 * plans > 0
+    assert decided > 0.6 * plans > 0
