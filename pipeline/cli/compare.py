@@ -213,7 +213,7 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]], confidence: float) -> "Tabl
             escape(f"{entry['a']} - {entry['b']}"),
             _signed(metric, entry["difference"]),
             f"{_signed(metric, low)} to {_signed(metric, high)}",
-            "<0.001" if entry["p_holm"] < 0.001 else f"{entry['p_holm']:.3f}",
+            _p_value(entry),
             *(["?" if noise is None else f"{_factor(metric) * noise:.2f}"] if noise_known else []),
             "yes" if entry["equivalent"] else "",
             style="bold" if entry["better"] else None,
@@ -227,6 +227,13 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]], confidence: float) -> "Tabl
         + ("" if noise_known else "; noise between seeds: one seed, not measured")
     )
     return table
+
+
+def _p_value(entry: Mapping[str, Any]) -> str:
+    """Return the corrected p; none where trainings were not replicated, since it would be that of patients alone."""
+    if not entry["replicated"]:
+        return "-"
+    return "<0.001" if entry["p_holm"] < 0.001 else f"{entry['p_holm']:.3f}"
 
 
 def _table(title: str) -> "Table":

@@ -158,3 +158,13 @@ def test_a_control_is_printed_against_its_own_loss_alone():
     assert "dice-aa - ce" not in text
     assert "ce - dice-aa" not in text
     assert "and 1 pair more" in text
+
+
+def test_one_training_of_each_loss_shows_no_p_value():
+    stream = io.StringIO()
+    print_verdict(compare(table().drop(columns="fold")).to_json(), Console(file=stream, width=120))
+    said = stream.getvalue()
+    assert said.startswith("No verdict: each loss was trained once")
+    assert "<0.001" not in said
+    (pair,) = [line.split() for line in said.splitlines() if line.startswith(" Dice")]
+    assert pair[-1] == "-"
