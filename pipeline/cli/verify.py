@@ -23,9 +23,9 @@ def verify(
 
     The exit code is 0 if the bundle computes the same as where it was exported, 1 if not, and 2 if it is refused.
     """
-    from pipeline.bundle.manifest import require_folder
+    from pipeline.bundle.registry import require_bundle
 
-    require_folder(bundle)
+    require_bundle(bundle)
     import torch
 
     from pipeline.bundle.verification import verify_bundle
