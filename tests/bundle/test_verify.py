@@ -237,4 +237,4 @@ def test_another_version_is_reported_but_does_not_fail(edited):
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     result = run(tmp_path / "none")
     assert isinstance(result.exception, BundleError)
-    assert "is not a folder" in str(result.exception)
+    assert "does not exist" in str(result.exception)
