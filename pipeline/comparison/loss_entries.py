@@ -20,15 +20,18 @@ FAILURES = ("missed", "false_positive", "collapsed")
 
 def loss_entries(
     compared: Mapping[str, Comparison],
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]],
     rows: pd.DataFrame,
     collapsed: Mapping[str, int],
     aside: Mapping[str, str],
     confidence: float,
 ) -> list[dict[str, Any]]:
-    """Return means and deviations of each loss, with counts of states and of failures beside them."""
+    """Return means and deviations of each loss, with counts of states and of failures beside them.
+
+    `intervals` are those of the means, by metric and loss.
+    """
     names = list(dict.fromkeys([*rows["loss"], *collapsed]))
     one = rows[rows["metric"] == next(iter(compared))]
-    intervals = {metric: item.intervals_of_means() for metric, item in compared.items()}
     trainings = rows.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
     entries = []
     for name in names:

@@ -142,7 +142,7 @@ def operating_points(
     units = units_of(half)
     if recommended not in half.losses or units.patient_count < 2:
         return {}
-    at_half, at_best = (compare_pairs(item, margins, confidence, resamples=1, seed=0) for item in (half, best))
+    at_half, at_best = (compare_pairs(item, margins, confidence) for item in (half, best))
     i = half.losses.index(recommended)
     pairs = []
     for j, other in enumerate(half.losses):
@@ -195,7 +195,7 @@ def _change(
         values=np.stack([best_values, half_values]),
         seeds=np.stack([best_seeds, half_seeds]),
     )
-    return compare_pairs(both, None, confidence, resamples=1, seed=0).found[0, 1]
+    return compare_pairs(both, None, confidence).found[0, 1]
 
 
 def says(half: Mapping[str, Any], best: Mapping[str, Any], change: Difference) -> Says:

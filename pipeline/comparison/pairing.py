@@ -135,8 +135,6 @@ def usable_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 def _with_one_fold_per_case(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows in which each case has one fold; folds that predict the same test set become seeds."""
     places = rows[["loss", "seed", "case", "fold"]].drop_duplicates()
-    if not places.duplicated(["case", "fold"], keep=False).any() and places["case"].is_unique:
-        return rows
     folds_of_case = places.drop_duplicates(["case", "fold"]).groupby("case")["fold"]
     if (folds_of_case.size() == 1).all():
         return rows

@@ -49,19 +49,17 @@ class Comparison:
     entries: list[dict[str, Any]]
     noise: dict[str, Any]
     confidence: float
-    resamples: int
-    seed: int
 
     @property
     def replicated(self) -> bool:
         """Whether the noise of trainings is known; without it no loss is a winner, and none are equivalent."""
         return self.errors.replicated
 
-    def intervals_of_means(self) -> dict[str, tuple[float, float]]:
+    def intervals_of_means(self, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
         """Return the bootstrap interval of each loss's mean; empty for one patient."""
         if self.units.patient_count < 2:
             return {}
-        drawn = resampled_means(self.paired, self.units, self.resamples, self.seed)
+        drawn = resampled_means(self.paired, self.units, resamples, seed)
         low, high = np.quantile(drawn, [0.5 - self.confidence / 2, 0.5 + self.confidence / 2], axis=0)
         return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.paired.losses)}
 
@@ -79,8 +77,6 @@ def compare_pairs(
     paired: Paired,
     margins: Mapping[str, float] | None,
     confidence: float,
-    resamples: int,
-    seed: int,
     training_sd: float | None = None,
 ) -> Comparison:
     """Return all pairwise differences of a metric, with Holm's correction of the tests that decide.
@@ -125,7 +121,7 @@ def compare_pairs(
                 "power_at_margin": rules[key].power(margin) if one.replicated else None,
             }
         )
-    return Comparison(paired, units, errors, found, rules, entries, noise, confidence, resamples, seed)
+    return Comparison(paired, units, errors, found, rules, entries, noise, confidence)
 
 
 def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind, tuple[str, ...]]:

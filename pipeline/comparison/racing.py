@@ -23,6 +23,7 @@ from pipeline.comparison.controls import controls_of
 from pipeline.comparison.pairing import Paired, pair, usable_rows
 from pipeline.comparison.pairs import margin_of
 from pipeline.comparison.resampling import Units, units_of
+from pipeline.comparison.variance import patient_covariance
 from pipeline.comparison.words import amount, phrase
 from pipeline.errors import ConfigError, RecordError
 
@@ -155,7 +156,11 @@ def gap_of(values: Floats, seeds: Floats, units: Units, ahead: int, behind: int,
         gap = float((means[ahead] - means[behind]).mean())
     else:
         whole = np.isfinite(seeds).all(axis=(0, 2))
-        parts = [_pooled(seeds[:, whole].mean(axis=2), ahead, behind), _patient_variance(each, units)]
+        by_patients, patients_degrees = patient_covariance(each[None], np.ones(each.size), units)
+        parts = [
+            _pooled(seeds[:, whole].mean(axis=2), ahead, behind),
+            (float(by_patients[0, 0]), int(patients_degrees)),
+        ]
         gap = float(each.mean())
     if any(degrees < 1 for _, degrees in parts):
         return Gap(gap, -inf, inf)
@@ -178,18 +183,3 @@ def _pooled(means: Floats, first: int, second: int) -> tuple[float, int]:
     own = float((means[first] - means[second]).var(ddof=1))
     noisier = 2 * float(np.sum(left[[first, second]] ** 2, axis=1).max()) * losses / (losses - 1) / (count - 1)
     return max(pooled, own, noisier) / count, degrees
-
-
-def _patient_variance(each: Floats, units: Units) -> tuple[float, int]:
-    """Return the variance of the mean by the choice of patients within folds, and its degrees of freedom."""
-    variance, degrees = 0.0, 0
-    for fold in range(units.fold_count):
-        inside = units.folds == fold
-        _, patient = np.unique(units.patients[inside], return_inverse=True)
-        count = int(patient.max()) + 1
-        if count < 2:
-            continue
-        off = np.bincount(patient, each[inside] - each[inside].mean())
-        variance += count / (count - 1) * float(np.sum(off**2))
-        degrees += count - 1
-    return variance / each.size**2, max(degrees, 1)

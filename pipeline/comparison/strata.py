@@ -67,7 +67,7 @@ def within_parts(
         paired = pair(rows, metric, losses, miss_value)
         if paired is None or best not in paired.losses:
             continue
-        compared = compare_pairs(paired, None, confidence, resamples=1, seed=0)
+        compared = compare_pairs(paired, None, confidence)
         first = paired.losses.index(best)
         for index, other in enumerate(paired.losses):
             if other == best:

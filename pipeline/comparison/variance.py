@@ -86,7 +86,7 @@ def mean_errors(paired: Paired, units: Units, training_sd: float | None = None) 
         Standard deviation between two trainings of one loss, of the mean over cases, in the metric's unit. It is used
         only where the study has a single training of each loss.
     """
-    patients, patients_degrees = _patient_covariance(paired, units)
+    patients, patients_degrees = patient_covariance(paired.values, paired.weights, units)
     from_patients = _of_pairs(patients)
     seeds = _seed_covariance(paired, units)
     folds = units.fold_count
@@ -121,11 +121,21 @@ def _of_pairs(covariance: Floats) -> Floats:
     return variances
 
 
-def _patient_covariance(paired: Paired, units: Units) -> tuple[Floats, float]:
-    """Return the covariance of the losses' means by the choice of patients within folds, and its degrees of freedom."""
-    weights = paired.weights / paired.weights.sum()
-    means = _fold_means(paired.values, weights, units)
-    off = (paired.values - means[:, units.folds]) * weights
+def patient_covariance(values: Floats, case_weights: Floats, units: Units) -> tuple[Floats, float]:
+    """Return the covariance of means by the choice of patients within folds, and its degrees of freedom.
+
+    Parameters
+    ----------
+    values
+        (rows, cases): one row for each mean.
+    case_weights
+        Weight of each case (cases,).
+    units
+        Folds and patients of the cases.
+    """
+    weights = case_weights / case_weights.sum()
+    means = _fold_means(values, weights, units)
+    off = (values - means[:, units.folds]) * weights
     sums = np.stack([np.bincount(units.patients, row) for row in off])  # (losses, patients)
     fold_of = np.zeros(units.patient_count, dtype=np.int64)
     fold_of[units.patients] = units.folds

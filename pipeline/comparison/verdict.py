@@ -164,7 +164,7 @@ def compare(
         )
     primary = _primary(paired, metrics)
     compared = {
-        name: compare_pairs(item, margins, confidence, resamples, seed, training_sd if name == primary else None)
+        name: compare_pairs(item, margins, confidence, training_sd if name == primary else None)
         for name, item in paired.items()
     }
     main = compared[primary]
@@ -194,12 +194,13 @@ def compare(
             _with_collapsed(thresholds, table), recommended, losses=names, controls=list(controls),
             patients=patients, margins=margins, confidence=confidence,
         )  # fmt: skip
+    intervals = {name: item.intervals_of_means(resamples, seed) for name, item in compared.items()}
     verdict = Verdict(
         verdict=kind,
         recommended=recommended,
         primary=primary,
         candidates=candidates,
-        losses=loss_entries(compared, rows, collapsed, aside, confidence),
+        losses=loss_entries(compared, intervals, rows, collapsed, aside, confidence),
         pairs=pairs,
         noise_floor={name: item.noise for name, item in compared.items()},
         smallest_detectable={name: item.smallest_detectable() for name, item in compared.items()},

@@ -17,7 +17,7 @@ from pipeline.comparison.variance import DEPENDENCE
 def comparison(table, **settings):
     found = pair(usable_rows(table)[0], "dice")
     assert found is not None
-    return compare_pairs(found, settings.get("margins"), 0.95, settings.get("resamples", 500), 0)
+    return compare_pairs(found, settings.get("margins"), 0.95)
 
 
 def test_holm_agrees_with_statsmodels():
@@ -50,7 +50,7 @@ def test_without_folds_the_interval_is_that_of_a_paired_t_test_with_room_for_dep
 
 def test_the_bootstrap_of_a_mean_agrees_with_that_of_scipy_where_every_case_is_a_patient_of_one_fold():
     table = simulate({"a": 0.0, "b": 0.01}, folds=1, cases=50)
-    ours = comparison(table, resamples=20_000).intervals_of_means()["a"]
+    ours = comparison(table).intervals_of_means(20_000, 0)["a"]
     values = table.loc[table["loss"] == "a", "value"].to_numpy()
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=0).confidence_interval
     assert ours == pytest.approx([theirs.low, theirs.high], abs=5e-4)
@@ -74,7 +74,7 @@ def test_resampled_patients_come_whole_and_folds_as_often_as_drawn():
 
 
 def test_resampled_means_agree_with_a_loop():
-    found = comparison(simulate({"a": 0.0, "b": 0.0}, cases=12, folds=3, seeds=2), resamples=20)
+    found = comparison(simulate({"a": 0.0, "b": 0.0}, cases=12, folds=3, seeds=2))
     units = units_of(found.paired)
     means = resampled_means(found.paired, units, 20, 0)
     random = np.random.default_rng(0)

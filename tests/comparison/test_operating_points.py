@@ -86,7 +86,7 @@ def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone
     cases = tuple(f"c{i}" for i in range(20))
     values = np.stack([np.full(20, 0.0), np.full(20, 0.03)])
     paired = Paired("dice", ("best", "half"), cases, cases, np.arange(20) % 5, values, values[:, None], np.ones(20))
-    change = compare_pairs(paired, None, 0.95, 1, 0).found[0, 1]
+    change = compare_pairs(paired, None, 0.95).found[0, 1]
     assert says(half, best, change) == "shrinks"
     assert says(half, {**best, "difference": 0.01}, change) == "disappears"
 

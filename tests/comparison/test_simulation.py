@@ -44,7 +44,7 @@ FIRST_SEED = 30_000
 
 
 def compared(effects: dict[str, float], seed: int, **design: float) -> Comparison:
-    return compare_pairs(simulate_paired(effects, seed=seed, **design), None, 0.95, 1, 0)
+    return compare_pairs(simulate_paired(effects, seed=seed, **design), None, 0.95)
 
 
 def equal(count: int) -> dict[str, float]:
@@ -96,7 +96,7 @@ def test_the_verdict_of_the_whole_comparison_is_the_one_counted_here():
         found = pair(usable_rows(table)[0], "dice")
         assert isinstance(found, Paired)
         decided = decide(compared({"a": 0.0, "b": effect}, 1, cases=60))[0]
-        assert compare(table, resamples=300).verdict == decided == decide(compare_pairs(found, None, 0.95, 1, 0))[0]
+        assert compare(table, resamples=300).verdict == decided == decide(compare_pairs(found, None, 0.95))[0]
 
 
 @pytest.mark.parametrize("losses", [2, 5])

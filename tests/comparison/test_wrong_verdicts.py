@@ -136,7 +136,7 @@ def some_pair_is_called_different(losses, studies, **design):
     effects = {f"l{i}": 0.0 for i in range(losses)}
     found = 0
     for seed in range(40_000, 40_000 + studies):
-        compared = compare_pairs(simulate_paired(effects, seed=seed, **design), None, 0.95, 1, 0)
+        compared = compare_pairs(simulate_paired(effects, seed=seed, **design), None, 0.95)
         found += any(entry["better"] for entry in compared.entries)
     return found / studies
 
@@ -273,7 +273,7 @@ def test_classes_that_no_reference_shows_do_not_dilute_the_differences():
 def test_where_a_gap_is_no_more_than_noise_no_study_of_realistic_size_is_promised():
     plans = []
     for seed in range(20):
-        compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.0}, cases=60, seed=seed), None, 0.95, 1, 0)
+        compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.0}, cases=60, seed=seed), None, 0.95)
         plan = more_needed("inconclusive", compared, ("a", "b"))
         if not plan:  # one of twenty is called different by chance
             continue
@@ -287,7 +287,7 @@ def test_where_a_gap_is_no_more_than_noise_no_study_of_realistic_size_is_promise
 def test_two_equal_losses_seldom_share_first_place_surely():
     sure = 0
     for seed in range(100):
-        compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.0}, seed=seed), None, 0.95, 1, 0)
+        compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.0}, seed=seed), None, 0.95)
         found = ranking(compared.paired, compared.units, compared.errors)
         sure += max(row[0] for row in found["rank_frequency"]) > 0.975
     assert sure <= 11  # at 5 %, more have a chance below 1 %
@@ -295,7 +295,7 @@ def test_two_equal_losses_seldom_share_first_place_surely():
 
 def test_no_stability_of_a_ranking_is_claimed_with_fewer_than_five_folds():
     for folds, known in ((3, False), (5, True)):
-        compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.01, "c": 0.02}, folds=folds), None, 0.95, 1, 0)
+        compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.01, "c": 0.02}, folds=folds), None, 0.95)
         assert (ranking(compared.paired, compared.units, compared.errors)["tau"] is not None) == known
 
 
