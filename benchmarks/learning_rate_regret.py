@@ -244,7 +244,7 @@ def _key(row: Row) -> Key:
 
 
 def read_rows(table: Path) -> list[Row]:
-    """Return the rows of the table, none where there is no table."""
+    """Return the rows of the table, or no rows if the file does not exist."""
     if not table.exists():
         return []
     text = ("dataset", "loss", "kind")
