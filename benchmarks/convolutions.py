@@ -3,7 +3,7 @@
     python benchmarks/convolutions.py
 
 Shapes are those of the networks planned here, two patches a batch, one thread; medians of eleven. On processors with
-AVX-512 both take as long, and `pipeline.training.convolutions` leaves the convolutions alone.
+AVX-512 both take as long, and `pipeline.network.convolutions` leaves the convolutions alone.
 """
 
 import statistics
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from pipeline.training.convolutions import PaddedForWeights, convolutions
+from pipeline.network.convolutions import PaddedForWeights, convolutions
 
 SHAPES = [
     (16, 16, (32, 48, 32), 1),

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.bundle.ready import PLAN as READY
+from pipeline.bundle.repository_bundle import PLAN as READY
+from pipeline.losses import LossSpec, build_loss
+from pipeline.network.architecture import build_network
 from pipeline.training import trainer
-from pipeline.training.feed import Feed
-from pipeline.training.losses import LossSpec, build_loss
-from pipeline.training.network import build_network
+from pipeline.training.patch_sampling import Feed
 from pipeline.training.preparation import PreparedCase
 
 PLAN = replace(READY, patch=(40, 56, 40))

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.metrics.reference_changes import Change, suspected_change
 from pipeline.records.folder import StudyFolder
+from pipeline.references.changes import Change, suspected_change
+from pipeline.references.volumes import Volume, Volumes
 from pipeline.report.evidence import read_evidence
-from pipeline.report.volumes import Volume, Volumes
 
 MOST = 3
 REACH = 2

@@ -25,11 +25,11 @@ from monai.losses import DiceCELoss
 from pipeline.data.datalists import read_dataset
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
-from pipeline.training.inference import WINDOW_OVERLAP
-from pipeline.training.network import build_network
-from pipeline.training.precision import autocast
+from pipeline.network.architecture import build_network
+from pipeline.network.precision import autocast
+from pipeline.network.prediction import WINDOW_OVERLAP
+from pipeline.network.sliding_window import sliding_scores
 from pipeline.training.preparation import load_case
-from pipeline.training.windows import sliding_scores
 
 CPU = torch.device("cpu")
 

@@ -119,8 +119,8 @@ def arms(bench: Bench, data: Path, work: Path, replicate: int) -> Iterator[Any]:
     from pipeline.data.folds import make_folds
     from pipeline.data.planning import make_plan, plan_for_budget
     from pipeline.data.scan import scan_dataset
+    from pipeline.losses import parse_losses
     from pipeline.study.sweep import FEATURES, small
-    from pipeline.training.losses import parse_losses
     from pipeline.training.preparation import prepare_dataset
     from pipeline.training.settings import RunSettings
 
@@ -208,9 +208,9 @@ def scores(training: Any, settings: Any, cases: Sequence) -> dict[str, float]:
     """Return the scores of a network on prepared cases, all from one prediction of each."""
     import torch
 
+    from pipeline.network.prediction import sliding_inferer
+    from pipeline.network.sliding_window import decide
     from pipeline.training.average_precision import average_precision
-    from pipeline.training.inference import sliding_inferer
-    from pipeline.training.windows import decide
 
     inferer = sliding_inferer(settings.plan, settings.precision, training.device)
     network, loss = training.averaged_network.eval(), training.loss

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.files import write_text
 from pipeline.records.folder import StudyFolder
 from pipeline.report.curves import diagnose
 from pipeline.report.evidence import RunEvidence, read_evidence
 from pipeline.report.svg import WIDTH, Scale, joined, tag, text, x_axis, y_axis
 from pipeline.report.wording import LossStyle, metric_name
+from pipeline.system.files import write_text
 
 FRACTIONS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 EDGE = 48
@@ -36,7 +36,7 @@ def largest_gradients() -> None:
     """Print the largest gradient over p of one voxel's Dice coefficient, by probability and by logit."""
     import torch
 
-    from pipeline.training.losses import LossSpec, build_loss
+    from pipeline.losses import LossSpec, build_loss
 
     p = np.concatenate([np.logspace(-7, 0, 1401)[:-1], [1 - 1e-7]])
     exact = {"smooth_nr": 0.0, "smooth_dr": 0.0, "softmax": False, "to_onehot_y": False, "reduction": "sum"}
@@ -60,7 +60,7 @@ def foreground_shares(figure: Path | None) -> None:
     """Print, and draw, which share of the gradient by logits lies on foreground voxels."""
     import torch
 
-    from pipeline.training.losses import build_loss, parse_losses
+    from pipeline.losses import build_loss, parse_losses
 
     specs = parse_losses(
         "ce,weighted_ce,weighted_ce{policy=square_root},weighted_ce{policy=inverse,cap=100000},dice,dice_squared,dice_ce,focal"

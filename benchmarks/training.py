@@ -241,8 +241,8 @@ def one_training(folder: Path, steps: float, seed: int, network: int | None, tta
 
 def dice_of(made: "Made", network: Any, tta: bool) -> float:
     """Return the mean Dice of a network on the validation cases, rounded as the table has it."""
+    from pipeline.network.test_time_augmentation import TurnedViews
     from pipeline.training.validation import mean_dice, validate
-    from pipeline.training.views import TurnedViews
 
     network = TurnedViews(network, made.plan.spacing_mm) if tta else network
     metrics = ("dice", "hausdorff95_mm")
@@ -274,8 +274,8 @@ class Made:
 
 def prepare(folder: Path, cache: Path) -> Made:
     """Check, plan and prepare the dataset, and choose the precision."""
-    from pipeline.training.network import build_network
-    from pipeline.training.precision import choose_precision
+    from pipeline.network.architecture import build_network
+    from pipeline.network.precision import choose_precision
     from pipeline.training.preparation import prepare_dataset
 
     dataset, fingerprint, plan = planned(folder)
@@ -320,9 +320,9 @@ def names_of(folder: Path) -> list[str]:
 
 def training_of(made: Made, steps: int, seed: int) -> Any:
     """Return a training of Dice + CE, not yet begun."""
-    from pipeline.training.feed import Feed
-    from pipeline.training.losses import LossSpec, build_loss
-    from pipeline.training.network import build_network
+    from pipeline.losses import LossSpec, build_loss
+    from pipeline.network.architecture import build_network
+    from pipeline.training.patch_sampling import Feed
     from pipeline.training.trainer import Training
 
     return Training(

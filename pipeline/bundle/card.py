@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.bundle.cleaning import Cleaning
-from pipeline.bundle.codes import PRIVATE_SCHEME
-from pipeline.bundle.details import Parts
+from pipeline.bundle.largest_component import Cleaning
 from pipeline.bundle.losses import LOSSES
 from pipeline.bundle.metadata import LIMITS, PACKAGES, TRACKING_PACKAGES
+from pipeline.bundle.segment_codes import PRIVATE_SCHEME
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.spec import BundleSpec
+from pipeline.bundle.specification import BundleSpec
+from pipeline.bundle.statements import Parts
 
 _MEANING = {
     "winner": "better than every other loss of the study",

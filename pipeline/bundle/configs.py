@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from pipeline.bundle.spec import BundleSpec
+from pipeline.bundle.specification import BundleSpec
 from pipeline.data.plan import Plan
-from pipeline.training.network import stem_features
+from pipeline.network.architecture import stem_features
 
 Config = dict[str, Any]
 
@@ -47,7 +47,7 @@ STEMMED = "$torch.nn.Sequential(@into, @unet, @out_of)"
 
 
 def network(plan: Plan, channels: int, classes: int, members: int = 1) -> Config:
-    """Return ``network_def`` and what it refers to: MONAI's DynUNet as `pipeline.training.network` builds it.
+    """Return ``network_def`` and what it refers to: MONAI's DynUNet as `pipeline.network.architecture` builds it.
 
     With a stem it stands as ``unet`` between the convolutions ``into`` and ``out_of`` the stem's patches.
 
@@ -200,7 +200,7 @@ def _mapped(key: str, before: list[int], after: list[int]) -> Config:
 
 
 def inferer(spec: BundleSpec) -> Config:
-    """Return the sliding window of `pipeline.training.inference`."""
+    """Return the sliding window of `pipeline.network.prediction`."""
     return {
         "_target_": "SlidingWindowInferer",
         "roi_size": list(spec.patch),

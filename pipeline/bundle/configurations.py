@@ -7,7 +7,7 @@ hold a target, an argument, an expression or a value that `segloss export` would
 from pipeline.bundle import configs, training_configs
 from pipeline.bundle.configs import Config
 from pipeline.bundle.recipe import Recipe
-from pipeline.bundle.spec import BundleSpec
+from pipeline.bundle.specification import BundleSpec
 
 
 def configurations(spec: BundleSpec, recipe: Recipe) -> dict[str, Config]:

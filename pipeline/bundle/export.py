@@ -16,24 +16,24 @@ import torch
 
 from pipeline.bundle import training_configs
 from pipeline.bundle.card import model_card
-from pipeline.bundle.cleaning import Cleaning, judge_cleaning, out_of_fold_masks
-from pipeline.bundle.codes import Segment, coded_segments
 from pipeline.bundle.configurations import configurations
-from pipeline.bundle.details import Details, Parts
+from pipeline.bundle.largest_component import Cleaning, judge_cleaning, out_of_fold_masks
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.metadata import LARGE_FILES, large_files, metadata
 from pipeline.bundle.model import load_model
 from pipeline.bundle.progress import Progress, Silent
 from pipeline.bundle.recipe import Recipe, make_recipe
+from pipeline.bundle.segment_codes import Segment, coded_segments
 from pipeline.bundle.series import default_series_rules
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.spec import BundleSpec, build_spec
+from pipeline.bundle.specification import BundleSpec, build_spec
+from pipeline.bundle.statements import Details, Parts
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.bundle.weights import Origin, Report, costs, final_weights, fold_weights
 from pipeline.data.class_weights import DEFAULT_CAP, DEFAULT_POLICY, class_weights
 from pipeline.errors import BundleError
-from pipeline.files import atomic_path, write_json, write_text
-from pipeline.training.inference import WINDOW_OVERLAP
+from pipeline.network.prediction import WINDOW_OVERLAP
+from pipeline.system.files import atomic_path, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)

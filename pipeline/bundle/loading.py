@@ -16,7 +16,7 @@ from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, is_v
 from pipeline.bundle.metadata import LARGE_FILES
 from pipeline.bundle.model import Model
 from pipeline.bundle.registry import is_registered, registered_folder
-from pipeline.bundle.spec import BundleSpec, parse_spec
+from pipeline.bundle.specification import BundleSpec, parse_spec
 from pipeline.bundle.stored_weights import read_weights
 from pipeline.errors import BundleError
 

@@ -37,7 +37,7 @@ LOSSES: dict[str, Config] = {
     "hausdorff_dt": {"_target_": "HausdorffDTLoss", **_OVERLAP},
     "mcc": {"_target_": "MCCLoss", **_OVERLAP},
 }
-"""As in `pipeline.training.losses.registry`. `dice_weighted_ce` differs: MONAI's weights scale its Dice term too."""
+"""As in `pipeline.losses.registry`. `dice_weighted_ce` differs: MONAI's weights scale its Dice term too."""
 
 ARGUMENTS = frozenset({"alpha", "beta", "gamma", "lambda_dice", "lambda_ce", "lambda_focal", "smooth_nr", "smooth_dr"})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BundleError
-from pipeline.files import sha256_of_file, write_json
+from pipeline.system.files import sha256_of_file, write_json
 
 NAME = "manifest.json"
 MAXIMUM_FILES = 300

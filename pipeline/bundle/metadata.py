@@ -5,9 +5,9 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.spec import BundleSpec
+from pipeline.bundle.specification import BundleSpec
 from pipeline.data.plan import Plan
-from pipeline.files import sha256_of_file
+from pipeline.system.files import sha256_of_file
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 PACKAGES = ("fire", "nibabel", "pytorch-ignite", "scipy")

@@ -31,9 +31,9 @@ class Model:
     """A network with all that leads from files to a mask.
 
     `sha256` is the hash of the bundle's manifest, and so names weights and settings; `classes` are the foreground label
-    values and names. `fingerprint`, `segments` and `series_rules` are as in `pipeline.bundle.spec`. `precision` is the
-    number format that the study was validated in, `tta` whether that was with test-time augmentation; `infer` computes
-    in float32 and without, as the bundle does with MONAI alone.
+    values and names. `fingerprint`, `segments` and `series_rules` are as in `pipeline.bundle.specification`;
+    `precision` is the number format that the study was validated in, `tta` whether that was with test-time
+    augmentation; `infer` computes in float32 and without, as the bundle does with MONAI alone.
     """
 
     name: str

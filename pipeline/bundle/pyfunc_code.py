@@ -20,7 +20,7 @@ class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Write the mask of each row and return the paths."""
-        from pipeline.training.inference import write_mask
+        from pipeline.network.prediction import write_mask
 
         written = []
         for image, mask in zip(model_input["image"], model_input["mask"], strict=True):

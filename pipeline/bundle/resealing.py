@@ -24,7 +24,7 @@ from pipeline.bundle.model import Model
 from pipeline.bundle.testvector import FOLDER, read_expected, write_expected
 from pipeline.bundle.verification import compare_test_vector, name_problems
 from pipeline.errors import BundleError, ConfigError
-from pipeline.files import write_json, write_text
+from pipeline.system.files import write_json, write_text
 
 CARD = "docs/README.md"
 HEADING = "## Changes after export"

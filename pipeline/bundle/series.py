@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.bundle.spec import Fingerprint
+from pipeline.bundle.specification import Fingerprint
 
 SPACING_TOLERANCE = 0.02
 """Headers give spacings with few digits, so that a series of the training data's own spacing may lie just outside."""

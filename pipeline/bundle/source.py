@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bundle.spec import Fingerprint
+from pipeline.bundle.specification import Fingerprint
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError
+from pipeline.losses import LossSpec, parse_losses
 from pipeline.records.folder import RunFolder, StudyFolder
-from pipeline.training.losses import LossSpec, parse_losses
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline.bundle.checking import Refused, parse_json
 from pipeline.bundle.model import Model
-from pipeline.bundle.spec import BundleSpec, Label
+from pipeline.bundle.specification import BundleSpec, Label
 from pipeline.errors import BundleError
-from pipeline.files import atomic_path, write_json
-from pipeline.randomness import stream
+from pipeline.system.files import atomic_path, write_json
+from pipeline.system.random_streams import stream
 
 FOLDER = "test_vector"
 EXPECTED = "expected.json"
@@ -82,7 +82,7 @@ def write_input(root: Path, spec: BundleSpec) -> list[Path]:
 
 def write_expected(root: Path, model: Model, inputs: list[Path]) -> dict[str, Any]:
     """Predict the input and write mask, hashes and sampled logits; equal masks have equal ``sha256_mask``."""
-    from pipeline.training.inference import write_mask
+    from pipeline.network.prediction import write_mask
 
     prepared = model.prepare(inputs)
     logits = model.infer(prepared)

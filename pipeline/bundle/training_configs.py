@@ -27,7 +27,7 @@ from pipeline.bundle.configs import (
     network,
 )
 from pipeline.bundle.losses import LOSSES, loss_config
-from pipeline.bundle.spec import BundleSpec
+from pipeline.bundle.specification import BundleSpec
 from pipeline.data.plan import Plan
 
 TRAINING_IMPORTS = [*IMPORTS, "$import logging", "$import sys", "$import time"]

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import torch
 
-from pipeline.bundle.cleaning import out_of_fold_masks
 from pipeline.bundle.configs import ensemble_weights
+from pipeline.bundle.largest_component import out_of_fold_masks
 from pipeline.bundle.source import StudySource
 from pipeline.errors import BundleError
+from pipeline.losses import build_loss
+from pipeline.network.architecture import build_network
+from pipeline.network.precision import Precision
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
-from pipeline.training.feed import Feed
-from pipeline.training.losses import build_loss
-from pipeline.training.network import build_network
-from pipeline.training.precision import Precision
+from pipeline.training.patch_sampling import Feed
 from pipeline.training.preparation import prepare_dataset
 from pipeline.training.trainer import NonFinite, Training, train
 

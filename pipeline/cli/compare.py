@@ -57,8 +57,8 @@ def compare(
 ) -> None:
     """Say which loss is best, which are as good, or what it takes to tell; from any tool's table of results."""
     from pipeline.comparison import compare as compare_losses
-    from pipeline.files import write_text
     from pipeline.records.table import read_table
+    from pipeline.system.files import write_text
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out {out}", "is a folder", "name a file, e.g. verdict.json")
@@ -193,7 +193,7 @@ def _shown_pairs(verdict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _pairs_table(pairs: Sequence[Mapping[str, Any]], confidence: float) -> "Table":
     from rich.markup import escape
 
-    from pipeline.comparison.limits import possible
+    from pipeline.comparison.bounds import possible
 
     noise_known = any(entry["noise_floor"] is not None for entry in pairs)
     title = "Pairs, on the same cases; shares in points (hundredths)"

@@ -63,7 +63,7 @@ def _made_before(out: Path, phantoms: Path) -> dict[str, int] | None:
 def _make(out: Path, phantoms: Path, wanted: dict[str, int]) -> None:
     """Make the phantoms, unless they are there: their description is written last."""
     from pipeline.data.phantoms import make_phantoms
-    from pipeline.files import write_json
+    from pipeline.system.files import write_json
 
     write_json(out / "demo.json", wanted)
     if not (phantoms / "dataset.json").exists():

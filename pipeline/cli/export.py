@@ -54,8 +54,8 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Hand over the recommended loss as a MONAI bundle that runs without segloss."""
-    from pipeline.bundle.codes import read_codes
     from pipeline.bundle.license import read_license
+    from pipeline.bundle.segment_codes import read_codes
     from pipeline.records.folder import StudyFolder
 
     if bundle is None and not costs:
@@ -66,11 +66,11 @@ def export(
     given_codes = read_codes(codes) if codes else {}
     given_rules = _read_rules(rules) if rules else None
     # Only now: this imports torch and MONAI, which takes seconds.
-    from pipeline.bundle.details import Details
     from pipeline.bundle.export import export_bundle
     from pipeline.bundle.metadata import UNSTATED
     from pipeline.bundle.registry import register_bundle
     from pipeline.bundle.source import read_source
+    from pipeline.bundle.statements import Details
     from pipeline.bundle.weights import costs as costs_of
     from pipeline.report.build import build_report
 

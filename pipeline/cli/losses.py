@@ -23,12 +23,12 @@ def losses(
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """List the losses: formula, gradient, paper, and when to use which."""
-    from pipeline.training.losses.catalogue import CATALOGUE
+    from pipeline.losses.catalogue import CATALOGUE
 
     if plot is not None and (plot.suffix.lower() not in PICTURES or plot.is_dir()):
         raise ConfigError(f"--plot {plot}", "is no picture's name", f"end it in {' or '.join(PICTURES)}")
     if plot is not None:
-        from pipeline.training.losses.figure import draw_gradients
+        from pipeline.losses.gradient_figure import draw_gradients
 
         draw_gradients(plot)
         err.print(f"Gradients: {plot}", highlight=False, markup=False)
@@ -50,7 +50,7 @@ def _table() -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.training.losses.catalogue import CATALOGUE
+    from pipeline.losses.catalogue import CATALOGUE
 
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, show_lines=False)
     table.add_column("loss", style="bold", no_wrap=True)

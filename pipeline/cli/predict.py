@@ -112,14 +112,14 @@ def predict(
     if dry_run:
         _dry_run(request, options, json)
         return
-    from pipeline.lock import exclusive
+    from pipeline.system.folder_lock import exclusive
 
     with exclusive(out):
         if executor == "ray":
             outcome = _run_on_ray(request, options, watch, address, workers, cores)
         else:
             from pipeline.inference.batch import Batch
-            from pipeline.training.precision import EMULATED_RATIO, bfloat16_cost
+            from pipeline.network.precision import EMULATED_RATIO, bfloat16_cost
 
             model = request.model()
             if precision == "bfloat16" and (cost := bfloat16_cost(model.device)) >= EMULATED_RATIO:
@@ -201,8 +201,8 @@ def _run_on_ray(
     from functools import partial
 
     from pipeline.bundle.model import load_model
-    from pipeline.cluster import Nodes, check_nodes, connected
     from pipeline.inference.ray_batch import RayBatch, Share
+    from pipeline.system.ray_cluster import Nodes, check_nodes, connected
 
     model = request.model("cpu")
     shared = [request.source, request.out, *([Path(request.bundle)] if Path(request.bundle).exists() else [])]

@@ -98,7 +98,7 @@ def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
     from pipeline.cli.console import out as console
     from pipeline.report.build import build_report
     from pipeline.study.run import run_study
-    from pipeline.study.tracking import Mirror
+    from pipeline.tracking.mirror import Mirror
 
     mirrors: list[Mirror] = []
     with ExitStack() as mirroring, Watched() as watcher:

@@ -72,9 +72,9 @@ def sweep(
 
 def draw(folder: "SweepFolder") -> "Sequence[SweepPoint]":
     """Write page and figure of what is in so far and return its points."""
-    from pipeline.files import write_text
     from pipeline.report.sweep import read_sweep, sweep_points, sweep_verdicts
     from pipeline.report.sweep_page import sweep_figure, sweep_page
+    from pipeline.system.files import write_text
 
     table = read_sweep(folder.table)
     points = sweep_points(table)

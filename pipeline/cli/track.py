@@ -11,7 +11,7 @@ from pipeline.cli.console import out as console
 from pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
-    from pipeline.study.tracking import MirrorResult
+    from pipeline.tracking.mirror import MirrorResult
 
 
 def track(
@@ -28,7 +28,7 @@ def track(
 
     folder = StudyFolder(study)
     folder.read_settings()
-    from pipeline.study.tracking import follow_study, mirror_study
+    from pipeline.tracking.mirror import follow_study, mirror_study
 
     if follow:
         os.nice(19)

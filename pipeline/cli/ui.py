@@ -13,7 +13,7 @@ from pipeline.cli.console import err, print_json
 from pipeline.cli.console import out as console
 
 if TYPE_CHECKING:
-    from pipeline.study.tracking import MirrorResult
+    from pipeline.tracking.mirror import MirrorResult
 
 
 def ui(
@@ -27,9 +27,9 @@ def ui(
 
     folder = StudyFolder(study)
     folder.read_settings()
-    from pipeline.study.mirror.serving import LocalServer, choose_port
-    from pipeline.study.mirror.view import START_PATH
-    from pipeline.study.tracking import artifact_location, mirror_for_reading, tracking_uri
+    from pipeline.tracking.mirror import artifact_location, mirror_for_reading, tracking_uri
+    from pipeline.tracking.saved_view import START_PATH
+    from pipeline.tracking.server import LocalServer, choose_port
 
     uri = tracking_uri(folder)
     if uri.startswith(("http://", "https://")):
@@ -49,7 +49,7 @@ def ui(
 
 
 def _show(address: str, start: str, result: "MirrorResult", browser: bool, json: bool) -> None:
-    from pipeline.study.mirror.view import compare_page, runs_page
+    from pipeline.tracking.saved_view import compare_page, runs_page
 
     assert result.experiment_id is not None
     assert result.study_id is not None

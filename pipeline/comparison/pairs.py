@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.comparison.bounds import beyond
 from pipeline.comparison.difference import Difference, all_differences
-from pipeline.comparison.limits import beyond
 from pipeline.comparison.noise import noise_floor
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.power import OpenPair, Rule, needed, noise_of_gap, rule_of

@@ -9,7 +9,7 @@ from scipy import stats
 
 from pipeline.comparison.pairs import Comparison
 from pipeline.comparison.ranking import pareto
-from pipeline.records.simplicity import is_known, simplicity
+from pipeline.records.loss_order import is_known, simplicity
 
 Reason = Literal["alone", "front", "harmless", "robust", "steady", "simplest", "best mean"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.comparison.limits import possible, says_nothing
+from pipeline.comparison.bounds import possible, says_nothing
 from pipeline.comparison.pairs import Comparison, near_best
 from pipeline.records.metrics import metric_of
 

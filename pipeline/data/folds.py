@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.errors import ConfigError, DatasetError
-from pipeline.randomness import stream
+from pipeline.system.random_streams import stream
 
 
 @dataclass(frozen=True, slots=True)

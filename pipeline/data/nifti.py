@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.data.nifti_header import LONGEST_HEADER, NiftiHeader, by, parse_header
 from pipeline.errors import DatasetError
-from pipeline.files import open_regular
+from pipeline.system.files import open_regular
 
 MAX_FILE_BYTES = 2 << 30
 """Default budget for the voxels of one file."""

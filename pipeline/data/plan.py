@@ -19,7 +19,7 @@ class Plan:
     each axis. `intensity_range`, `intensity_mean` and `intensity_std` (one per channel)
     matter for channels with normalisation "ct" only. `tolerance_mm` is the tolerance of surface Dice (`nsd`), and
     `class_tolerance_mm` that of classes with their own. With `tta` held-out cases are predicted with test-time
-    augmentation (`pipeline.training.views`).
+    augmentation (`pipeline.network.test_time_augmentation`).
     """
 
     spacing_mm: tuple[float, float, float]

@@ -14,7 +14,7 @@ from pipeline.data.integrity import CaseResult, check_case
 from pipeline.data.labels import MAX_CLASSES
 from pipeline.data.nifti import claimed_bytes
 from pipeline.errors import DatasetError
-from pipeline.processes import worker_pool
+from pipeline.system.worker_pool import worker_pool
 
 WORTH_A_POOL_BYTES = 128 << 20
 """Below this, starting processes takes longer than they save (about 0.5 s for each 64 MiB)."""
@@ -108,7 +108,7 @@ def _results(dataset: Dataset, workers: int, budget: int, remembered: Path | Non
     workers = min(workers, len(dataset.cases), max(1, limit // max(largest, 1)))
     check: Callable[[Case], CaseResult] = partial(check_case, max_bytes=limit)
     if remembered is not None:
-        from pipeline.data.remembered import remembered_check
+        from pipeline.data.scan_cache import remembered_check
 
         check = partial(remembered_check, max_bytes=limit, folder=remembered)
     if workers <= 1 or sum(sizes) < WORTH_A_POOL_BYTES:

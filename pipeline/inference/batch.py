@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DatasetError, SeglossError, is_out_of_memory
-from pipeline.files import file_states, sha256_of_file
 from pipeline.inference.holding import Holding
 from pipeline.inference.images import ImageFacts, check_images, hash_of_images
 from pipeline.inference.journal import CaseRecord, Journal
-from pipeline.inference.large import Probabilities, predict_large
+from pipeline.inference.large_volumes import Probabilities, predict_large
 from pipeline.inference.manifest import model_facts, write_manifest
 from pipeline.inference.masks import voxel_ml, write_mask, write_probabilities, write_probability_chunks
 from pipeline.inference.page import write_page
 from pipeline.inference.picture import write_picture
-from pipeline.inference.ranges import inside_out_of_range, out_of_range
 from pipeline.inference.scoring import Precision, is_large, score
 from pipeline.inference.sources import Job
+from pipeline.inference.training_ranges import inside_out_of_range, out_of_range
+from pipeline.system.files import file_states, sha256_of_file
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model

@@ -14,7 +14,7 @@ from pipeline.data.intensities import NonFinite, scan_channel
 from pipeline.data.nifti import MAX_FILE_BYTES, NiftiFile, read_nifti, scaled
 from pipeline.data.nifti_header import NiftiHeader, by
 from pipeline.errors import DatasetError
-from pipeline.files import NotRegularFile, sha256_of_files
+from pipeline.system.files import NotRegularFile, sha256_of_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.files import sha256_of_file
 from pipeline.records.events import append_event, read_events
+from pipeline.system.files import sha256_of_file
 
 Status = Literal["done", "held", "failed", "skipped", "not_started"]
 

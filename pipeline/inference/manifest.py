@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
-from pipeline.files import write_json, write_text
 from pipeline.inference.journal import CaseRecord
+from pipeline.system.files import write_json, write_text
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model

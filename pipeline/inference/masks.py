@@ -10,7 +10,7 @@ from nibabel.openers import Opener
 
 from pipeline.data.nifti import claimed_bytes
 from pipeline.data.nifti_header import LONGEST_HEADER
-from pipeline.files import atomic_path
+from pipeline.system.files import atomic_path
 
 _GEOMETRY = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.files import write_text
 from pipeline.inference.journal import CaseRecord
+from pipeline.system.files import write_text
 
 
 def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, Any], finished: str | None) -> None:

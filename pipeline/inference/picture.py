@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from pipeline.files import atomic_path
+from pipeline.system.files import atomic_path
 
 _orientations: Any = nib.orientations
 _LONGEST_EDGE = 512

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cluster import LOST_TRIES, Loss, Nodes, own_error, why_lost
 from pipeline.errors import BundleError, ConfigError, DatasetError
 from pipeline.inference.batch import Batch, Options, settings_of
 from pipeline.inference.journal import CaseRecord, Journal
 from pipeline.inference.sources import Job
+from pipeline.system.ray_cluster import LOST_TRIES, Loss, Nodes, own_error, why_lost
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from pipeline.training.precision import autocast
-from pipeline.training.views import TurnedViews
-from pipeline.training.windows import sliding_scores
+from pipeline.network.precision import autocast
+from pipeline.network.sliding_window import sliding_scores
+from pipeline.network.test_time_augmentation import TurnedViews
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model

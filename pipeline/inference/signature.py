@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 from typing import Literal
 
-from pipeline.files import open_regular
+from pipeline.system.files import open_regular
 
 Signature = Literal["part10", "bare", "named"]
 

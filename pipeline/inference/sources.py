@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.layouts.naming import case_ids, is_nifti, stem, without_channel_numbers
 from pipeline.errors import ConfigError, DatasetError
-from pipeline.inference.lists import LIST_SUFFIXES, read_image_list
+from pipeline.inference.image_lists import LIST_SUFFIXES, read_image_list
 from pipeline.inference.signature import signature
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import DatasetError
-from pipeline.files import FileStates, file_states
 from pipeline.inference.journal import CaseRecord
 from pipeline.inference.sources import Job
+from pipeline.system.files import FileStates, file_states
 
 
 @dataclass

@@ -15,10 +15,10 @@ from pipeline.data.nifti import read_header, read_nifti
 from pipeline.errors import DatasetError
 from pipeline.metrics.folders import Pair, Pairing, case_of, pair_files
 from pipeline.metrics.panel import evaluate_case
-from pipeline.processes import worker_pool
 from pipeline.records.metrics import Family, metric_of, names_of
 from pipeline.records.table import Score, scores_frame
 from pipeline.records.tolerance import Tolerance, ToleranceRequest
+from pipeline.system.worker_pool import worker_pool
 
 METRICS = tuple(name for name in names_of() if metric_of(name).family is not Family.CALIBRATION)
 """Metrics of masks. Calibration needs probabilities."""

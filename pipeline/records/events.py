@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import append_line, write_text
+from pipeline.system.files import append_line, write_text
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:

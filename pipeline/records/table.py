@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import RecordError
-from pipeline.files import write_text
+from pipeline.system.files import write_text
 
 COLUMNS = ("loss", "fold", "seed", "case", "class", "metric", "value", "state", "tolerance_mm")
 NAMES = ("loss", "case", "class", "metric", "state")

@@ -13,10 +13,11 @@ from markupsafe import Markup
 
 import pipeline
 from pipeline.comparison.words import MIXED, counted
-from pipeline.files import write_json, write_text
 from pipeline.records.folder import StudyFolder
 from pipeline.records.metrics import metric_of
 from pipeline.records.table import write_table
+from pipeline.references.check import CheckedReferences, check_references
+from pipeline.references.volumes import Volumes
 from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
 from pipeline.report.curves import class_mean, curve_plot, curves, field
 from pipeline.report.evidence import Evidence, read_evidence
@@ -30,10 +31,9 @@ from pipeline.report.figures import (
     seen_from,
 )
 from pipeline.report.loss_tables import losses_table, presence_table
+from pipeline.report.operating_point_tables import points_of_losses, points_of_pairs
 from pipeline.report.overlays import make_overlays
-from pipeline.report.points import points_of_losses, points_of_pairs
 from pipeline.report.rate_tables import rates_table
-from pipeline.report.references import CheckedReferences, check_references
 from pipeline.report.run_tables import compute_table, diagnostics_table, fairness_table, runs_table
 from pipeline.report.tables import (
     Deciders,
@@ -43,8 +43,8 @@ from pipeline.report.tables import (
     ranks_table,
     size_table,
 )
-from pipeline.report.volumes import Volumes
 from pipeline.report.wording import LossStyle, duration, factor, metric_name, typeset, unit
+from pipeline.system.files import write_json, write_text
 
 KINDS = {
     "winner": ("A winner", "One loss is better than every other."),

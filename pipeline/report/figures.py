@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pipeline.comparison.limits import possible
+from pipeline.comparison.bounds import possible
 from pipeline.comparison.pairing import Paired
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
 from pipeline.report.wording import MINUS, LossStyle, bare_name, factor, metric_name, number, shortened, signed, unit

@@ -16,11 +16,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline.comparison.pairing import Paired
-from pipeline.metrics.reference_changes import Change
+from pipeline.references.changes import Change
+from pipeline.references.volumes import Volume, Volumes
 from pipeline.report.evidence import Evidence
 from pipeline.report.figures import Styles
 from pipeline.report.svg import joined, tag
-from pipeline.report.volumes import Volume, Volumes
 from pipeline.report.wording import metric_name, number
 
 PLANES = ("sagittal", "coronal", "axial")

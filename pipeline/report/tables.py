@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.limits import possible
+from pipeline.comparison.bounds import possible
 from pipeline.comparison.pairing import Paired
 from pipeline.metrics.aggregate import summarise
 from pipeline.records.metrics import metric_of

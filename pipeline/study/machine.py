@@ -11,9 +11,9 @@ from itertools import pairwise
 
 from pipeline.data.plan import Plan
 from pipeline.errors import is_out_of_memory
+from pipeline.network.precision import Precision
 from pipeline.study.gpus import visible_gpus
 from pipeline.study.workers import Workers, on_a_gpu
-from pipeline.training.precision import Precision
 
 RUNS_A_GPU = (1, 2, 4)
 WORTHWHILE_GAIN = 1.1
@@ -128,10 +128,10 @@ def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precis
     """Return precision, reason and seconds of a whole training step, feed and augmentation included."""
     import torch
 
-    from pipeline.training.feed import RandomFeed
-    from pipeline.training.losses import LossSpec, build_loss
-    from pipeline.training.network import build_network
-    from pipeline.training.precision import choose_precision
+    from pipeline.losses import LossSpec, build_loss
+    from pipeline.network.architecture import build_network
+    from pipeline.network.precision import choose_precision
+    from pipeline.training.patch_sampling import RandomFeed
     from pipeline.training.trainer import Training, train
 
     torch.set_num_threads(threads)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.comparison.racing import FEWEST_BLOCKS, Block, drop
-from pipeline.files import write_json
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
-from pipeline.study.watcher import Watcher
+from pipeline.study.progress import Watcher
+from pipeline.system.files import write_json
 
 
 def dropped_losses(table: pd.DataFrame, arms: Sequence[str], planned_blocks: Sequence[Block]) -> dict[str, str]:

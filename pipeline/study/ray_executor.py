@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import LOST_TRIES, Nodes, Progress, check_nodes, connected, on_this_node, own_error, why_lost
 from pipeline.data.nifti_header import by
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.lock import FolderInUse
 from pipeline.records.folder import RunFolder, RunKey
+from pipeline.system.folder_lock import FolderInUse
+from pipeline.system.ray_cluster import (
+    LOST_TRIES,
+    Nodes,
+    Progress,
+    check_nodes,
+    connected,
+    on_this_node,
+    own_error,
+    why_lost,
+)
 from pipeline.training.run import run
 from pipeline.training.settings import RunSettings
 

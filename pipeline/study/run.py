@@ -14,8 +14,8 @@ from pipeline.data.plan import Plan
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import DatasetError, RecordError
-from pipeline.files import remove_leftovers
-from pipeline.lock import exclusive
+from pipeline.losses import LossSpec
+from pipeline.network.prediction import WINDOW_OVERLAP
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.table import write_table
@@ -24,6 +24,7 @@ from pipeline.study.budget import Budget, validations
 from pipeline.study.executor import run_here, run_locally
 from pipeline.study.gpus import visible_gpus
 from pipeline.study.machine import Machine, at_once
+from pipeline.study.progress import Quiet, Watcher
 from pipeline.study.race import Race
 from pipeline.study.request import StudyRequest
 from pipeline.study.settings import (
@@ -36,10 +37,9 @@ from pipeline.study.settings import (
     jsonable,
     plan_as_begun,
 )
-from pipeline.study.watcher import Quiet, Watcher
 from pipeline.study.workers import Workers
-from pipeline.training.inference import WINDOW_OVERLAP
-from pipeline.training.losses import LossSpec
+from pipeline.system.files import remove_leftovers
+from pipeline.system.folder_lock import exclusive
 from pipeline.training.preparation import PreparedCase, prepare_dataset
 from pipeline.training.run import MAXIMUM_CURVE_CASES, forget_progress
 from pipeline.training.settings import RunSettings
@@ -153,7 +153,7 @@ def _scan(dataset: Dataset, skip_bad: bool, remembered: Path, watcher: Watcher) 
 
 def _preflight(losses: Sequence[LossSpec], fingerprint: Fingerprint, plan: Plan, watcher: Watcher) -> tuple[str, ...]:
     """Say what each loss's user should know before days of training, and return it."""
-    from pipeline.training.preflight import preflight
+    from pipeline.losses.preflight import preflight
 
     arms = [spec for spec in losses if not spec.control]
     lines = tuple(item.line() for item in preflight(arms, list(fingerprint.class_voxels().values()), plan))

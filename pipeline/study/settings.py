@@ -16,17 +16,17 @@ from pipeline.data.folds import Fold
 from pipeline.data.plan import Plan
 from pipeline.data.planning import budget_plans, plan_for_budget
 from pipeline.errors import ConfigError, RecordError
-from pipeline.files import write_json
+from pipeline.losses import LossSpec, parse_losses
+from pipeline.network.precision import Precision
 from pipeline.records.folder import StudyFolder
 from pipeline.study.budget import Budget
 from pipeline.study.machine import Machine, measure_machine
+from pipeline.study.progress import Watcher
 from pipeline.study.request import StudyRequest
-from pipeline.study.watcher import Watcher
 from pipeline.study.workers import Workers
+from pipeline.system.files import write_json
 from pipeline.training.learning_rate import CANDIDATES, SEARCH
-from pipeline.training.losses import LossSpec, parse_losses
 from pipeline.training.optimizer import OPTIMIZER
-from pipeline.training.precision import Precision
 from pipeline.training.trainer import SCHEDULE
 
 WORTH_A_STEM = 1.25
@@ -251,7 +251,7 @@ def _planned(seeds: Sequence[int], folds: Sequence[Fold], losses: Sequence[LossS
 
 
 def _described(losses: Sequence[LossSpec]) -> list[dict[str, Any]]:
-    from pipeline.training.losses.catalogue import formula_of
+    from pipeline.losses.catalogue import formula_of
 
     return [
         {

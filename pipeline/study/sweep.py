@@ -14,15 +14,15 @@ import pandas as pd
 from pipeline.data.phantoms import make_phantoms
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError, RecordError
-from pipeline.files import atomic_path, write_json
+from pipeline.losses import parse_losses
 from pipeline.records.folder import StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.table import COLUMNS, write_table
 from pipeline.study.budget import Budget
+from pipeline.study.progress import Watcher
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
-from pipeline.study.watcher import Watcher
-from pipeline.training.losses import parse_losses
+from pipeline.system.files import atomic_path, write_json
 
 DEFAULT_LOSSES = "ce,weighted_ce,dice,dice_squared,dice_ce"
 DEFAULT_FRACTIONS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)

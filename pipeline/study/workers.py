@@ -8,8 +8,8 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Any, TypeVar
 
-from pipeline.processes import worker_pool
 from pipeline.study.gpus import least_used, no_users, visible_gpus
+from pipeline.system.worker_pool import worker_pool
 
 _messages: Any = None
 """In a worker: the queue of what it tells the process that began it."""

@@ -5,7 +5,6 @@ follow nnU-Net's kinds (Isensee et al. 2021, supplementary note 4), milder, sinc
 default: anatomy is not symmetric under them, and a short training cannot afford to learn every mirrored one too.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from torch.nn import functional
 
 from pipeline.data.plan import Plan
-from pipeline.randomness import stream
+from pipeline.network.rotation import rotation, sampling_matrix
+from pipeline.system.random_streams import stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +104,6 @@ class Augmentation:
             generator = torch.Generator().manual_seed(noise_seed)
             image = image + noise_std * torch.randn(image.shape, generator=generator).to(image)
         return image
-
-
-def sampling_matrix(in_voxels: np.ndarray, crop: Sequence[int], patch: Sequence[int]) -> torch.Tensor:
-    """Return `affine_grid`'s (3, 4) matrix for a (3, 3) map from a patch's voxels to a crop's, about the centres."""
-    matrix = np.diag(2 / np.asarray(crop)) @ in_voxels @ np.diag(np.asarray(patch) / 2)
-    return torch.from_numpy(np.concatenate([matrix[::-1, ::-1], np.zeros((3, 1))], axis=1).copy())
-
-
-def rotation(angles: np.ndarray) -> np.ndarray:
-    """Return the rotation matrix of three Euler angles in radians."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        first, second = [i for i in range(3) if i != axis]
-        turn = np.eye(3)
-        turn[first, first] = turn[second, second] = np.cos(angle)
-        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
-    return matrix
 
 
 def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:

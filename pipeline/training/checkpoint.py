@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pipeline.files import atomic_path, fsync_file
+from pipeline.system.files import atomic_path, fsync_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ the run takes the default rate, which depends on the candidates alone and so is 
 import math
 from collections.abc import Callable, Sequence
 
-from pipeline.randomness import stream
 from pipeline.records.rate_search import Probe, RateSearch
+from pipeline.system.random_streams import stream
 from pipeline.training.preparation import PreparedCase
 
 CANDIDATES = (3e-3, 8e-3, 2.4e-2)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
-from pipeline.training.graphs import Replayed
+from pipeline.network.cuda_graphs import Replayed
 
 OPTIMIZER = "Muon and AdamW"
 """What a study's settings call it."""

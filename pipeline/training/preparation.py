@@ -25,9 +25,9 @@ from pipeline.data.dataset import Case, Dataset
 from pipeline.data.nifti import claimed_bytes
 from pipeline.data.plan import Plan
 from pipeline.data.scan import WORTH_A_POOL_BYTES
-from pipeline.files import WRITING, fsync_file, remove_leftovers, write_json
-from pipeline.processes import worker_pool
-from pipeline.training.threads import one_behind
+from pipeline.system.background_thread import one_behind
+from pipeline.system.files import WRITING, fsync_file, remove_leftovers, write_json
+from pipeline.system.worker_pool import worker_pool
 
 FORMAT = 1
 A_DAY_S = 86_400.0

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.files import write_json
 from pipeline.records.events import append_event, read_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.rate_search import RateSearch
+from pipeline.system.files import write_json
 from pipeline.training.checkpoint import ResumePoint
 from pipeline.training.learning_rate import choose, probe_lengths, split_training_cases
 from pipeline.training.settings import RunSettings, new_training

@@ -10,14 +10,14 @@ import pandas as pd
 import psutil
 import torch
 
-from pipeline.files import remove_leftovers, write_json, write_text
-from pipeline.lock import exclusive
+from pipeline.network.architecture import build_network, weights_hash
 from pipeline.records.events import append_event, read_events, write_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.table import Score, csv_text, scores_frame, write_table
+from pipeline.system.files import remove_leftovers, write_json, write_text
+from pipeline.system.folder_lock import exclusive
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
 from pipeline.training.failure import failed_scores
-from pipeline.training.network import build_network, weights_hash
 from pipeline.training.rate_search import OnStep, find_rate, forget_search, recorded_search
 from pipeline.training.settings import RunSettings, new_training
 from pipeline.training.trainer import NonFinite, Training, seconds_now, train

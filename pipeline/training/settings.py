@@ -7,11 +7,11 @@ import torch
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.randomness import derived_seed
-from pipeline.training.feed import Feed
-from pipeline.training.losses import LossSpec, build_loss
-from pipeline.training.network import build_network
-from pipeline.training.precision import Precision
+from pipeline.losses import LossSpec, build_loss
+from pipeline.network.architecture import build_network
+from pipeline.network.precision import Precision
+from pipeline.system.random_streams import derived_seed
+from pipeline.training.patch_sampling import Feed
 from pipeline.training.preparation import PreparedCase
 from pipeline.training.trainer import Training
 

@@ -17,11 +17,11 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
+from pipeline.network.precision import Precision
+from pipeline.network.prediction import training_inferer
 from pipeline.training.augmentation import Augmentation
-from pipeline.training.feed import Feed, FeedHash, batches
-from pipeline.training.inference import training_inferer
 from pipeline.training.optimizer import MuonAdamW
-from pipeline.training.precision import Precision
+from pipeline.training.patch_sampling import Feed, FeedHash, batches
 
 MAXIMUM_GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm, as in nnU-Net."""

@@ -17,13 +17,13 @@ from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
 from pipeline.metrics.panel import evaluate_case
 from pipeline.metrics.thresholds import THRESHOLDS, dice_at_thresholds
+from pipeline.network.precision import Precision
+from pipeline.network.prediction import sliding_inferer, to_original_grid, write_mask
+from pipeline.network.sliding_window import decide
+from pipeline.network.test_time_augmentation import TurnedViews
 from pipeline.records.table import Score
 from pipeline.training.average_precision import average_precision
-from pipeline.training.inference import sliding_inferer, to_original_grid, write_mask
-from pipeline.training.precision import Precision
 from pipeline.training.preparation import PreparedCase
-from pipeline.training.views import TurnedViews
-from pipeline.training.windows import decide
 
 CURVE_METRICS = ("dice", "hausdorff_mm", "hausdorff95_mm")
 

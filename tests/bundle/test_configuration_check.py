@@ -8,11 +8,11 @@ import pytest
 from untrained import CLASSES, PLAN
 
 from pipeline.bundle.checking import TUNABLE, Refused, check_configuration, check_metadata, parse_json
-from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.losses import LOSSES
 from pipeline.bundle.recipe import make_recipe
-from pipeline.bundle.spec import BundleSpec, Fingerprint, parse_spec
+from pipeline.bundle.segment_codes import default_segments
+from pipeline.bundle.specification import BundleSpec, Fingerprint, parse_spec
 
 CT = {"intensity_range": ((-100.0, 300.0),) * 2, "intensity_mean": (40.5,) * 2, "intensity_std": (17.0,) * 2}
 PLANS = {

@@ -15,8 +15,8 @@ from pipeline.bundle.testvector import mask_hash, predict
 from pipeline.bundle.weights import costs, final_weights
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError, DatasetError
+from pipeline.network.architecture import build_network
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.network import build_network
 
 
 def test_model_gives_the_out_of_fold_masks_of_the_study(bundle, tiny_study):

@@ -6,13 +6,13 @@ from monai.bundle import ConfigParser
 
 from pipeline.bundle import training_configs
 from pipeline.bundle.checking import Refused, check_configuration
-from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configs import ensemble_weights, inference, network
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.recipe import make_recipe
-from pipeline.bundle.spec import BundleSpec, Fingerprint
+from pipeline.bundle.segment_codes import default_segments
+from pipeline.bundle.specification import BundleSpec, Fingerprint
 from pipeline.data.plan import Plan
-from pipeline.training.network import build_network
+from pipeline.network.architecture import build_network
 
 CLASSES = {1: "a", 2: "b"}
 PLAN = Plan(

@@ -2,17 +2,17 @@
 
 import torch
 
-from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.metadata import metadata
 from pipeline.bundle.model import load_model
 from pipeline.bundle.recipe import make_recipe
-from pipeline.bundle.spec import BundleSpec, Fingerprint
+from pipeline.bundle.segment_codes import default_segments
+from pipeline.bundle.specification import BundleSpec, Fingerprint
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.data.plan import Plan
-from pipeline.files import write_json, write_text
-from pipeline.training.network import build_network
+from pipeline.network.architecture import build_network
+from pipeline.system.files import write_json, write_text
 
 CLASSES = {1: "anterior", 3: "posterior"}
 PLAN = Plan(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.cli.app import main
-from pipeline.training.losses.catalogue import CATALOGUE
+from pipeline.losses.catalogue import CATALOGUE
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -39,7 +39,7 @@ def test_the_table_fits_eighty_columns_and_names_every_loss(monkeypatch, capsys)
 
 @pytest.mark.parametrize("panel", range(4))
 def test_closed_forms_are_what_autograd_gives(panel):
-    from pipeline.training.losses.gradients import gradient_panels
+    from pipeline.losses.gradients import gradient_panels
 
     for curve in gradient_panels()[panel].curves:
         expected = curve.closed_form(curve.at)
@@ -49,7 +49,7 @@ def test_closed_forms_are_what_autograd_gives(panel):
 
 
 def test_closed_forms_have_the_values_worked_out_by_hand():
-    from pipeline.training.losses import gradients
+    from pipeline.losses import gradients
 
     half = np.array([0.5])
     assert gradients.cross_entropy_gradient(half, 1.0) == -0.5
@@ -61,7 +61,7 @@ def test_closed_forms_have_the_values_worked_out_by_hand():
 
 
 def test_the_picture_holds_a_line_and_dots_for_every_curve(tmp_path, monkeypatch, capsys):
-    from pipeline.training.losses.gradients import gradient_panels
+    from pipeline.losses.gradients import gradient_panels
 
     code, _, err = run(monkeypatch, capsys, "--plot", tmp_path / "gradients.svg", "--json")
     assert code == 0

@@ -13,7 +13,7 @@ from small_model import save_head, small_model
 
 from pipeline.cli.app import build_app
 from pipeline.errors import ConfigError, RecordError
-from pipeline.lock import exclusive
+from pipeline.system.folder_lock import exclusive
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "hospital_batch.sh"
 
@@ -130,7 +130,7 @@ def test_bfloat16_and_float32_are_not_taken_for_each_other(tmp_path):
 
 
 def test_a_processor_that_only_emulates_bfloat16_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.precision.bfloat16_cost", lambda device: 38.0)
+    monkeypatch.setattr("pipeline.network.precision.bfloat16_cost", lambda device: 38.0)
     source = folder(tmp_path) / "a.nii.gz"
     assert "takes 38 times as long" in predict(source, "--out", tmp_path / "out", "--precision", "bfloat16").stderr
     assert "takes 38 times as long" not in predict(source, "--out", tmp_path / "out").stderr

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "study"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tracking"))
 from small_study import DICE, LOSSES, whole_study
 
 from pipeline.errors import ConfigError
-from pipeline.study.mirror.closed_app import is_closed
-from pipeline.study.mirror.serving import choose_port
+from pipeline.tracking.restricted_app import is_closed
+from pipeline.tracking.server import choose_port
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 
@@ -59,7 +59,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
 
 def test_the_next_port_is_used_where_5000_is_taken(monkeypatch):
     free = iter((False, False, True))
-    monkeypatch.setattr("pipeline.study.mirror.serving._is_free", lambda port: next(free))
+    monkeypatch.setattr("pipeline.tracking.server._is_free", lambda port: next(free))
     assert choose_port(None) == 5002
 
 

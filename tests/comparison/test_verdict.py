@@ -6,7 +6,7 @@ from scipy import stats
 from pipeline.comparison import compare
 from pipeline.comparison.variance import DEPENDENCE
 from pipeline.errors import RecordError
-from pipeline.records.simplicity import simplicity
+from pipeline.records.loss_order import simplicity
 
 
 def study(effects, cases=100, folds=5, seeds=1, run_noise=0.004, case_noise=0.02, seed=0, metric="dice"):

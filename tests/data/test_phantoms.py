@@ -11,8 +11,8 @@ from pipeline.data.phantoms.anatomy import Head
 from pipeline.data.phantoms.geometry import VOXEL_MM, draw_grid
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import ConfigError
-from pipeline.files import sha256_of_file
-from pipeline.randomness import stream
+from pipeline.system.files import sha256_of_file
+from pipeline.system.random_streams import stream
 
 SMALL = (24, 28, 20)
 

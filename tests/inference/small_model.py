@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from pipeline.bundle.codes import default_segments
 from pipeline.bundle.configs import inference
 from pipeline.bundle.model import Model
-from pipeline.bundle.spec import BundleSpec, Fingerprint
+from pipeline.bundle.segment_codes import default_segments
+from pipeline.bundle.specification import BundleSpec, Fingerprint
 from pipeline.data.plan import Plan
 
 CLASSES = {1: "shell", 2: "core"}

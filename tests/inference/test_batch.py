@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from small_model import head, save_head, small_model
 
-from pipeline.files import sha256_of_file
 from pipeline.inference.batch import Batch, Options
 from pipeline.inference.journal import Journal
 from pipeline.inference.sources import find_jobs
+from pipeline.system.files import sha256_of_file
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from pipeline.inference import batch as engine
 from pipeline.inference.sources import find_jobs
-from pipeline.lock import exclusive
+from pipeline.system.folder_lock import exclusive
 from small_model import small_model
 
 def picture(path, *_):

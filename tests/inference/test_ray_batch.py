@@ -83,10 +83,10 @@ def test_options_of_a_cluster_that_make_no_sense_are_refused(tmp_path, options, 
 
 @pytest.mark.slow
 def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_are_done(tmp_path):
-    from pipeline.cluster import connected
     from pipeline.inference.batch import Batch, Options
     from pipeline.inference.ray_batch import RayBatch, Share
     from pipeline.inference.sources import find_jobs
+    from pipeline.system.ray_cluster import connected
 
     ray.cloudpickle.register_pickle_by_value(small)
     for number in range(8):

@@ -23,12 +23,12 @@ import numpy as np
 from commands import forked
 
 from pipeline.data.plan import Plan
-from pipeline.files import write_json
 from pipeline.records.folder import RunFolder, StudyFolder
+from pipeline.study.progress import Quiet
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.study.sweep import small
-from pipeline.study.watcher import Quiet
+from pipeline.system.files import write_json
 from pipeline.training.checkpoint import ResumePoint
 
 DYING = 77

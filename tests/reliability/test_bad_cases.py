@@ -14,8 +14,8 @@ from test_killed_studies import request
 
 from pipeline.errors import DatasetError
 from pipeline.study import run
+from pipeline.study.progress import Quiet
 from pipeline.study.run import run_study
-from pipeline.study.watcher import Quiet
 
 
 class Listening(Quiet):

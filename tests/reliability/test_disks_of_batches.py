@@ -18,11 +18,11 @@ from small_model import save_head, small_model
 from test_disks import fill, mounted
 
 from pipeline.errors import ExitCode
-from pipeline.files import atomic_path
 from pipeline.inference import batch as engine
 from pipeline.inference.batch import Batch, Options
 from pipeline.inference.journal import Journal
 from pipeline.inference.sources import find_jobs
+from pipeline.system.files import atomic_path
 
 CASES = 4
 SIZE = 8 << 20

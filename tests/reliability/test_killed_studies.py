@@ -14,8 +14,8 @@ from killing import Watcher, attempt, carry_out, differences, kill_until, result
 from tiny_dataset import make_tiny_dataset
 
 from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.study.progress import Quiet
 from pipeline.study.request import StudyRequest
-from pipeline.study.watcher import Quiet
 from pipeline.training.checkpoint import ResumePoint
 
 

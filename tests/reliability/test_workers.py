@@ -135,7 +135,7 @@ def test_an_error_comes_back_from_a_worker_as_it_is():
 
 def test_a_run_that_another_process_carries_out_is_left_to_it(tmp_path):
     from pipeline.errors import RecordError
-    from pipeline.lock import exclusive
+    from pipeline.system.folder_lock import exclusive
     from pipeline.training.run import run
 
     (settings, folder), *_ = folders(tmp_path, 1)

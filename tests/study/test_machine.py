@@ -2,9 +2,9 @@ import time
 
 import pytest
 
-from pipeline.processes import worker_pool
 from pipeline.study.gpus import least_used, no_users
 from pipeline.study.machine import at_once, most_steps
+from pipeline.system.worker_pool import worker_pool
 
 
 def trials_of(step_seconds, limit=8):

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from tiny_dataset import make_tiny_dataset
 
-from pipeline.cluster import connected
 from pipeline.errors import ConfigError, RecordError, TrainingError
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.study import ray_executor
+from pipeline.study.progress import Quiet
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
-from pipeline.study.watcher import Quiet
+from pipeline.system.ray_cluster import connected
 
 pytest.importorskip("ray")
 TIMES = ("seconds", "training_seconds")

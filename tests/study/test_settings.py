@@ -3,11 +3,11 @@ import json
 import pytest
 
 from pipeline.errors import RecordError
+from pipeline.losses import parse_losses
 from pipeline.records.folder import StudyFolder
 from pipeline.study.request import StudyRequest
 from pipeline.study.settings import check_same
 from pipeline.training.learning_rate import SEARCH
-from pipeline.training.losses import parse_losses
 from pipeline.training.optimizer import OPTIMIZER
 
 

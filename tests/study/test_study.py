@@ -12,13 +12,13 @@ from tiny_dataset import make_tiny_dataset
 
 from pipeline.data import planning
 from pipeline.errors import ConfigError, RecordError
-from pipeline.files import write_json
 from pipeline.metrics.evaluation import evaluate_folders
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table
+from pipeline.study.progress import Quiet
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
-from pipeline.study.watcher import Quiet
+from pipeline.system.files import write_json
 
 
 class Listening(Quiet):

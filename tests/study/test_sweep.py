@@ -8,8 +8,8 @@ import pytest
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError, RecordError
 from pipeline.records.rate_search import RateSearch
+from pipeline.study.progress import Quiet
 from pipeline.study.sweep import SweepFolder, SweepRequest, gather_sweep, make_level, run_sweep, small
-from pipeline.study.watcher import Quiet
 from pipeline.training.learning_rate import CANDIDATES, beats_chance, default_rate
 
 PLAN = Plan(

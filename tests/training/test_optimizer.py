@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.data.plan import Plan
-from pipeline.training.network import build_network
+from pipeline.network.architecture import build_network
 from pipeline.training.optimizer import MuonAdamW, orthogonalised
 
 

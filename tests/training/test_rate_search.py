@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.losses import parse_losses
 from pipeline.records.events import read_events
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.records.rate_search import RateSearch
 from pipeline.training.learning_rate import default_rate
-from pipeline.training.losses import parse_losses
 from pipeline.training.rate_search import find_rate, forget_search, recorded_search
 from pipeline.training.settings import RunSettings
 

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import torch
 
-from pipeline.training.feed import Feed, batches
-from pipeline.training.losses import build_loss, parse_losses
-from pipeline.training.network import build_network, weights_hash
+from pipeline.losses import build_loss, parse_losses
+from pipeline.network.architecture import build_network, weights_hash
+from pipeline.training.patch_sampling import Feed, batches
 from pipeline.training.trainer import Training, train
 
 

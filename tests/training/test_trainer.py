@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.network.architecture import build_network, weights_hash
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.feed import Feed
-from pipeline.training.network import build_network, weights_hash
+from pipeline.training.patch_sampling import Feed
 from pipeline.training.trainer import NonFinite, StopOnNonFiniteLoss, Training, seconds_now, train
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from pipeline.data.dataset import Case
-from pipeline.training.network import build_network
+from pipeline.network.architecture import build_network
 from pipeline.training.validation import predict_out_of_fold, validate
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data.dataset import Case
 from pipeline.errors import DatasetError
-from pipeline.files import open_regular
+from pipeline.system.files import open_regular
 
 
 def read_json(path: Path) -> object:

@@ -11,7 +11,7 @@ from pipeline.data.dataset import Case, Dataset
 from pipeline.data.layouts.description import channel_names, class_names, listed, read_json, refuse_missing_files, shown
 from pipeline.data.layouts.naming import case_ids, stem
 from pipeline.errors import DatasetError
-from pipeline.files import open_regular
+from pipeline.system.files import open_regular
 
 _ID_COLUMNS = ("case", "id")
 _OTHER_COLUMNS = ("label", "patient", "fold", *_ID_COLUMNS)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.randomness import stream
+from pipeline.system.random_streams import stream
 
 VOXEL_MM = 2.0
 """Edge of an isotropic voxel; anisotropic voxels have the same volume."""

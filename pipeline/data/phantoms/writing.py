@@ -11,8 +11,8 @@ from pipeline.data.phantoms.anatomy import STRUCTURES, Fields, Head
 from pipeline.data.phantoms.geometry import VOXEL_MM, Grid, Shape, draw_grid
 from pipeline.data.phantoms.intensities import brightness_of_tissues, partial_volumes, receive, sensitivity
 from pipeline.errors import ConfigError
-from pipeline.files import atomic_path, write_json
-from pipeline.randomness import derived_seed, stream
+from pipeline.system.files import atomic_path, write_json
+from pipeline.system.random_streams import derived_seed, stream
 
 SHARES = {2: 0.12, 3: 0.06}
 """Of the foreground, for the nucleus and the lesions; the pair of large bodies has the rest."""

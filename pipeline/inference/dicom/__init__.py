@@ -5,7 +5,7 @@
 
 from pipeline.inference.dicom.case import DicomCase, DicomError, NoImageError
 from pipeline.inference.dicom.jpeg_decoder import register_decoder
-from pipeline.inference.dicom.quiet import silence_libraries
+from pipeline.inference.dicom.library_warnings import silence_libraries
 from pipeline.inference.dicom.results import write_results
 from pipeline.inference.dicom.selection import find_series
 from pipeline.inference.dicom.volume import to_nifti

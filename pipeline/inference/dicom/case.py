@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DatasetError
-from pipeline.files import sha256_of_files
+from pipeline.system.files import sha256_of_files
 
 
 class DicomError(DatasetError):

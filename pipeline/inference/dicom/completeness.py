@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipeline.inference.dicom.case import DicomCase, case_id, case_id_of_files
 from pipeline.inference.dicom.groups import Group, Plane
-from pipeline.inference.dicom.places import place_of
 from pipeline.inference.dicom.scan import Damaged, Scan
 from pipeline.inference.dicom.stacking import count
+from pipeline.inference.dicom.study_location import place_of
 
 
 def signs_of_missing_images(group: Group, taken: int, kin: Sequence[Group], damaged: int) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from pipeline import __version__
-from pipeline.files import atomic_path
 from pipeline.inference.dicom.case import DicomCase, DicomError
 from pipeline.inference.dicom.segments import (
     MANUFACTURER,
@@ -29,6 +28,7 @@ from pipeline.inference.dicom.segments import (
 )
 from pipeline.inference.dicom.tilt import back_on_slices
 from pipeline.inference.dicom.volume import as_nifti, by_slices, grid_of, read_headers, tilt_of
+from pipeline.system.files import atomic_path
 
 _SEG_SERIES, _SR_SERIES = 1000, 2000
 """Added to the number of the source series."""

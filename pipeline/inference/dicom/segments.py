@@ -15,7 +15,7 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, DT, TM
 
 from pipeline import __version__
-from pipeline.bundle import codes as tables
+from pipeline.bundle import segment_codes as tables
 
 MANUFACTURER = "segloss"
 UTF_8 = "ISO_IR 192"

@@ -11,10 +11,10 @@ from pipeline.inference.dicom.completeness import beside, damaged_cases, signs_o
 from pipeline.inference.dicom.geometry import Problem, stack
 from pipeline.inference.dicom.groups import Group, Plane
 from pipeline.inference.dicom.identity import is_valid_uid, problem_of_series, problem_of_study, problem_of_uids
-from pipeline.inference.dicom.places import place_of
 from pipeline.inference.dicom.rules import Rule, keywords_of, mismatch, parse_rules
 from pipeline.inference.dicom.scan import Scan, scan
 from pipeline.inference.dicom.stacking import count, header_problem, without_copies
+from pipeline.inference.dicom.study_location import place_of
 
 _NO_PICTURES = {"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "KO", "REG", "SM", "OT", "DOC", "ECG"}
 

@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.files import atomic_path
 from pipeline.inference.dicom.case import DicomCase, DicomError
+from pipeline.inference.dicom.equal_spelling import harmonized
 from pipeline.inference.dicom.geometry import spacing_tolerance_mm
-from pipeline.inference.dicom.harmonizing import harmonized
 from pipeline.inference.dicom.reading import DAMAGED, read_file
 from pipeline.inference.dicom.tilt import Tilt, straightened
+from pipeline.system.files import atomic_path
 
 _Grid = TypeVar("_Grid", hd.Volume, hd.VolumeGeometry)
 

@@ -2,7 +2,7 @@
 
 from dicom_series import MODEL
 
-from pipeline.bundle.codes import PRIVATE_SCHEME, default_segments
+from pipeline.bundle.segment_codes import PRIVATE_SCHEME, default_segments
 from pipeline.inference.dicom.segments import descriptions, segments_of
 
 

@@ -7,7 +7,7 @@ import pytest
 from dicom_series import slices, write
 
 from pipeline.bundle.series import default_series_rules
-from pipeline.bundle.spec import Fingerprint
+from pipeline.bundle.specification import Fingerprint
 from pipeline.inference.dicom import find_series
 from pipeline.inference.dicom.rules import mismatch, parse_rules
 from pipeline.inference.dicom.spacing import spacing_values

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inference.dicom.places import place_of
+from pipeline.inference.dicom.study_location import place_of
 
 ROOT = Path("/in")
 

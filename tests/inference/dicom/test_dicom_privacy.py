@@ -10,9 +10,9 @@ import pydicom
 import pytest
 from dicom_series import MODEL, pixels, slices, write
 
-from pipeline import files
 from pipeline.errors import SeglossError
 from pipeline.inference.dicom import find_series, to_nifti, write_results
+from pipeline.system import files
 
 CANARIES = {
     "PatientName": "Canary1^Nightingale",

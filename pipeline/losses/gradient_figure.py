@@ -1,0 +1,53 @@
+"""The picture of `segloss losses --plot`."""
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pipeline.losses.gradients import Panel, gradient_panels
+from pipeline.system.files import atomic_path
+
+COLOURS = ("#440154", "#31688e", "#35b779", "#d99a00")
+"""Dark to light, told apart by colour-blind eyes and in grey."""
+
+
+def draw_gradients(path: Path) -> None:
+    """Draw the gradients of cross entropy and both Dice forms over p and t: formulas as lines, autograd as dots.
+
+    `path` ends in .png or .svg, or whatever else matplotlib writes.
+    """
+    figure = Figure(figsize=(11, 8.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = gradient_panels()
+    for axes, panel in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        _draw(axes, panel)
+    cross_entropy, dice, dice_squared, sizes = figure.axes
+    cross_entropy.set_ylim(-1.1, 1.3)
+    for axes in (dice, dice_squared, sizes):
+        axes.set_xscale("log")
+    dice.set_ylim(-0.1, 2.9)
+    dice_squared.set_yscale("symlog", linthresh=1)
+    dice_squared.set_ylim(-1e3, 1e5)
+    sizes.set_yscale("log")
+    sizes.set_ylim(1e-5, 20)
+    figure.suptitle("Gradients: closed form (lines) and autograd (dots)")
+    # Ids and dates would differ from call to call; text stays text.
+    with matplotlib.rc_context({"svg.hashsalt": "segloss", "svg.fonttype": "none"}), atomic_path(path) as temporary:
+        kind = path.suffix.removeprefix(".").lower()
+        figure.savefig(temporary, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    for curve, colour in zip(panel.curves, COLOURS, strict=False):
+        axes.plot(curve.x, curve.y, color=colour, label=curve.label, gid=f"closed form {curve.label}")
+        axes.plot(curve.at, curve.autograd, "o", color=colour, markersize=4, gid=f"autograd {curve.label}")
+    axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    axes.set_title(f"{panel.title}\n{panel.formula}", fontsize=11)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.text(0.02, 0.98, panel.remark, transform=axes.transAxes, va="top", fontsize=9, style="italic")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="lower right" if panel.title == "Cross entropy" else "upper right")

@@ -1,0 +1,159 @@
+"""What a user names as a loss: ``dice``, ``weighted_ce{policy=inverse,cap=100}``, ``my.module:MyLoss{gamma=2}``."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ConfigError
+from pipeline.losses.catalogue import CATALOGUE
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """One arm of a study: a loss with its arguments.
+
+    `name` is a name of the catalogue or an import path ``package.module:Class``; `label` is what tables and folders
+    show. A `control` repeats another arm with random streams of its own: how far two trainings of one loss lie apart.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    control: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", _label(self.name, self.arguments))
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it names a class by import path."""
+        return ":" in self.name
+
+    def as_control(self) -> "LossSpec":
+        """Return the same loss as a control arm, labelled e.g. ``dice-aa``."""
+        return LossSpec(self.name, self.arguments, f"{self.label}-aa", control=True)
+
+    @property
+    def spec(self) -> str:
+        """The text that gives this loss again."""
+        if not self.arguments:
+            return self.name
+        inner = ",".join(f"{key}={_plain(value)}" for key, value in self.arguments.items())
+        return f"{self.name}{{{inner}}}"
+
+
+def parse_losses(text: str) -> tuple[LossSpec, ...]:
+    """Return the losses named by a comma-separated text or by a YAML file.
+
+    A YAML file holds a list whose items are such texts or mappings with ``name`` and optionally ``args`` and ``label``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, malformed text, or two losses of one label.
+    """
+    path = Path(text)
+    specs = _from_yaml(path) if path.suffix in (".yaml", ".yml") else [_parse_one(item) for item in _split(text)]
+    if not specs:
+        raise ConfigError(f"--losses {text!r}", "names no loss", "see `segloss losses`")
+    for label, count in Counter(spec.label for spec in specs).items():
+        if count > 1:
+            raise ConfigError(
+                f"--losses {text}", f"{label} is named {count} times", "name each loss once, or label them"
+            )
+    return tuple(specs)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside of braces and brackets."""
+    items, depth, current = [], 0, ""
+    for character in text:
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(character, 0)
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            items.append(current)
+            current = ""
+        else:
+            current += character
+    if depth != 0:
+        raise ConfigError(
+            f"--losses {text}", "has braces or brackets that do not match", "write e.g. tversky{alpha=0.3}"
+        )
+    return [item.strip() for item in [*items, current] if item.strip()]
+
+
+def _parse_one(text: str) -> LossSpec:
+    match = re.fullmatch(r"([A-Za-z_][\w.]*(?::[A-Za-z_]\w*)?)\s*(?:\{(.*)\})?", text, re.DOTALL)
+    if not match:
+        raise ConfigError(
+            f"--losses {text}", "cannot be read", "write name{argument=value} or module:Class{argument=value}"
+        )
+    arguments = {}
+    for item in _split(match[2] or ""):
+        key, separator, value = item.partition("=")
+        if not separator or not key.strip().isidentifier():
+            raise ConfigError(f"--losses {text}", f"{item!r} is no argument", "write argument=value")
+        arguments[key.strip()] = _value(value)
+    return _checked(match[1], arguments, "")
+
+
+def _value(text: str) -> Any:
+    """Return a value as YAML reads it, and ``1e-5`` as the number it is (YAML 1.1 wants ``1.0e-5``)."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _from_yaml(path: Path) -> list[LossSpec]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        reason = str(error).replace("\n", " ")
+        raise ConfigError(path, f"cannot be read as YAML ({reason})", "give a list of losses") from error
+    if not isinstance(content, list):
+        raise ConfigError(path, "holds no list of losses", "write one loss per line, e.g. '- dice'")
+    specs = []
+    for item in content:
+        if isinstance(item, str):
+            specs.append(_parse_one(item))
+        elif isinstance(item, Mapping) and "name" in item and set(item) <= {"name", "args", "label"}:
+            specs.append(_checked(str(item["name"]), dict(item.get("args") or {}), str(item.get("label") or "")))
+        else:
+            raise ConfigError(path, f"{item!r} is no loss", "write a name, or a mapping of name, args and label")
+    return specs
+
+
+def _checked(name: str, arguments: dict[str, Any], label: str) -> LossSpec:
+    if ":" not in name and name not in CATALOGUE:
+        close = difflib.get_close_matches(name, CATALOGUE, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ConfigError(f"--losses {name}", "is an unknown loss", f"{hint}see `segloss losses`")
+    return LossSpec(name, arguments, _safe(label) if label else "")
+
+
+def _label(name: str, arguments: Mapping[str, Any]) -> str:
+    parts = [name.rpartition(":")[2], *(f"{key}={_plain(value)}" for key, value in arguments.items())]
+    return _safe("-".join(parts))
+
+
+def _safe(text: str) -> str:
+    """Return the text with every character that a folder name should not hold replaced."""
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "_", text).strip("._") or "loss"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_plain, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

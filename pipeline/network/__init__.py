@@ -1,0 +1,1 @@
+"""The network and its predictions, shared by training and inference."""

@@ -1,0 +1,53 @@
+"""The 3D U-Net, sized by the plan, and its initial weights, which depend on seed and fold alone."""
+
+import hashlib
+
+import torch
+from monai.networks.nets import DynUNet
+from torch import nn
+
+from pipeline.data.plan import Plan
+from pipeline.system.random_streams import derived_seed
+
+
+def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: int) -> nn.Module:
+    """Return MONAI's `DynUNet` with weights drawn for (seed, fold); the global generator is left as it was.
+
+    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. It is the
+    plain U-Net of nnU-Net, two convolutions a level, between a convolution into patches of the plan's stem and a
+    transposed one out of them where the stem is coarser than a voxel. Instance normalisation makes a network of
+    averaged weights valid without recomputing batch statistics.
+    """
+    levels, stem = len(plan.channels), plan.stem
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "weights", fold))
+        features = stem_features(plan)
+        unet = DynUNet(
+            spatial_dims=3,
+            in_channels=in_channels if features is None else features[0],
+            out_channels=classes if features is None else features[1],
+            kernel_size=[3] * levels,
+            strides=[1, *plan.strides],
+            upsample_kernel_size=list(plan.strides),
+            filters=list(plan.channels),
+            norm_name=("INSTANCE", {"affine": True}),
+            act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
+        )
+        if features is None:
+            return unet
+        into = nn.Conv3d(in_channels, features[0], stem, stem)
+        return nn.Sequential(into, unet, nn.ConvTranspose3d(features[1], classes, stem, stem))
+
+
+def stem_features(plan: Plan) -> tuple[int, int] | None:
+    """Return the features that enter and leave the U-Net between the convolutions of a stem, None without one."""
+    return None if plan.stem == (1, 1, 1) else (plan.channels[0] // 2, plan.channels[0])
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Return the SHA-256 over names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Checks of the reference labels against the predictions of all losses."""

@@ -1,0 +1,1 @@
+"""Atomic files, folder locks, worker pools, random streams and Ray: what every package may use."""
