@@ -2,7 +2,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.data import remembered
+from pipeline.data import scan_cache as remembered
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.integrity import check_case
 from pipeline.data.scan import scan_dataset
