@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.comparison.evidence import read_evidence
 from pipeline.records.folder import StudyFolder
 from pipeline.references.changes import Change, suspected_change
 from pipeline.references.volumes import Volume, Volumes
-from pipeline.report.evidence import read_evidence
 
 MOST = 3
 REACH = 2

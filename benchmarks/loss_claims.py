@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from pipeline.comparison.evidence import read_evidence
 from pipeline.records.folder import StudyFolder
+from pipeline.records.run import RunTrace
 from pipeline.report.curves import diagnose
-from pipeline.report.evidence import RunEvidence, read_evidence
 from pipeline.report.svg import WIDTH, Scale, joined, tag, text, x_axis, y_axis
 from pipeline.report.wording import LossStyle, metric_name
 from pipeline.system.files import write_text
@@ -166,7 +167,7 @@ def curves_of_a_study(root: Path, figure: Path | None) -> None:
         write_text(figure, _curves_figure(runs))
 
 
-def _agreement(run: RunEvidence) -> float | None:
+def _agreement(run: RunTrace) -> float | None:
     """Return the median cosine of the gradients of successive batches."""
     found = [
         event["gradient_agreement"] for event in run.of_kind("train") if event.get("gradient_agreement") is not None
@@ -174,7 +175,7 @@ def _agreement(run: RunEvidence) -> float | None:
     return float(np.median(found)) if found else None
 
 
-def _jump(run: RunEvidence) -> float | None:
+def _jump(run: RunTrace) -> float | None:
     """Return how far the largest of ten gradient norms stands above their mean: 95th percentile, second half."""
     events = run.of_kind("train")
     later = [event for event in events[len(events) // 2 :] if event.get("gradient_norm")]

@@ -90,14 +90,15 @@ def _carry_out(phantoms: Path, study: "StudyFolder", seed: int, steps: int, *, a
 
 def _show(study: "StudyFolder", *, as_json: bool) -> None:
     """Print the verdict of a finished demo, from its records."""
-    from pipeline.cli.compare import print_verdict
+    from pipeline.cli.verdict_tables import print_verdict
+    from pipeline.records.verdict import read_verdict
 
-    verdict = plain.loads(study.verdict.read_text(encoding="utf-8"))
+    verdict = read_verdict(study)
     if as_json:
-        print_json(verdict)
+        print_json(verdict.to_json())
     else:
         print_verdict(verdict, console)
         console.print(f"\nReport:  {study.report}", highlight=False, markup=False)
         console.print(f"MLflow:  segloss ui {study.root}", highlight=False, markup=False)
-    if verdict.get("collapsed"):
+    if verdict.collapsed:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)

@@ -17,12 +17,12 @@ def report(
 
     folder = StudyFolder(study)
     folder.read_settings()
-    from pipeline.cli.compare import print_verdict
+    from pipeline.cli.verdict_tables import print_verdict
     from pipeline.report.build import build_report
 
     verdict = build_report(folder)
     if json:
-        print_json(verdict)
+        print_json(verdict.to_json())
         return
     print_verdict(verdict, out)
     out.print(f"\nReport:  {folder.report}", highlight=False, markup=False)

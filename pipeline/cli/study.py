@@ -94,8 +94,8 @@ def study(
 
 def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
     """Run a study with progress, then print its verdict; exit code 1 where some runs collapsed."""
-    from pipeline.cli.compare import print_verdict
     from pipeline.cli.console import out as console
+    from pipeline.cli.verdict_tables import print_verdict
     from pipeline.report.build import build_report
     from pipeline.study.run import run_study
     from pipeline.tracking.mirror import Mirror
@@ -115,13 +115,13 @@ def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
         for mirror in mirrors:
             mirror.finish(watcher.say)
     if as_json:
-        print_json(verdict)
+        print_json(verdict.to_json())
     else:
         print_verdict(verdict, console)
         console.print(f"\nReport:  {study.report}")
         if request.track:
             console.print(f"MLflow:  segloss ui {study.root}")
-    if verdict.get("collapsed"):
+    if verdict.collapsed:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
     return study
 

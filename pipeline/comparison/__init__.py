@@ -1,5 +1,7 @@
 """Statistics and the verdict, from a table of results alone."""
 
-from pipeline.comparison.verdict import Verdict, compare
+from pipeline.comparison.settings import ComparisonSettings
+from pipeline.comparison.verdict import compare
+from pipeline.records.verdict import Verdict
 
-__all__ = ["Verdict", "compare"]
+__all__ = ["ComparisonSettings", "Verdict", "compare"]

@@ -5,7 +5,9 @@ never a candidate: a control that is ahead says how much chance there is in the 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import ControlGap
 
 SUFFIX = "-aa"
 
@@ -20,29 +22,23 @@ def controls_of(losses: Collection[str], known: Iterable[str]) -> dict[str, str]
     }
 
 
-def gaps_of_controls(pairs: Sequence[Mapping[str, Any]], controls: Mapping[str, str]) -> list[dict[str, Any]]:
+def gaps_of_controls(pairs: Sequence[PairResult], controls: Mapping[str, str]) -> list[ControlGap]:
     """Return for each metric and control the gap ``control - loss`` with its interval, from the entries of pairs."""
-    found = []
-    for entry in pairs:
-        for control, loss in controls.items():
-            if {entry["a"], entry["b"]} != {control, loss}:
-                continue
-            low, high, mean = entry["ci_low"], entry["ci_high"], entry["difference"]
-            if entry["a"] == loss:
-                low, high, mean = -high, -low, -mean
-            found.append(
-                {
-                    "control": control,
-                    "loss": loss,
-                    "metric": entry["metric"],
-                    "difference": mean,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "p_wilcoxon": entry["p_wilcoxon"],
-                    "p_holm": entry["p_holm"],
-                    "clear": entry["better"] is not None,
-                    "equivalent": entry["equivalent"],
-                    "noise_floor": entry["noise_floor"],
-                }
-            )
-    return found
+    return [
+        ControlGap(
+            control=control,
+            loss=loss,
+            metric=pair.metric,
+            difference=pair.seen_from(control).difference,
+            ci_low=pair.seen_from(control).ci_low,
+            ci_high=pair.seen_from(control).ci_high,
+            p_wilcoxon=pair.p_wilcoxon,
+            p_holm=pair.p_holm,
+            clear=pair.better is not None,
+            equivalent=pair.equivalent,
+            noise_floor=pair.noise_floor,
+        )
+        for pair in pairs
+        for control, loss in controls.items()
+        if pair.names == {control, loss}
+    ]

@@ -1,16 +1,16 @@
 """The noise floor: how far a loss is from itself when it is trained again with another seed."""
 
 import math
-from typing import Any
 
 import numpy as np
 
 from pipeline.comparison.pairing import Paired
+from pipeline.records.verdict import NoiseFloor
 
 WHY = "one seed: not measured"
 
 
-def noise_floor(paired: Paired) -> dict[str, Any]:
+def noise_floor(paired: Paired) -> NoiseFloor:
     """Return the standard deviation between seeds of one loss, of the mean over cases and of a single case.
 
     `sd_between_seeds` is pooled over losses, `per_loss` holds each loss's own, `largest_gap` is the largest difference
@@ -30,14 +30,12 @@ def noise_floor(paired: Paired) -> dict[str, Any]:
             gaps.append(float(np.ptp(means)))
             per_loss[name] = math.sqrt(variances[-1][1])
     if not variances:
-        nothing = {"sd_between_seeds": None, "sd_of_a_case": None, "largest_gap": None}
-        return {**nothing, "seeds": seeds, "per_loss": per_loss, "why": WHY}
+        return NoiseFloor(seeds=seeds, per_loss=per_loss, why=WHY)
     degrees = sum(weight for weight, _ in variances)
-    return {
-        "sd_between_seeds": math.sqrt(sum(weight * variance for weight, variance in variances) / degrees),
-        "sd_of_a_case": math.sqrt(sum(of_cases) / len(of_cases)),
-        "largest_gap": max(gaps),
-        "seeds": seeds,
-        "per_loss": per_loss,
-        "why": "",
-    }
+    return NoiseFloor(
+        sd_between_seeds=math.sqrt(sum(weight * variance for weight, variance in variances) / degrees),
+        sd_of_a_case=math.sqrt(sum(of_cases) / len(of_cases)),
+        largest_gap=max(gaps),
+        seeds=seeds,
+        per_loss=per_loss,
+    )

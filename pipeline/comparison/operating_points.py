@@ -1,24 +1,34 @@
-"""Loss or threshold? The comparison again, with each loss at the threshold that suits it best.
+"""The comparison again, with each loss at its best threshold, which tells effects of losses from those of thresholds.
 
 Losses place their probabilities differently around 0.5. A loss that looks worse there may only need another threshold,
 which costs nothing. For every loss and class the threshold is chosen on the cases of the other folds, and judged on the
 fold's own: a threshold chosen on the cases that it is judged by would flatter every loss, the noisiest most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.comparison.difference import Difference
-from pipeline.comparison.operating_words import caveats_of_points, sentences_of_points
 from pipeline.comparison.pairing import Paired, pair, usable_rows
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide
 from pipeline.comparison.resampling import units_of
+from pipeline.comparison.settings import ComparisonSettings
 from pipeline.errors import RecordError
+from pipeline.records.operating_points import (
+    Change,
+    OperatingPair,
+    OperatingPoint,
+    OperatingPoints,
+    PointDifference,
+    PointVerdict,
+    ThresholdRange,
+)
+from pipeline.records.pair_result import pair_of
 
 Floats = NDArray[np.float64]
 COLUMNS = ("loss", "fold", "seed", "case", "class", "threshold", "dice")
@@ -26,7 +36,6 @@ HALF = 0.5
 GROUPS_OF_CASES = 5
 """Parts into which the patients are split to choose thresholds where the table has one fold only."""
 
-Says = Literal["stays", "disappears", "shrinks", "turns", "no longer clear", "appears", "not clear at either"]
 LITTLE = 0.25
 """Share of a difference that may be left where it is said to have disappeared."""
 
@@ -113,71 +122,64 @@ def operating_points(
     thresholds: pd.DataFrame,
     recommended: str,
     *,
-    losses: Sequence[str] | None = None,
-    controls: Sequence[str] = (),
+    controls: Collection[str] = (),
     patients: Mapping[str, str] | None = None,
-    margins: Mapping[str, float] | None = None,
-    confidence: float = 0.95,
-) -> dict[str, Any]:
+    settings: ComparisonSettings | None = None,
+) -> OperatingPoints | None:
     """Compare the recommended loss with each other at 0.5 and at the best operating points.
 
     Returns
     -------
-    dict
-        ``losses`` (thresholds by class, means at both), ``pairs`` (recommended minus other at both, the change with its
-        interval, and what it says), ``verdict`` at both points, ``words``, ``caveats``. Empty where the thresholds
-        have no two losses, or not the recommended one, on common cases of two patients.
+    OperatingPoints or None
+        Without sentences, which `pipeline.comparison.operating_words` writes. None if the thresholds have no two
+        losses, or not the recommended one, on common cases of two patients.
     """
-    if losses is not None:
-        thresholds = thresholds[thresholds["loss"].astype(str).isin(list(losses))]
+    settings = settings or ComparisonSettings()
     if thresholds.empty or thresholds["loss"].nunique() < 2:
-        return {}
+        return None
     chosen = choose(thresholds, patients)
     # both points as arms of one table: the same classes of the same cases at both
     arms = chosen.table.assign(loss=chosen.table["loss"] + "\0" + chosen.table["point"])
     both = pair(usable_rows(arms.drop(columns="point"))[0], "dice")
     if both is None:
-        return {}
+        return None
     half, best = (_at(both, point) for point in ("half", "best"))
     units = units_of(half)
     if recommended not in half.losses or units.patient_count < 2:
-        return {}
-    at_half, at_best = (compare_pairs(item, margins, confidence) for item in (half, best))
+        return None
+    at_half, at_best = (compare_pairs(item, settings.margins, settings.confidence) for item in (half, best))
     i = half.losses.index(recommended)
     pairs = []
     for j, other in enumerate(half.losses):
         if other == recommended:
             continue
         j_best, i_best = best.losses.index(other), best.losses.index(recommended)
-        change = _change(half, best, (i, j), (i_best, j_best), confidence)
-        entry: dict[str, Any] = {
-            "a": recommended,
-            "b": other,
-            "at_half": _seen_from(at_half, recommended, other),
-            "at_best": _seen_from(at_best, recommended, other),
-            "change": change.mean,
-            "change_ci_low": change.ci_low,
-            "change_ci_high": change.ci_high,
-        }
-        pairs.append({**entry, "says": says(entry["at_half"], entry["at_best"], change)})
+        change = _change(half, best, (i, j), (i_best, j_best), settings.confidence)
+        points = _difference_at(at_half, recommended, other), _difference_at(at_best, recommended, other)
+        pairs.append(
+            OperatingPair(
+                a=recommended,
+                b=other,
+                at_half=points[0],
+                at_best=points[1],
+                change=change.mean,
+                change_ci_low=change.ci_low,
+                change_ci_high=change.ci_high,
+                says=kind_of_change(*points, change),
+            )
+        )
     kinds = {point: decide(item, controls) for point, item in (("half", at_half), ("best", at_best))}
-    result: dict[str, Any] = {
-        "metric": "dice",
-        "cases": len(half.cases),
-        "chosen_without": "the fold's own cases" if chosen.by == "fold" else "a fifth of the patients",
-        "losses": _loss_entries(chosen, half, best),
-        "pairs": pairs,
-        "verdict": {
-            point: {"verdict": kind, "best": standing[0], "candidates": list(standing)}
+    return OperatingPoints(
+        metric="dice",
+        cases=len(half.cases),
+        chosen_without="the fold's own cases" if chosen.by == "fold" else "a fifth of the patients",
+        losses=tuple(_operating_points_of(chosen, half, best)),
+        pairs=tuple(pairs),
+        verdict={
+            point: PointVerdict(verdict=kind, best=standing[0], candidates=standing)
             for point, (kind, standing) in kinds.items()
         },
-    }
-    compared = [entry for entry in pairs if entry["b"] not in controls]
-    return {
-        **result,
-        "words": sentences_of_points(result["losses"], compared, recommended, chosen.by),
-        "caveats": caveats_of_points(compared, recommended),
-    }
+    )
 
 
 def _change(
@@ -195,22 +197,22 @@ def _change(
         values=np.stack([best_values, half_values]),
         seeds=np.stack([best_seeds, half_seeds]),
     )
-    return compare_pairs(both, None, confidence).found[0, 1]
+    return compare_pairs(both, None, confidence).differences[0, 1]
 
 
-def says(half: Mapping[str, Any], best: Mapping[str, Any], change: Difference) -> Says:
-    """Return what becomes of a difference.
+def kind_of_change(half: PointDifference, best: PointDifference, change: Difference) -> Change:
+    """Return what becomes of a difference at 0.5 when every loss has its own best threshold.
 
     It *disappears* only where that is shown: it is clear at 0.5 and not at the best points, and there either is shown
     to lie within the margin, or is clearly smaller than at 0.5 and at most a quarter of it. It *shrinks* where it is
     clearly smaller and more is left. Merely not clear any more is no evidence of no difference.
     """
-    if half["better"] is None:
-        return "not clear at either" if best["better"] is None else "appears"
-    if best["better"] is not None:
-        return "stays" if best["better"] == half["better"] else "turns"
-    smaller = change.ci_high < 0 if half["difference"] > 0 else change.ci_low > 0
-    if best["equivalent"] or (smaller and abs(best["difference"]) <= LITTLE * abs(half["difference"])):
+    if half.better is None:
+        return "not clear at either" if best.better is None else "appears"
+    if best.better is not None:
+        return "stays" if best.better == half.better else "turns"
+    smaller = change.ci_high < 0 if half.difference > 0 else change.ci_low > 0
+    if best.equivalent or (smaller and abs(best.difference) <= LITTLE * abs(half.difference)):
         return "disappears"
     return "shrinks" if smaller else "no longer clear"
 
@@ -244,38 +246,42 @@ def _at(both: Paired, point: str) -> Paired:
     return replace(both, losses=names, values=both.values[kept], seeds=both.seeds[kept])
 
 
-def _seen_from(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
+def _difference_at(comparison: Comparison, a: str, b: str) -> PointDifference:
     """Return the pair's numbers as ``a - b``."""
-    entry = next(entry for entry in comparison.entries if {entry["a"], entry["b"]} == {a, b})
-    low, high, mean = entry["ci_low"], entry["ci_high"], entry["difference"]
-    if entry["a"] != a:
-        low, high, mean = -high, -low, -mean
-    kept = {name: entry[name] for name in ("p_holm", "better", "equivalent")}
-    return {"difference": mean, "ci_low": low, "ci_high": high, **kept}
+    pair = pair_of(comparison.pairs, a, b)
+    assert pair is not None  # both losses are in the comparison
+    return PointDifference(
+        difference=pair.difference,
+        ci_low=pair.ci_low,
+        ci_high=pair.ci_high,
+        p_holm=pair.p_holm,
+        better=pair.better,
+        equivalent=pair.equivalent,
+    )
 
 
-def _loss_entries(chosen: Chosen, half: Paired, best: Paired) -> list[dict[str, Any]]:
+def _operating_points_of(chosen: Chosen, half: Paired, best: Paired) -> list[OperatingPoint]:
     """Return for each loss its thresholds by class, and its mean Dice at 0.5 and at them."""
-    entries = []
+    points = []
     for index, loss in enumerate(half.losses):
         mine = chosen.thresholds[chosen.thresholds["loss"] == loss]
         by_class = {
-            str(name): {
-                "median": float(part["threshold"].median()),
-                "least": float(part["threshold"].min()),
-                "largest": float(part["threshold"].max()),
-            }
+            str(name): ThresholdRange(
+                median=float(part["threshold"].median()),
+                least=float(part["threshold"].min()),
+                largest=float(part["threshold"].max()),
+            )
             for name, part in mine.groupby("class", sort=False)
         }
         at_half, at_best = float(half.means[index]), float(best.means[best.losses.index(loss)])
-        entries.append(
-            {
-                "name": loss,
-                "thresholds": by_class,
-                "at_half": at_half,
-                "at_best": at_best,
-                "gain": at_best - at_half,
-                "at_edge": bool(mine["threshold"].isin(chosen.edges).any()),
-            }
+        points.append(
+            OperatingPoint(
+                name=loss,
+                thresholds=by_class,
+                at_half=at_half,
+                at_best=at_best,
+                gain=at_best - at_half,
+                at_edge=bool(mine["threshold"].isin(chosen.edges).any()),
+            )
         )
-    return entries
+    return points

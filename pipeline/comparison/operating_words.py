@@ -1,9 +1,10 @@
-"""Loss or threshold, in sentences that need no statistics to be read."""
+"""Sentences about operating points."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from pipeline.comparison.words import signed
+from pipeline.comparison.phrases import signed
+from pipeline.records.operating_points import OperatingPair, OperatingPoint, OperatingPoints
+from pipeline.records.verdict import Verdict
 
 MOST_NAMES = 8
 """Losses whose thresholds or pairs get words of their own."""
@@ -18,13 +19,21 @@ GROUPS = {
 }
 
 
-def sentences_of_points(
-    losses: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], recommended: str, by: str
-) -> list[str]:
+def with_words(verdict: Verdict) -> OperatingPoints | None:
+    """Return the operating points of a verdict with their sentences; pairs with controls get none."""
+    points, recommended = verdict.operating_points, verdict.recommended
+    if points is None or recommended is None:
+        return points
+    pairs = [pair for pair in points.pairs if pair.b not in verdict.controls]
+    words = sentences_of_points(points, pairs, recommended)
+    return points.model_copy(update={"words": tuple(words), "caveats": tuple(caveats_of_points(pairs, recommended))})
+
+
+def sentences_of_points(points: OperatingPoints, pairs: Sequence[OperatingPair], recommended: str) -> list[str]:
     """Return what becomes of the recommended loss's differences, then the pairs, then the thresholds."""
     said = []
     for says, text in GROUPS.items():
-        names = [str(entry["b"]) for entry in pairs if entry["says"] == says]
+        names = [pair.b for pair in pairs if pair.says == says]
         if names:
             shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES))
             said.append(text.format(names=shown))
@@ -36,30 +45,25 @@ def sentences_of_points(
             f"Loss or threshold? Neither at 0.5 nor with every loss at its own best threshold is {recommended} "
             "clearly different in Dice from any other loss."
         ]
-    for entry in pairs[:MOST_NAMES]:
-        half, best = entry["at_half"], entry["at_best"]
+    for pair in pairs[:MOST_NAMES]:
         sentences.append(
-            f"{recommended} minus {entry['b']}: {signed(100 * half['difference'])} points of Dice at 0.5, "
-            f"{signed(100 * best['difference'])} at the best thresholds (changed by {signed(100 * entry['change'])}): "
-            f"{entry['says']}."
+            f"{recommended} minus {pair.b}: {signed(100 * pair.at_half.difference)} points of Dice at 0.5, "
+            f"{signed(100 * pair.at_best.difference)} at the best thresholds (changed by {signed(100 * pair.change)}): "
+            f"{pair.says}."
         )
-    where = "the other folds" if by == "fold" else "the other patients"
-    chosen = "; ".join(f"{entry['name']} {_range(entry)}" for entry in losses[:MOST_NAMES])
+    where = "the other folds" if points.chosen_without == "the fold's own cases" else "the other patients"
+    chosen = "; ".join(f"{loss.name} {_range(loss)}" for loss in points.losses[:MOST_NAMES])
     sentences.append(f"Best thresholds, chosen on the cases of {where}: {chosen}.")
-    edge = [str(entry["name"]) for entry in losses if entry["at_edge"]]
+    edge = [loss.name for loss in points.losses if loss.at_edge]
     if edge:
         sentences.append(f"At the end of the thresholds tried, so that a better one may lie beyond: {', '.join(edge)}.")
     return sentences
 
 
-def caveats_of_points(pairs: Sequence[Mapping[str, Any]], recommended: str) -> list[str]:
+def caveats_of_points(pairs: Sequence[OperatingPair], recommended: str) -> list[str]:
     """Return what puts the recommendation in another light."""
-    gone = [
-        str(entry["b"])
-        for entry in pairs
-        if entry["says"] == "disappears" and entry["at_half"]["better"] == recommended
-    ]
-    beaten = [str(entry["b"]) for entry in pairs if entry["at_best"]["better"] == entry["b"]]
+    gone = [pair.b for pair in pairs if pair.says == "disappears" and pair.at_half.better == recommended]
+    beaten = [pair.b for pair in pairs if pair.at_best.better == pair.b]
     said = []
     if gone:
         said.append(
@@ -71,8 +75,8 @@ def caveats_of_points(pairs: Sequence[Mapping[str, Any]], recommended: str) -> l
     return said
 
 
-def _range(entry: Mapping[str, Any]) -> str:
+def _range(loss: OperatingPoint) -> str:
     """Return the thresholds of a loss over folds and classes."""
-    least = min(item["least"] for item in entry["thresholds"].values())
-    largest = max(item["largest"] for item in entry["thresholds"].values())
+    least = min(item.least for item in loss.thresholds.values())
+    largest = max(item.largest for item in loss.thresholds.values())
     return f"{least:.2f}" if least == largest else f"{least:.2f} to {largest:.2f}"

@@ -76,6 +76,11 @@ class Paired:
         """Whether larger values of the metric are better."""
         return self.info.higher_is_better
 
+    def best_first(self, first: str | None = None) -> list[str]:
+        """Return the losses from the best mean to the worst, after `first` where it is one of them."""
+        order = np.argsort(-self.means if self.higher_is_better else self.means, kind="stable")
+        return sorted((self.losses[int(index)] for index in order), key=lambda name: name != first)
+
     @property
     def means(self) -> Floats:
         """Mean over cases of each loss, every class with the same weight."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from pipeline.comparison.power import OpenPair, Rule, needed, noise_of_gap, rule
 from pipeline.comparison.resampling import Units, resampled_means, units_of
 from pipeline.comparison.variance import MeanErrors, mean_errors
 from pipeline.records.metrics import Unit, metric_of
-
-Kind = Literal["winner", "equivalent", "inconclusive"]
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import MoreNeeded, NoiseFloor, VerdictKind
 
 
 def margin_of(metric: str, margins: Mapping[str, float] | None) -> float:
@@ -39,15 +38,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric: differences of all pairs, as numbers and as entries of the verdict."""
+    """One metric: differences of all pairs of losses, as statistics and as results for the verdict."""
 
     paired: Paired
     units: Units
     errors: MeanErrors
-    found: dict[tuple[int, int], Difference]
+    differences: dict[tuple[int, int], Difference]
     rules: dict[tuple[int, int], Rule]
-    entries: list[dict[str, Any]]
-    noise: dict[str, Any]
+    pairs: list[PairResult]
+    noise: NoiseFloor
     confidence: float
 
     @property
@@ -91,40 +90,40 @@ def compare_pairs(
     corrected = holm([one.p_value for one in found.values()])
     margin = margin_of(paired.metric, margins)
     rules = {key: rule_of(one, confidence, len(found)) for key, one in found.items()}
-    entries = []
+    results = []
     for (key, one), p_holm in zip(found.items(), corrected, strict=True):
         disagree = one.mean_and_typical_case_disagree
         clear = one.replicated and p_holm < 1 - confidence and not disagree
         better = paired.losses[key[0] if (one.mean > 0) == paired.higher_is_better else key[1]]
-        entries.append(
-            {
-                "a": paired.losses[key[0]],
-                "b": paired.losses[key[1]],
-                "metric": paired.metric,
-                "cases": len(paired.cases),
-                "difference": one.mean,
-                "ci_low": one.ci_low,
-                "ci_high": one.ci_high,
-                "p_value": one.p_value,
-                "p_holm": float(p_holm),
-                "replicated": one.replicated,
-                "equivalent": one.within(margin),
-                "better": better if clear else None,
-                "margin": margin,
-                "median_difference": one.median,
-                "typical_case_disagrees": disagree,
-                "noise_floor": noise_of_gap(noise["sd_between_seeds"], noise["seeds"]),
-                "p_wilcoxon": one.p_wilcoxon,
-                "cohen_dz": one.cohen_dz,
-                "rank_biserial": one.rank_biserial,
-                "superiority": one.superiority,
-                "power_at_margin": rules[key].power(margin) if one.replicated else None,
-            }
+        results.append(
+            PairResult(
+                a=paired.losses[key[0]],
+                b=paired.losses[key[1]],
+                metric=paired.metric,
+                cases=len(paired.cases),
+                difference=one.mean,
+                ci_low=one.ci_low,
+                ci_high=one.ci_high,
+                p_value=one.p_value,
+                p_holm=p_holm,
+                replicated=one.replicated,
+                equivalent=one.within(margin),
+                better=better if clear else None,
+                margin=margin,
+                median_difference=one.median,
+                typical_case_disagrees=disagree,
+                noise_floor=noise_of_gap(noise.sd_between_seeds, noise.seeds),
+                p_wilcoxon=one.p_wilcoxon,
+                cohen_dz=one.cohen_dz,
+                rank_biserial=one.rank_biserial,
+                superiority=one.superiority,
+                power_at_margin=rules[key].power(margin) if one.replicated else None,
+            )
         )
-    return Comparison(paired, units, errors, found, rules, entries, noise, confidence)
+    return Comparison(paired, units, errors, found, rules, results, noise, confidence)
 
 
-def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind, tuple[str, ...]]:
+def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[VerdictKind, tuple[str, ...]]:
     """Return the kind of verdict and the losses that it leaves standing, the best mean first.
 
     A loss is out where the best one is clearly better by more than what matters: a difference that is real but lies
@@ -134,63 +133,57 @@ def decide(comparison: Comparison, controls: Collection[str] = ()) -> tuple[Kind
     order = np.argsort(-paired.means if paired.higher_is_better else paired.means, kind="stable")
     ranked = [name for i in order if (name := paired.losses[int(i)]) not in controls]
     best, rest = ranked[0], ranked[1:]
-    against = {_other(entry, best): entry for entry in comparison.entries if best in (entry["a"], entry["b"])}
+    against = {pair.other(best): pair for pair in comparison.pairs if best in pair.names}
     standing = [
-        name for name in rest if name not in against or against[name]["better"] != best or against[name]["equivalent"]
+        name for name in rest if name not in against or against[name].better != best or against[name].equivalent
     ]
     if not rest:
         return "inconclusive", (best,)
     if not standing:
         return "winner", (best,)
-    same = all(name in against and against[name]["equivalent"] for name in standing)
+    same = all(name in against and against[name].equivalent for name in standing)
     return "equivalent" if same else "inconclusive", (best, *standing)
 
 
-def near_best(candidates: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def near_best(candidates: Sequence[str], pairs: Sequence[PairResult]) -> tuple[str, ...]:
     """Return the candidates (best mean first) whose mean differs from that of the best by no more than what matters.
 
     Those are all where they are equivalent. Where the data cannot tell, one that is far behind is not refuted, but a
     worse bet.
     """
     far = {
-        _other(entry, candidates[0])
-        for entry in entries
-        if candidates[0] in (entry["a"], entry["b"]) and abs(entry["difference"]) > entry["margin"]
+        pair.other(candidates[0])
+        for pair in pairs
+        if candidates[0] in pair.names and abs(pair.difference) > pair.margin
     }
     return tuple(name for name in candidates if name not in far)
 
 
-def more_needed(kind: Kind, comparison: Comparison, candidates: Sequence[str]) -> dict[str, Any]:
+def more_needed(kind: VerdictKind, comparison: Comparison, candidates: Sequence[str]) -> MoreNeeded | None:
     """Return how many cases in all, or seeds, would probably tell the best from the others left standing.
 
-    Empty for a verdict, for one patient, and without replicated trainings: then training again comes first.
+    None for a verdict, for one patient, and without replicated trainings: then training again comes first.
     """
     paired = comparison.paired
-    if kind != "inconclusive" or len(candidates) < 2 or not comparison.entries or not comparison.replicated:
-        return {}
+    if kind != "inconclusive" or len(candidates) < 2 or not comparison.pairs or not comparison.replicated:
+        return None
     best = paired.losses.index(candidates[0])
-    now = {"cases_now": len(paired.cases), "seeds_now": paired.seeds.shape[1]}
+    cases, seeds = len(paired.cases), paired.seeds.shape[1]
     open_pairs = [
-        OpenPair(found, (1 - comparison.confidence) / len(comparison.found), entry["margin"])
-        for entry, (key, found) in zip(comparison.entries, comparison.found.items(), strict=True)
-        if best in key
-        and {paired.losses[i] for i in key} <= set(candidates)
-        and entry["better"] is None
-        and not entry["equivalent"]
+        OpenPair(difference, (1 - comparison.confidence) / len(comparison.differences), pair.margin)
+        for pair, (key, difference) in zip(comparison.pairs, comparison.differences.items(), strict=True)
+        if best in key and pair.names <= set(candidates) and pair.better is None and not pair.equivalent
     ]
     if not open_pairs:
-        return {}
-    plan = needed(open_pairs, now["cases_now"], now["seeds_now"])
-    return {
-        "cases": plan.cases,
-        "seeds": plan.seeds,
-        "together": plan.together,
-        "assurance": plan.assurance.expected,
-        "assurance_low": plan.assurance.low,
-        "assurance_high": plan.assurance.high,
-        **now,
-    }
-
-
-def _other(entry: Mapping[str, Any], name: str) -> str:
-    return str(entry["b"] if entry["a"] == name else entry["a"])
+        return None
+    plan = needed(open_pairs, cases, seeds)
+    return MoreNeeded(
+        cases=plan.cases,
+        seeds=plan.seeds,
+        together=plan.together,
+        assurance=plan.assurance.expected,
+        assurance_low=plan.assurance.low,
+        assurance_high=plan.assurance.high,
+        cases_now=cases,
+        seeds_now=seeds,
+    )

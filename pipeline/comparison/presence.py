@@ -1,26 +1,19 @@
 """Whether structures are found where they are, and left out where they are not: counts beside the scores."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from pipeline.comparison.pairing import PRESENT
+from pipeline.records.verdict import CollapseProbability, Presence
 
 
-def presence(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def presence(rows: pd.DataFrame) -> list[Presence]:
     """Return sensitivity and specificity of each loss and class, by case.
 
     A structure that the reference shows counts as detected where the prediction shows the class too, wherever it
     is. Sensitivity is the share of such cases; specificity is the share of cases without the structure in which
-    nothing was predicted. A collapsed run detects nothing; it says nothing of specificity.
-
-    Returns
-    -------
-    list of dict
-        ``loss, class, present, detected, sensitivity, absent, correctly_absent, specificity``; a rate over nothing is
-        None.
+    nothing was predicted. A collapsed run detects nothing; it says nothing of specificity. A rate over no case is None.
     """
     one = rows[rows["metric"] == rows["metric"].iloc[0]] if len(rows) else rows
     seen = one[one["state"].isin(PRESENT)][["case", "class"]].drop_duplicates()
@@ -39,11 +32,16 @@ def presence(rows: pd.DataFrame) -> list[dict[str, Any]]:
     )
     table = counts.groupby(["loss", "class"], sort=False).sum()
     return [
-        {
-            **{str(key): value for key, value in row.items()},
-            "sensitivity": _share(row["detected"], row["present"]),
-            "specificity": _share(row["correctly_absent"], row["absent"]),
-        }
+        Presence(
+            loss=str(row["loss"]),
+            class_name=str(row["class"]),
+            present=row["present"],
+            detected=row["detected"],
+            absent=row["absent"],
+            correctly_absent=row["correctly_absent"],
+            sensitivity=_share(row["detected"], row["present"]),
+            specificity=_share(row["correctly_absent"], row["absent"]),
+        )
         for row in table.reset_index().to_dict("records")
     ]
 
@@ -52,19 +50,19 @@ def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-def collapse_of(runs: int, of: int, confidence: float) -> dict[str, Any]:
+def collapse_of(runs: int, of: int, confidence: float) -> CollapseProbability:
     """Return the probability that a training collapses, with its exact interval [Clopper and Pearson 1934].
 
     Examples
     --------
-    >>> collapse_of(0, 5, 0.95)["ci_high"] > 0.5
+    >>> collapse_of(0, 5, 0.95).ci_high > 0.5
     True
     """
     interval = stats.binomtest(runs, of).proportion_ci(confidence) if of else None
-    return {
-        "runs": runs,
-        "of": of,
-        "probability": runs / of if of else None,
-        "ci_low": None if interval is None else float(interval.low),
-        "ci_high": None if interval is None else float(interval.high),
-    }
+    return CollapseProbability(
+        runs=runs,
+        of=of,
+        probability=runs / of if of else None,
+        ci_low=None if interval is None else float(interval.low),
+        ci_high=None if interval is None else float(interval.high),
+    )

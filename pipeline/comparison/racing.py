@@ -22,9 +22,9 @@ from scipy.special import stdtrit
 from pipeline.comparison.controls import controls_of
 from pipeline.comparison.pairing import Paired, pair, usable_rows
 from pipeline.comparison.pairs import margin_of
+from pipeline.comparison.phrases import amount, phrase
 from pipeline.comparison.resampling import Units, units_of
 from pipeline.comparison.variance import patient_covariance
-from pipeline.comparison.words import amount, phrase
 from pipeline.errors import ConfigError, RecordError
 
 Floats = NDArray[np.float64]

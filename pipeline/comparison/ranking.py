@@ -1,7 +1,6 @@
 """Ranks of losses, and how stable they are."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,8 @@ from scipy import stats
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.resampling import Units
 from pipeline.comparison.variance import MeanErrors
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import MeanRanks, Ranking
 
 Floats = NDArray[np.float64]
 
@@ -21,8 +22,8 @@ FEWEST_FOLDS = 5
 
 
 def ranking(
-    paired: Paired, units: Units, errors: MeanErrors, pairs: Sequence[Mapping[str, Any]] = (), by_case: bool = False
-) -> dict[str, Any]:
+    paired: Paired, units: Units, errors: MeanErrors, pairs: Sequence[PairResult] = (), by_case: bool = False
+) -> Ranking:
     """Return ranks (1 is best) by three ways, how often each rank comes up by chance, and the Nemenyi test.
 
     `mean_then_rank` ranks the means; `rank_then_mean` averages the ranks within each patient (Friedman's way);
@@ -45,33 +46,31 @@ def ranking(
     ranks = stats.rankdata(sign * redrawn_means(paired, errors), axis=1)
     frequency = np.stack([(np.round(ranks) == rank + 1).mean(axis=0) for rank in range(count)], axis=1)
     wins = [
-        sum((e["better"] == name) - (e["better"] is not None and e["better"] != name) for e in pairs if name in _of(e))
+        sum((pair.better == name) - (pair.worse == name) for pair in pairs if name in pair.names)
         for name in paired.losses
     ]
     patients = of_patients.shape[1]
     stable = count > 1 and units.fold_count >= FEWEST_FOLDS
-    result: dict[str, Any] = {
-        "losses": list(paired.losses),
-        "patients": patients,
-        "rank": (stats.rankdata(mean_ranks) if by_case else by_mean).tolist(),
-        "ranked_by": "case" if by_case else "mean",
-        "mean_then_rank": by_mean.tolist(),
-        "rank_then_mean": mean_ranks.tolist(),
-        "test_based": stats.rankdata([-won for won in wins]).tolist(),
-        "rank_frequency": frequency.tolist(),
-        "tau": kendall_tau(by_mean, ranks) if stable else None,
-        "friedman_p": None,
-        "critical_difference": None,
-        "groups": [],
-    }
+    friedman_p = critical = None
     if count > 1 and patients > 2 and np.ptp(of_patients, axis=0).any():
         if count > 2:
-            result["friedman_p"] = float(stats.friedmanchisquare(*of_patients).pvalue)
+            friedman_p = float(stats.friedmanchisquare(*of_patients).pvalue)
         quantile = float(stats.studentized_range.ppf(0.95, count, np.inf)) / np.sqrt(2)
         critical = float(quantile * np.sqrt(count * (count + 1) / (6 * patients)))
-        result["critical_difference"] = critical
-        result["groups"] = _groups(paired.losses, mean_ranks, critical)
-    return result
+    return Ranking(
+        losses=paired.losses,
+        patients=patients,
+        rank=tuple((stats.rankdata(mean_ranks) if by_case else by_mean).tolist()),
+        ranked_by="case" if by_case else "mean",
+        mean_then_rank=tuple(by_mean.tolist()),
+        rank_then_mean=tuple(mean_ranks.tolist()),
+        test_based=tuple(stats.rankdata([-won for won in wins]).tolist()),
+        rank_frequency=tuple(tuple(row) for row in frequency.tolist()),
+        tau=kendall_tau(by_mean, ranks) if stable else None,
+        friedman_p=friedman_p,
+        critical_difference=critical,
+        groups=() if critical is None else _groups(paired.losses, mean_ranks, critical),
+    )
 
 
 def redrawn_means(paired: Paired, errors: MeanErrors, draws: int = DRAWS) -> Floats:
@@ -87,22 +86,24 @@ def redrawn_means(paired: Paired, errors: MeanErrors, draws: int = DRAWS) -> Flo
     return means
 
 
-def ranking_over_metrics(rankings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def ranking_over_metrics(rankings: Mapping[str, Ranking]) -> MeanRanks:
     """Return the losses' ranks averaged over metrics, for each way of ranking, for losses that all metrics have."""
     names = [
-        name
-        for name in next(iter(rankings.values()))["losses"]
-        if all(name in item["losses"] for item in rankings.values())
+        name for name in next(iter(rankings.values())).losses if all(name in item.losses for item in rankings.values())
     ]
-    ways = ("mean_then_rank", "rank_then_mean", "test_based")
-    averaged = {
-        way: [
-            float(np.mean([item[way][list(item["losses"]).index(name)] for item in rankings.values()]))
-            for name in names
-        ]
-        for way in ways
-    }
-    return {"losses": names, "metrics": list(rankings), **averaged}
+    places = [[item.losses.index(name) for item in rankings.values()] for name in names]
+
+    def averaged(ranks: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+        """Return the mean rank of each loss over metrics."""
+        return tuple(float(np.mean([row[at] for row, at in zip(ranks, found, strict=True)])) for found in places)
+
+    return MeanRanks(
+        losses=tuple(names),
+        metrics=tuple(rankings),
+        mean_then_rank=averaged([item.mean_then_rank for item in rankings.values()]),
+        rank_then_mean=averaged([item.rank_then_mean for item in rankings.values()]),
+        test_based=averaged([item.test_based for item in rankings.values()]),
+    )
 
 
 def kendall_tau(reference: Floats, ranks: Floats) -> float | None:
@@ -142,18 +143,14 @@ def _goodness(paired: Paired, loss: str, by_case: bool) -> float:
     return float(sign * paired.means[index])
 
 
-def _of(entry: Mapping[str, Any]) -> tuple[str, str]:
-    return entry["a"], entry["b"]
-
-
-def _groups(losses: Sequence[str], mean_ranks: Floats, critical: float) -> list[list[str]]:
+def _groups(losses: Sequence[str], mean_ranks: Floats, critical: float) -> tuple[tuple[str, ...], ...]:
     """Return the largest sets of losses whose mean ranks lie within the critical difference."""
     order = np.argsort(mean_ranks, kind="stable")
-    groups: list[list[str]] = []
+    groups: list[tuple[str, ...]] = []
     reached = -1
     for start in range(len(order)):
         end = max(i for i in range(start, len(order)) if mean_ranks[order[i]] - mean_ranks[order[start]] < critical)
         if end > reached and end > start:
-            groups.append([losses[i] for i in order[start : end + 1]])
+            groups.append(tuple(losses[i] for i in order[start : end + 1]))
         reached = max(reached, end)
-    return groups
+    return tuple(groups)

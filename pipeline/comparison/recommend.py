@@ -80,10 +80,10 @@ def _unbeaten(candidates: Sequence[str], main: Comparison) -> list[str]:
     """Return the candidates that no other candidate clearly beats by more than what matters."""
     beaten = {
         name
-        for entry in main.entries
-        if {entry["a"], entry["b"]} <= set(candidates) and entry["better"] and not entry["equivalent"]
-        for name in (entry["a"], entry["b"])
-        if name != entry["better"]
+        for pair in main.pairs
+        if pair.names <= set(candidates) and pair.better and not pair.equivalent
+        for name in pair.names
+        if name != pair.better
     }
     return [name for name in candidates if name not in beaten] or list(candidates)
 
@@ -91,9 +91,9 @@ def _unbeaten(candidates: Sequence[str], main: Comparison) -> list[str]:
 def _harmed(name: str, among: Sequence[str], item: Comparison) -> bool:
     """Whether some other loss is clearly better than this one in a metric, by more than what matters."""
     return any(
-        entry["better"] not in (None, name) and entry["better"] in among and not entry["equivalent"]
-        for entry in item.entries
-        if name in (entry["a"], entry["b"])
+        pair.better not in (None, name) and pair.better in among and not pair.equivalent
+        for pair in item.pairs
+        if name in pair.names
     )
 
 

@@ -132,3 +132,9 @@ def _blocks(resamples: int, width: int) -> Iterator[slice]:
     rows = max(1, BLOCK // max(width, 1))
     for start in range(0, resamples, rows):
         yield slice(start, min(start + rows, resamples))
+
+
+def mean_intervals(paired: Paired, resamples: int = 2000) -> Floats:
+    """Return the 95 % interval of each loss's mean, (losses, 2), from the bootstrap over folds, patients and seeds."""
+    drawn = resampled_means(paired, units_of(paired), resamples, seed=0)
+    return np.asarray(np.quantile(drawn, [0.025, 0.975], axis=0).T, dtype=np.float64)

@@ -1,6 +1,6 @@
 """The comparison again within each class and each size, and where it points the other way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,44 +9,46 @@ import pandas as pd
 
 from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.pairs import compare_pairs
+from pipeline.comparison.settings import ComparisonSettings
 from pipeline.comparison.sizes import size_groups
 from pipeline.records.metrics import metric_of
+from pipeline.records.pair_result import pair_of
+from pipeline.records.states import State
+from pipeline.records.verdict import ClassMeans, Part, PartDifference, SizeMeans
 
-STATES = ("correct_absence", "missed", "false_positive")
-Kind = Literal["class", "size"]
+STATES = (State.CORRECT_ABSENCE, State.MISSED, State.FALSE_POSITIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class Reversal:
-    """Where a part of the data contradicts the whole."""
+    """A part of the data that contradicts the whole.
+
+    Attributes
+    ----------
+    kind
+        Whether the parts are classes, sizes, or the cases that each loss happens to have.
+    metric
+        Metric of the contradiction.
+    better, worse
+        The loss that is ahead there, and the one that is ahead over all.
+    where
+        Names of the parts.
+    every
+        Whether all parts contradict the whole, or some do clearly.
+    """
 
     kind: Literal["class", "size", "cases"]
+    metric: str
     better: str
     worse: str
     where: tuple[str, ...]
     every: bool
 
-    def sentence(self, metric: str) -> str:
-        """Return it in words."""
-        if self.kind == "cases":
-            return (
-                f"The plain mean of {metric} favours {self.better} over {self.worse}, but they were not tested on the "
-                "same cases: on those that both have it is the other way around."
-            )
-        place = {"class": "class", "size": "structures of"}[self.kind]
-        named = ", ".join(self.where)
-        if self.every:
-            return (
-                f"Reversal: {self.worse} is ahead of {self.better} over all cases, yet {self.better} is ahead in every "
-                f"{'class' if self.kind == 'class' else 'group of sizes'} ({named}) by {metric}."
-            )
-        return f"By {metric}, {self.better} is clearly better than {self.worse} in {place} {named}."
 
-
-def parts_of(rows: pd.DataFrame) -> list[tuple[Kind, str, pd.DataFrame]]:
+def parts_of(rows: pd.DataFrame) -> list[tuple[Part, str, pd.DataFrame]]:
     """Return the rows of each class and each size, where there are two or more."""
     classes = list(dict.fromkeys(rows["class"]))
-    parts: list[tuple[Kind, str, pd.DataFrame]] = []
+    parts: list[tuple[Part, str, pd.DataFrame]] = []
     if len(classes) > 1:
         parts += [("class", name, rows[rows["class"] == name]) for name in classes]
     parts += [("size", name, part) for name, part in size_groups(rows).items()]
@@ -54,61 +56,60 @@ def parts_of(rows: pd.DataFrame) -> list[tuple[Kind, str, pd.DataFrame]]:
 
 
 def within_parts(
-    parts: Sequence[tuple[Kind, str, pd.DataFrame]],
+    parts: Sequence[tuple[Part, str, pd.DataFrame]],
     metric: str,
     losses: Sequence[str],
     best: str,
-    confidence: float,
-    miss_value: float | None = None,
-) -> list[dict[str, Any]]:
+    settings: ComparisonSettings,
+) -> list[PartDifference]:
     """Return the difference of the best loss and each other in each part, with Holm's correction within the part."""
-    entries = []
+    differences = []
     for kind, name, rows in parts:
-        paired = pair(rows, metric, losses, miss_value)
+        paired = pair(rows, metric, losses, settings.miss_value)
         if paired is None or best not in paired.losses:
             continue
-        compared = compare_pairs(paired, None, confidence)
+        compared = compare_pairs(paired, None, settings.confidence)
         first = paired.losses.index(best)
         for index, other in enumerate(paired.losses):
             if other == best:
                 continue
             mean = float(paired.means[first] - paired.means[index])
-            entry = next((e for e in compared.entries if {e["a"], e["b"]} == {best, other}), None)
-            low, high = (None, None) if entry is None else (entry["ci_low"], entry["ci_high"])
-            if entry is not None and entry["a"] != best:
-                low, high = -entry["ci_high"], -entry["ci_low"]
-            entries.append(
-                {
-                    "kind": kind,
-                    "part": name,
-                    "metric": metric,
-                    "a": best,
-                    "b": other,
-                    "cases": len(paired.cases),
-                    "difference": mean,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "ahead": best if (mean > 0) == paired.higher_is_better else other,
-                    "clear": entry is not None and entry["better"] is not None,
-                }
+            result = pair_of(compared.pairs, best, other)
+            differences.append(
+                PartDifference(
+                    kind=kind,
+                    part=name,
+                    metric=metric,
+                    a=best,
+                    b=other,
+                    cases=len(paired.cases),
+                    difference=mean,
+                    ci_low=None if result is None else result.ci_low,
+                    ci_high=None if result is None else result.ci_high,
+                    ahead=best if (mean > 0) == paired.higher_is_better else other,
+                    clear=result is not None and result.better is not None,
+                )
             )
-    return entries
+    return differences
 
 
-def reversals(entries: Sequence[Mapping[str, Any]], best: str) -> list[Reversal]:
-    """Return the losses that are ahead of the best in all parts of a kind, or clearly better in some."""
+def reversals(differences: Sequence[PartDifference], best: str) -> list[Reversal]:
+    """Return the losses that are ahead of the best in all parts of a kind, or clearly better in some.
+
+    `differences` are those of one metric.
+    """
     found = []
-    groups: dict[tuple[Kind, str], list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        if entry["difference"] != 0:
-            groups.setdefault((entry["kind"], entry["b"]), []).append(entry)
+    groups: dict[tuple[Part, str], list[PartDifference]] = {}
+    for difference in differences:
+        if difference.difference != 0:
+            groups.setdefault((difference.kind, difference.b), []).append(difference)
     for (kind, other), parts in groups.items():
-        ahead = [entry for entry in parts if entry["ahead"] == other]
-        clear = [entry for entry in ahead if entry["clear"]]
+        ahead = [part for part in parts if part.ahead == other]
+        clear = [part for part in ahead if part.clear]
         every = len(parts) > 1 and len(ahead) == len(parts)
         if every or clear:
-            where = tuple(str(entry["part"]) for entry in (parts if every else clear))
-            found.append(Reversal(kind, other, best, where, every))
+            where = tuple(part.part for part in (parts if every else clear))
+            found.append(Reversal(kind, parts[0].metric, other, best, where, every))
     return found
 
 
@@ -125,26 +126,46 @@ def reversals_of_plain_means(rows: pd.DataFrame, paired: Paired) -> list[Reversa
         for j, b in enumerate(paired.losses):
             ahead = sign * float(plain.iloc[i] - plain.iloc[j]) > 0
             if ahead and sign * (paired.means[i] - paired.means[j]) < 0:
-                found.append(Reversal("cases", a, b, (), True))
+                found.append(Reversal("cases", metric, a, b, (), True))
     return found
 
 
-def means_of(rows: pd.DataFrame, metrics: Sequence[str], key: str) -> list[dict[str, Any]]:
-    """Return mean, standard deviation and counts of states for each metric, part and loss."""
-    entries = []
-    wanted = rows[rows["metric"].isin(list(metrics))]
-    for (metric, name, loss), part in wanted.groupby(["metric", key, "loss"], sort=False):
+def means_by_class(rows: pd.DataFrame, metrics: Sequence[str]) -> list[ClassMeans]:
+    """Return mean, standard deviation and counts of states for each metric, class and loss."""
+    return [
+        ClassMeans(class_name=name, metric=metric, loss=loss, **counts)
+        for metric, name, loss, counts in _means_of(rows, metrics, "class")
+    ]
+
+
+def means_by_size(parts: Sequence[tuple[Part, str, pd.DataFrame]], metrics: Sequence[str]) -> list[SizeMeans]:
+    """Return mean, standard deviation and counts of states for each metric, size and loss."""
+    return [
+        SizeMeans(
+            size=size,
+            metric=metric,
+            loss=loss,
+            structures=int(part[["case", "class"]].drop_duplicates().shape[0]),
+            **counts,
+        )
+        for kind, size, part in parts
+        if kind == "size"
+        for metric, _, loss, counts in _means_of(part.assign(size=size), metrics, "size")
+    ]
+
+
+def _means_of(
+    rows: pd.DataFrame, metrics: Sequence[str], column: str
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Yield metric, part and loss with the mean, deviation and counts of its values."""
+    chosen = rows[rows["metric"].isin(list(metrics))]
+    for (metric, name, loss), part in chosen.groupby(["metric", column, "loss"], sort=False):
         values = part["value"].dropna().to_numpy()
         states = part["state"].value_counts()
-        entries.append(
-            {
-                "metric": metric,
-                key: name,
-                "loss": loss,
-                "mean": float(values.mean()) if values.size else None,
-                "sd": float(np.std(values, ddof=1)) if values.size > 1 else None,
-                "defined": len(values),
-                **{state: int(states.get(state, 0)) for state in STATES},
-            }
-        )
-    return entries
+        counts = {
+            "mean": float(values.mean()) if values.size else None,
+            "sd": float(np.std(values, ddof=1)) if values.size > 1 else None,
+            "defined": len(values),
+            **{state.value: int(states.get(state, 0)) for state in STATES},
+        }
+        yield str(metric), str(name), str(loss), counts

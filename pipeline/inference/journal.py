@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.records.events import append_event, read_events
+from pipeline.records.model import finite
 from pipeline.system.files import sha256_of_file
+from pipeline.system.json_lines import append_json_line, read_json_lines
 
 Status = Literal["done", "held", "failed", "skipped", "not_started"]
 
@@ -55,7 +56,7 @@ class Journal:
         if mend:
             _drop_torn_line(self.path)
         self.records: dict[str, CaseRecord] = {}
-        for event in read_events(self.path):
+        for event in read_json_lines(self.path):
             record = _from_event(event)
             self.records[record.case] = record
 
@@ -64,7 +65,7 @@ class Journal:
         is_known = record.status in ("skipped", "not_started") or record == self.records.get(record.case)
         self.records[record.case] = record
         if not is_known:
-            append_event(self.path, asdict(record))
+            append_json_line(self.path, finite(asdict(record)))
 
     def intact(self, case: str, sha256_input: str, settings: str) -> CaseRecord | None:
         """Return the record of a case, as skipped if it was done, or None if it is to be predicted (again).

@@ -1,12 +1,15 @@
 """The conditions under which the trainings of a study ran: a verdict holds for these, and is unknown for others."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from pydantic import ConfigDict, Field, computed_field
 
+from pipeline.records.events import Event, RestartEvent, ValidationEvent
 from pipeline.records.metrics import metric_of
+from pipeline.records.model import RecordModel
+from pipeline.records.run import RunRecord, RunTrace
+from pipeline.records.study import StudyRecord
 
 LAST = 0.25
 """Share of a training at its end over which the slope of its validation curve is measured."""
@@ -15,17 +18,7 @@ MOST_NAMED = 4
 """Losses that one clause of a sentence names."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunTrace:
-    """What one run left: its loss, its record (None while it has not finished) and its events."""
-
-    loss: str
-    record: Mapping[str, Any] | None
-    events: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Slope:
+class Slope(RecordModel):
     """How much the validation curve of a loss changes over the last quarter of training.
 
     Attributes
@@ -47,8 +40,7 @@ class Slope:
     runs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(RecordModel):
     """Conditions of the trainings of a study; None where the records do not tell.
 
     Attributes
@@ -71,33 +63,24 @@ class Scope:
         Of the validation curve of the deciding metric, for each loss.
     """
 
-    steps: int | None
-    epochs: float | None
-    budget: str | None
-    optimizer: str | None
-    schedule: str | None
-    trainer: str | None
-    channels: tuple[int, ...] | None
-    patch: tuple[int, ...] | None
-    learning_rates: Mapping[str, tuple[float, ...]]
-    slopes: tuple[Slope, ...]
+    model_config = ConfigDict(extra="ignore")  # the sentences are written, and made again when it is read
 
+    steps: int | None = None
+    epochs: float | None = None
+    budget: str | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
+    trainer: str | None = None
+    channels: tuple[int, ...] | None = None
+    patch: tuple[int, ...] | None = None
+    learning_rates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    slopes: tuple[Slope, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def words(self) -> list[str]:
+    def words(self) -> tuple[str, ...]:
         """The scope in sentences; what is not known is left out."""
-        return [sentence for sentence in (self._conditions(), self._end_of_curves()) if sentence]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, with the sentences under `words`."""
-        plain = asdict(self)
-        rates = {loss: list(values) for loss, values in self.learning_rates.items()}
-        plain |= {
-            "channels": None if self.channels is None else list(self.channels),
-            "patch": None if self.patch is None else list(self.patch),
-            "learning_rates": rates,
-            "slopes": [asdict(slope) for slope in self.slopes],
-        }
-        return {**plain, "words": self.words}
+        return tuple(sentence for sentence in (self._conditions(), self._end_of_curves()) if sentence)
 
     def _conditions(self) -> str:
         known = [
@@ -147,7 +130,7 @@ class Scope:
         return f"In the last quarter of training, {metric.phrase} {_joined(clauses)}."
 
 
-def scope_of(settings: Mapping[str, Any], runs: Iterable[RunTrace] = (), metric: str = "dice") -> Scope:
+def scope_of(settings: StudyRecord, runs: Iterable[RunTrace] = (), metric: str = "dice") -> Scope:
     """Return the scope of a study.
 
     Parameters
@@ -160,38 +143,38 @@ def scope_of(settings: Mapping[str, Any], runs: Iterable[RunTrace] = (), metric:
         The metric that decides. Where trainings were not validated by it, the slopes are those of Dice.
     """
     runs = list(runs)
-    budget, plan = settings.get("budget") or {}, settings.get("plan") or {}
+    budget, plan = settings.budget, settings.plan
     records = [run.record for run in runs if run.record is not None]
-    steps = budget.get("steps") or next((record["steps"] for record in records if record.get("steps")), None)
+    steps = budget.steps or next((record.steps for record in records if record.steps), None)
     rates: dict[str, set[float]] = {}
     for run in runs:
-        rate = (run.record or {}).get("learning_rate")
+        rate = run.record.learning_rate if run.record is not None else None
         if rate is not None:
-            rates.setdefault(run.loss, set()).add(float(rate))
-    version = settings.get("segloss")
+            rates.setdefault(run.key.loss, set()).add(rate)
+    version = settings.segloss
     return Scope(
         steps=steps,
-        epochs=_epochs(steps, plan.get("batch"), _training_cases(settings, records)),
-        budget=budget.get("asked"),
-        optimizer=settings.get("optimizer"),
-        schedule=settings.get("schedule"),
-        trainer=settings.get("trainer") or (f"segloss {version}" if version else None),
-        channels=tuple(plan["channels"]) if plan.get("channels") else None,
-        patch=tuple(plan["patch"]) if plan.get("patch") else None,
+        epochs=_epochs(steps, plan.batch, _training_cases(settings, records)),
+        budget=budget.asked,
+        optimizer=settings.optimizer,
+        schedule=settings.schedule,
+        trainer=settings.trainer or (f"segloss {version}" if version else None),
+        channels=plan.channels or None,
+        patch=plan.patch or None,
         learning_rates={loss: tuple(sorted(values)) for loss, values in rates.items()},
         slopes=tuple(_slopes(runs, steps, metric) or _slopes(runs, steps, "dice")),
     )
 
 
-def _training_cases(settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> float | None:
+def _training_cases(settings: StudyRecord, records: Sequence[RunRecord]) -> float | None:
     """Return the number of cases that a run is trained with, averaged over runs."""
-    cases, folds = (settings.get("dataset") or {}).get("cases"), settings.get("folds")
+    cases, folds = settings.dataset.cases, settings.folds
     if not cases:
         return None
-    held_out = [len(record["cases"]) for record in records if record.get("cases")]
+    held_out = [len(record.cases) for record in records if record.cases]
     if held_out:
         return float(cases) - float(np.mean(held_out))
-    return float(cases) * (1 - 1 / folds) if folds and folds > 1 else float(cases)
+    return float(cases) * (1 - 1 / folds) if folds > 1 else float(cases)
 
 
 def _epochs(steps: int | None, batch: int | None, cases: float | None) -> float | None:
@@ -202,27 +185,30 @@ def _slopes(runs: Sequence[RunTrace], steps: int | None, metric: str) -> list[Sl
     """Return the slopes of a metric, for each loss that has a run validated before and after the last quarter."""
     found: dict[str, list[float]] = {}
     for run in runs:
-        if (run.record or {}).get("state", "collapsed") != "collapsed":
+        if run.record is not None and run.record.state != "collapsed":
             change = _change(_curve(run.events, metric), steps)
             if change is not None:
-                found.setdefault(run.loss, []).append(change)
-    return [Slope(loss, metric, float(np.mean(changes)), len(changes)) for loss, changes in found.items()]
+                found.setdefault(run.key.loss, []).append(change)
+    return [
+        Slope(loss=loss, metric=metric, change=float(np.mean(changes)), runs=len(changes))
+        for loss, changes in found.items()
+    ]
 
 
-def _curve(events: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[float, float]]:
+def _curve(events: Sequence[Event], metric: str) -> list[tuple[float, float]]:
     """Return steps and values of the validations of a run, in order; values are means over classes."""
     points: dict[float, float] = {}
     for event in events:
-        if event.get("kind") == "restart":
+        if isinstance(event, RestartEvent):
             points.clear()
-        if event.get("kind") != "validation":
+        if not isinstance(event, ValidationEvent):
             continue
-        values = [value for value in (event.get(metric) or {}).values() if value is not None]
-        mean = event.get("mean_dice") if metric == "dice" else None
+        values = [value for value in event.by_class(metric).values() if value is not None]
+        mean = event.mean_dice if metric == "dice" else None
         if mean is None and values:
             mean = float(np.mean(values))
         if mean is not None:
-            points[float(event["step"])] = float(mean)
+            points[float(event.step)] = float(mean)
     return sorted(points.items())
 
 

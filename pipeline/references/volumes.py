@@ -9,7 +9,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.evidence import Evidence
+from pipeline.records.run import RunTrace
+from pipeline.records.study import StudyRecord
+
+PLANES = ("sagittal", "coronal", "axial")
+"""The plane across each axis of a volume in R, A, S orientation."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, nib.filebasedimages.ImageFileError)
 
@@ -26,9 +30,8 @@ class Volume:
 class Volumes:
     """Volumes of cases to be shown, read once each; what cannot be shown is remembered."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-        self.cases: dict[str, Any] = evidence.settings.get("cases", {})
+    def __init__(self, settings: StudyRecord, runs: Sequence[RunTrace]) -> None:
+        self.cases, self.runs = settings.cases, runs
         self.volumes: dict[str, Volume | None] = {}
         self.missing: set[str] = set()
 
@@ -44,8 +47,8 @@ class Volumes:
         return {loss: mask for loss, mask in found.items() if mask is not None}
 
     def _prediction(self, loss: str, case: str, shape: tuple[int, ...]) -> NDArray[np.int16] | None:
-        for run in self.evidence.finished:
-            if run.key.loss == loss and case in (run.record or {}).get("cases", ()):
+        for run in self.runs:
+            if run.record is not None and run.key.loss == loss and case in run.record.cases:
                 try:
                     mask = _labels(_canonical(run.folder.predictions / f"{case}.nii.gz"))
                 except _UNREADABLE:
@@ -57,7 +60,7 @@ class Volumes:
     def reference(self, case: str) -> tuple[NDArray[np.int16], tuple[float, float, float]] | None:
         """Return the reference of a case and its spacing in mm, None where it is gone."""
         try:
-            label = _canonical(self.cases[case]["label"])
+            label = _canonical(self.cases[case].label or "")
             return _labels(label), _spacing_mm(label)
         except _UNREADABLE:
             return None
@@ -65,7 +68,7 @@ class Volumes:
     def _read(self, case: str) -> Volume | None:
         found = self.reference(case)
         try:
-            image = _canonical(self.cases[case]["images"][0])
+            image = _canonical(self.cases[case].images[0])
             voxels = np.asarray(image.dataobj, dtype=np.float32)
         except _UNREADABLE:
             found = None

@@ -2,25 +2,24 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import pipeline
-from pipeline.comparison.words import MIXED, counted
+from pipeline.comparison.caveats import MIXED
+from pipeline.comparison.evidence import Evidence, read_evidence
+from pipeline.comparison.phrases import counted
+from pipeline.records.events import TrainEvent, ValidationEvent
 from pipeline.records.folder import StudyFolder
-from pipeline.records.metrics import metric_of
 from pipeline.records.table import write_table
-from pipeline.references.check import CheckedReferences, check_references
-from pipeline.references.volumes import Volumes
+from pipeline.records.verdict import Verdict
 from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
-from pipeline.report.curves import class_mean, curve_plot, curves, field
-from pipeline.report.evidence import Evidence, read_evidence
+from pipeline.report.curves import class_mean, curve_plot, curves
 from pipeline.report.figures import (
     MOST_RANKS,
     Styles,
@@ -28,12 +27,13 @@ from pipeline.report.figures import (
     interval_plot,
     paired_plot,
     rank_plot,
-    seen_from,
+    seen_from_recommended,
 )
 from pipeline.report.loss_tables import losses_table, presence_table
 from pipeline.report.operating_point_tables import points_of_losses, points_of_pairs
 from pipeline.report.overlays import make_overlays
 from pipeline.report.rate_tables import rates_table
+from pipeline.report.reference_table import references_table
 from pipeline.report.run_tables import compute_table, diagnostics_table, fairness_table, runs_table
 from pipeline.report.tables import (
     Deciders,
@@ -70,7 +70,7 @@ class Figure:
     note: str = ""
 
 
-def build_report(study: StudyFolder) -> dict[str, Any]:
+def build_report(study: StudyFolder) -> Verdict:
     """Write table, verdict and report of a study, finished or not, and return the verdict.
 
     Raises
@@ -79,17 +79,13 @@ def build_report(study: StudyFolder) -> dict[str, Any]:
         Where the folder holds no study, or none of its runs has finished.
     """
     evidence = read_evidence(study)
-    volumes = Volumes(evidence)
-    checked = check_references(evidence, volumes)
-    evidence.verdict["references"] = checked.to_json()
-    evidence.verdict["caveats"] += checked.caveats
     write_table(study.cases, evidence.table)
-    write_json(study.verdict, evidence.verdict)
-    write_text(study.report, render(evidence, volumes, checked))
+    write_json(study.verdict, evidence.verdict.to_json())
+    write_text(study.report, render(evidence))
     return evidence.verdict
 
 
-def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> str:
+def render(evidence: Evidence) -> str:
     """Return the page; every name in it is escaped."""
     styles = {name: LossStyle(index) for index, name in enumerate(evidence.losses)}
     environment = Environment(
@@ -102,10 +98,11 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
     folder = files("pipeline.report") / "templates"
     script = (folder / "report.js").read_text(encoding="utf-8")
     scope = evidence.scope.words
-    words = [str(sentence) for sentence in evidence.verdict.get("words", []) if sentence not in scope]
-    judged = bool(evidence.verdict.get("replicated", True) and evidence.verdict["recommended"])
-    kind = KINDS[evidence.verdict["verdict"]] if judged else NO_VERDICT
-    caveats = [(str(said), str(said).startswith(MIXED)) for said in evidence.verdict.get("caveats", [])]
+    verdict = evidence.verdict
+    words = [sentence for sentence in verdict.words if sentence not in scope]
+    judged = bool(verdict.replicated and verdict.recommended)
+    kind = KINDS[verdict.verdict] if judged else NO_VERDICT
+    caveats = [(caveat, caveat.startswith(MIXED)) for caveat in verdict.caveats]
     fairness, fair = fairness_table(evidence)
     return environment.get_template("report.html.j2").render(
         css=Markup((folder / "report.css").read_text(encoding="utf-8")),
@@ -114,7 +111,7 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
         version=pipeline.__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         settings=evidence.settings,
-        verdict=evidence.verdict,
+        verdict=verdict,
         kind=kind,
         judged=judged,
         headline=typeset(words[0]) if words else kind[1],
@@ -123,9 +120,9 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
         sentences=[typeset(sentence) for sentence in words[1:]],
         at_once=SENTENCES_AT_ONCE,
         styles=styles,
-        formulas={entry["label"]: entry.get("formula", "") for entry in evidence.settings.get("losses", [])},
+        formulas={arm.label: arm.formula for arm in evidence.settings.losses},
         facts=_facts(evidence, fair),
-        collapsed_runs=[run for run in evidence.runs if run.state == "collapsed"],
+        collapsed_runs=evidence.collapsed,
         open_runs=[run for run in evidence.runs if run.record is None],
         intervals=_intervals(evidence, styles),
         ranks=_ranks(evidence, styles),
@@ -134,13 +131,13 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
         further_metrics=(further := [name for name in evidence.paired if name not in evidence.headline]),
         further_table=losses_table(evidence, further),
         presence_table=presence_table(evidence),
-        ranks_table=ranks_table(evidence.verdict),
+        ranks_table=ranks_table(verdict),
         size_table=size_table(evidence),
-        points=(points := evidence.verdict.get("operating_points") or {}),
+        points=(points := verdict.operating_points),
         points_of_losses=points_of_losses(points),
         points_of_pairs=points_of_pairs(points),
         noise_known=_noise(evidence) is not None,
-        pairs_table=pairs_table(evidence.verdict),
+        pairs_table=pairs_table(verdict),
         class_tables=class_tables(evidence),
         primary=evidence.primary,
         metric_name=metric_name,
@@ -157,10 +154,9 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
         },
         diagnostics=diagnostics_table(evidence),
         rates=rates_table(evidence),
-        references=checked,
-        overlays=make_overlays(
-            evidence, styles, volumes, [(item.case, item.words, item.suspicion.change) for item in checked.doubtful]
-        ),
+        references=evidence.references,
+        references_table=references_table(evidence.references),
+        overlays=make_overlays(evidence, styles),
         compute=compute_table(evidence),
         runs=runs_table(evidence),
         fairness=fairness,
@@ -171,17 +167,17 @@ def render(evidence: Evidence, volumes: Volumes, checked: CheckedReferences) -> 
 def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
     """Return what the first screen says of the study, as label and value."""
     settings = evidence.settings
-    dataset = settings.get("dataset", {})
-    seconds = sum(float((run.record or {}).get("seconds") or 0) for run in evidence.finished)
+    dataset = settings.dataset
+    seconds = sum(run.record.seconds or 0.0 for run in evidence.runs if run.record is not None)
     noise = _noise(evidence)
     pairing = {True: "proven: equal hashes", False: "BROKEN: hashes differ", None: "one run only"}[fair]
     return [
-        ("dataset", f"{dataset.get('name', '–')}, {dataset.get('cases', len(set(evidence.table['case'])))} cases"),
+        ("dataset", f"{dataset.name}, {dataset.cases or evidence.table['case'].nunique()} cases"),
         ("runs", f"{len(evidence.finished)} of {len(evidence.runs)} are in"),
         (
             "design",
-            f"{_arms(evidence)} × {counted(settings.get('folds', 1), 'fold', 'folds')} × "
-            f"{counted(len(settings.get('seeds', [0])), 'seed', 'seeds')}",
+            f"{_arms(evidence)} × {counted(settings.folds, 'fold', 'folds')} × "
+            f"{counted(len(settings.seeds), 'seed', 'seeds')}",
         ),
         ("fair pairing", pairing),
         (
@@ -193,24 +189,23 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
 
 
 def _arms(evidence: Evidence) -> str:
-    again = sum(bool(entry.get("control")) for entry in evidence.settings.get("losses", []))
+    again = sum(arm.control for arm in evidence.settings.losses)
     found = counted(len(evidence.losses) - again, "loss", "losses")
     return f"({found} + {again} control{'s' * (again > 1)})" if again else found
 
 
 def _noise(evidence: Evidence) -> float | None:
     """Return the standard deviation between seeds of one loss in the primary metric."""
-    found: float | None = (evidence.verdict["noise_floor"].get(evidence.primary) or {}).get("sd_between_seeds")
-    return found
+    noise = evidence.verdict.noise_floor.get(evidence.primary)
+    return None if noise is None else noise.sd_between_seeds
 
 
 def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
     found = []
     for metric in evidence.headline:
-        controls = evidence.verdict.get("controls", {})
-        pairs = seen_from(evidence.verdict["pairs"], metric, evidence.verdict.get("recommended"), controls)
+        pairs = seen_from_recommended(evidence.verdict, metric)
         if pairs:
-            plot = interval_plot(pairs, metric, metric_of(metric).higher_is_better, styles)
+            plot = interval_plot(pairs, metric, styles)
             found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", plot))
     return found
 
@@ -221,11 +216,10 @@ def _cases(evidence: Evidence, metric: str) -> str:
 
 def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
     found = []
-    rankings: Mapping[str, Any] = evidence.verdict.get("ranking", {})
     for metric in evidence.headline:
-        ranking = rankings.get(metric)
-        if ranking and len(ranking["losses"]) > 1:
-            tau, count = ranking.get("tau"), len(ranking["losses"])
+        ranking = evidence.verdict.ranking.get(metric)
+        if ranking and len(ranking.losses) > 1:
+            tau, count = ranking.tau, len(ranking.losses)
             shown = f"The first {MOST_RANKS} of {count}. " if count > MOST_RANKS else ""
             note = f"{shown}Darkest: rank 1. Redrawn with the noise of patients and of trainings."
             if tau is not None:
@@ -237,10 +231,10 @@ def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
 def _critical_differences(evidence: Evidence, styles: Styles) -> list[Figure]:
     found = []
     for metric in evidence.headline:
-        ranking = evidence.verdict.get("ranking", {}).get(metric)
+        ranking = evidence.verdict.ranking.get(metric)
         plot = critical_difference_plot(ranking, styles) if ranking else None
-        if plot is not None:
-            pairs = [entry for entry in evidence.verdict["pairs"] if entry["metric"] == metric]
+        if ranking is not None and plot is not None:
+            pairs = evidence.verdict.pairs_of(metric)
             note = rank_sentence(ranking, unlike_the_verdict(ranking, pairs))
             found.append(Figure(metric_name(metric), plot, note))
     return found
@@ -252,8 +246,8 @@ def _paired(evidence: Evidence, styles: Styles) -> list[tuple[Figure, Deciders]]
     found = []
     for metric in (name for name in metrics if name in evidence.paired):
         item = evidence.paired[metric]
-        first = evidence.verdict.get("recommended")
-        if first not in item.losses:
+        first = evidence.verdict.recommended
+        if first is None or first not in item.losses:
             continue
         for second in [name for name in item.losses if name != first][:MAXIMUM_PAIR_PLOTS]:
             deciders = deciding_cases(item, first, second)
@@ -266,39 +260,31 @@ def _paired(evidence: Evidence, styles: Styles) -> list[tuple[Figure, Deciders]]
 def _curves(evidence: Evidence, styles: Styles) -> list[Figure]:
     """Return curves of validation and gradients for all losses together, and of each loss's own training loss."""
     runs = evidence.runs
-    plots: Sequence[tuple[str, Markup | None, str]] = [
-        ("Validation Dice", curve_plot(curves(runs, "validation", field("mean_dice")), "Validation Dice", styles), ""),
-        (
-            "Validation 95 % Hausdorff (mm)",
-            curve_plot(curves(runs, "validation", class_mean("hausdorff95_mm")), "95 % Hausdorff", styles),
-            "",
-        ),
-        (
-            "Validation Hausdorff (mm)",
-            curve_plot(curves(runs, "validation", class_mean("hausdorff_mm")), "Hausdorff", styles),
-            "",
-        ),
-        *[
-            (
-                f"Training loss of {loss}",
-                curve_plot(
-                    curves([run for run in runs if run.key.loss == loss], "train", field("loss")),
-                    f"Training loss of {loss}",
-                    styles,
-                ),
-                "Values of different losses cannot be compared with each other.",
-            )
-            for loss in evidence.losses
-        ],
-        ("Learning rate", curve_plot(curves(runs, "train", field("learning_rate")), "Learning rate", styles), ""),
+    validation: list[tuple[str, str, Callable[[ValidationEvent], float | None]]] = [
+        ("Validation Dice", "Validation Dice", lambda event: event.mean_dice),
+        ("Validation 95 % Hausdorff (mm)", "95 % Hausdorff", class_mean("hausdorff95_mm")),
+        ("Validation Hausdorff (mm)", "Hausdorff", class_mean("hausdorff_mm")),
+    ]
+    plots = [
+        (title, curve_plot(curves(runs, ValidationEvent, value), axis, styles), "") for title, axis, value in validation
+    ]
+    for loss in evidence.losses:
+        title, own = f"Training loss of {loss}", [run for run in runs if run.key.loss == loss]
+        plot = curve_plot(curves(own, TrainEvent, lambda event: event.loss), title, styles)
+        plots.append((title, plot, "Values of different losses cannot be compared with each other."))
+    rates = curves(runs, TrainEvent, lambda event: event.learning_rate)
+    norms = curves(runs, TrainEvent, lambda event: event.gradient_norm)
+    shares = curves(runs, TrainEvent, lambda event: event.logit_gradient_foreground)
+    plots += [
+        ("Learning rate", curve_plot(rates, "Learning rate", styles), ""),
         (
             "Norm of the gradient",
-            curve_plot(curves(runs, "train", field("gradient_norm")), "Gradient norm", styles, logarithmic=True),
+            curve_plot(norms, "Gradient norm", styles, logarithmic=True),
             "Over all weights, before clipping.",
         ),
         (
             "Share of the gradient on foreground",
-            curve_plot(curves(runs, "train", field("logit_gradient_foreground")), "Share on foreground", styles),
+            curve_plot(shares, "Share on foreground", styles),
             "Gradient with respect to the logits.",
         ),
     ]

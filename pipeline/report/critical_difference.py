@@ -6,11 +6,12 @@ cover neither each other nor the lines, however close the ranks are.
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import Ranking
 from pipeline.report.figures import Styles
 from pipeline.report.svg import WIDTH, Scale, chart, tag, text
 from pipeline.report.wording import shortened
@@ -24,17 +25,17 @@ BAR_STEP = 8
 ROW = 31
 
 
-def critical_difference_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup | None:
+def critical_difference_plot(ranking: Ranking, styles: Styles) -> Markup | None:
     """Return the diagram of one metric (`pipeline.comparison.ranking.ranking`), None where it has no test of ranks."""
-    critical = ranking.get("critical_difference")
+    critical = ranking.critical_difference
     if critical is None:
         return None
-    ranks = dict(zip(ranking["losses"], map(float, ranking["rank_then_mean"]), strict=True))
+    ranks = dict(zip(ranking.losses, ranking.rank_then_mean, strict=True))
     order = sorted(ranks, key=lambda name: ranks[name])
-    scale = _scale(ranks, float(critical))
-    parts = [_ruler(scale, float(critical)), _axis(scale)]
+    scale = _scale(ranks, critical)
+    parts = [_ruler(scale, critical), _axis(scale)]
     y = AXIS + 12
-    for group in ranking["groups"]:
+    for group in ranking.groups:
         ends = [scale(ranks[name]) for name in (group[0], group[-1])]
         said = f"no difference shown: {', '.join(group)}"
         parts.append(
@@ -46,19 +47,17 @@ def critical_difference_plot(ranking: Mapping[str, Any], styles: Styles) -> Mark
     first = y + 14
     for names, side in ((left, "end"), (right, "start")):
         parts += [
-            _label(name, ranks[name], first + ROW * row, side, scale, styles[name].colour)
+            _label(name, ranks[name], first + ROW * row, side, scale, styles[name].color)
             for row, name in enumerate(names)
         ]
     return chart(WIDTH, first + ROW * (len(left) - 1) + 22, "Mean ranks with the critical difference", *parts)
 
 
-def unlike_the_verdict(ranking: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def unlike_the_verdict(ranking: Ranking, pairs: Sequence[PairResult]) -> list[tuple[str, str]]:
     """Return the pairs of one metric that the diagram sets apart and the verdict does not."""
-    joined = [set(group) for group in ranking["groups"]]
+    joined = [set(group) for group in ranking.groups]
     return [
-        (entry["a"], entry["b"])
-        for entry in pairs
-        if entry["better"] is None and not any({entry["a"], entry["b"]} <= group for group in joined)
+        (pair.a, pair.b) for pair in pairs if pair.better is None and not any(pair.names <= group for group in joined)
     ]
 
 
@@ -89,7 +88,7 @@ def _axis(scale: Scale) -> Markup:
     return tag("g", *parts)
 
 
-def _label(name: str, rank: float, y: float, side: str, scale: Scale, colour: str) -> Markup:
+def _label(name: str, rank: float, y: float, side: str, scale: Scale, color: str) -> Markup:
     """Return the line from the axis to a name, the name, and beneath it the mean rank."""
     away = -1 if side == "end" else 1
     x = scale.start - 8 if side == "end" else scale.end + 8
@@ -97,19 +96,18 @@ def _label(name: str, rank: float, y: float, side: str, scale: Scale, colour: st
     return tag(
         "g",
         tag("title", f"{name}: mean rank {rank:.2f}"),
-        tag("path", d=path, stroke=colour, class_="elbow"),
-        tag("circle", cx=scale(rank), cy=AXIS, r=3.2, fill=colour),
+        tag("path", d=path, stroke=color, class_="elbow"),
+        tag("circle", cx=scale(rank), cy=AXIS, r=3.2, fill=color),
         text(x + 4 * away, y + 4, shortened(name, LETTERS), anchor=side, class_="name"),
         text(x + 4 * away, y + 18, f"{rank:.2f}", anchor=side, class_="tick"),
     )
 
 
-def rank_sentence(ranking: Mapping[str, Any], apart: Sequence[tuple[str, str]]) -> str:
+def rank_sentence(ranking: Ranking, apart: Sequence[tuple[str, str]]) -> str:
     """Return what stands beneath the diagram."""
-    found = np.asarray(ranking["rank_then_mean"])
-    best = ranking["losses"][int(found.argmin())]
-    p = ranking.get("friedman_p")
-    said = f"Mean ranks over {ranking['patients']} patients, {best} with the best. "
+    best = ranking.losses[int(np.argmin(ranking.rank_then_mean))]
+    p = ranking.friedman_p
+    said = f"Mean ranks over {ranking.patients} patients, {best} with the best. "
     if p is not None:
         said += f"Friedman's test of no difference at all: p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}. "
     if apart:

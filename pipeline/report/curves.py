@@ -1,19 +1,21 @@
 """Learning curves of every run with their means, and what they say in numbers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from markupsafe import Markup
 from scipy import stats
 
-from pipeline.report.evidence import RunEvidence
+from pipeline.records.events import Event, TrainEvent, ValidationEvent
+from pipeline.records.run import RunTrace
 from pipeline.report.figures import Styles
 from pipeline.report.svg import WIDTH, Scale, chart, tag, x_axis, y_axis
 
 Point = tuple[float, float]
+Kind = TypeVar("Kind", bound=Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +28,25 @@ class Curve:
     collapsed: bool
 
 
-def curves(runs: Sequence[RunEvidence], kind: str, value: Callable[[dict[str, Any]], float | None]) -> list[Curve]:
+def curves(runs: Sequence[RunTrace], kind: type[Kind], value: Callable[[Kind], float | None]) -> list[Curve]:
     """Return one curve for each run that has such events; undefined values leave a gap out."""
     found = []
     for run in runs:
-        points = [(float(event["step"]), value(event)) for event in run.of_kind(kind)]
+        points = [(float(event.step), value(event)) for event in run.of_kind(kind)]
         whole = tuple((step, float(y)) for step, y in points if y is not None and math.isfinite(y))
         if whole:
             found.append(Curve(run.key.loss, run.key.short_name, whole, run.state == "collapsed"))
     return found
 
 
-def field(name: str) -> Callable[[dict[str, Any]], float | None]:
-    """Return a function that takes a value from an event."""
-    return lambda event: event.get(name)
+def class_mean(metric: str) -> Callable[[ValidationEvent], float | None]:
+    """Return a function that averages a metric over the classes that have a value."""
 
+    def mean(event: ValidationEvent) -> float | None:
+        values = [value for value in event.by_class(metric).values() if value is not None]
+        return float(np.mean(values)) if values else None
 
-def class_mean(name: str) -> Callable[[dict[str, Any]], float | None]:
-    """Return a function that averages a value over the classes that have one."""
-
-    def value(event: dict[str, Any]) -> float | None:
-        found = [item for item in (event.get(name) or {}).values() if item is not None]
-        return float(np.mean(found)) if found else None
-
-    return value
+    return mean
 
 
 def mean_curve(found: Sequence[Curve]) -> list[Point]:
@@ -76,22 +73,22 @@ def curve_plot(found: Sequence[Curve], label: str, styles: Styles, *, logarithmi
     for curve in found:
         style = styles[curve.loss]
         dash = "1 3" if curve.collapsed else style.dash
-        parts.append(_line(curve.points, across, up, style.colour, "thin", dash, curve.name))
+        parts.append(_line(curve.points, across, up, style.color, "thin", dash, curve.name))
     for loss in dict.fromkeys(curve.loss for curve in found):
         own = [curve for curve in found if curve.loss == loss]
         mean = mean_curve(own)
         if mean and len(own) > 1:
             style = styles[loss]
-            parts.append(_line(mean, across, up, style.colour, "thick", style.dash, f"{loss}: mean of {len(own)} runs"))
+            parts.append(_line(mean, across, up, style.color, "thick", style.dash, f"{loss}: mean of {len(own)} runs"))
     return chart(WIDTH, bottom + 36, f"{label} over steps", *parts)
 
 
 def _line(
-    points: Sequence[Point], across: Scale, up: Scale, colour: str, kind: str, dash: str | None, said: str
+    points: Sequence[Point], across: Scale, up: Scale, color: str, kind: str, dash: str | None, said: str
 ) -> Markup:
     thinned = points[:: max(1, len(points) // 160)]
     path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in [*thinned, points[-1]])
-    return tag("polyline", tag("title", said), points=path, stroke=colour, class_=kind, stroke_dasharray=dash)
+    return tag("polyline", tag("title", said), points=path, stroke=color, class_=kind, stroke_dasharray=dash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,33 +122,33 @@ class Diagnostics:
     correlation: float | None
 
 
-def diagnose(runs: Sequence[RunEvidence]) -> Diagnostics:
+def diagnose(runs: Sequence[RunTrace]) -> Diagnostics:
     """Return the diagnostics of the runs of one loss."""
     each: dict[str, list[float]] = {
         name: [] for name in ("norm", "spike", "share", "agreement", "roughness", "correlation")
     }
     rates: dict[float, int] = {}
     for run in runs:
-        train = run.of_kind("train")
-        norms = _values(train, "gradient_norm")
-        largest = _values(train, "gradient_norm_max") or norms
+        train = run.of_kind(TrainEvent)
+        norms = _defined(event.gradient_norm for event in train)
+        largest = _defined(event.gradient_norm_max for event in train) or norms
         if norms and np.median(norms) > 0:
             each["norm"].append(float(np.median(norms)))
             each["spike"].append(max(largest) / float(np.median(norms)))
-        shares = _values(train, "logit_gradient_foreground")
+        shares = _defined(event.logit_gradient_foreground for event in train)
         if shares:
             each["share"].append(float(np.median(shares)))
-        agreements = _values(train, "gradient_agreement")
+        agreements = _defined(event.gradient_agreement for event in train)
         if agreements:
             each["agreement"].append(float(np.median(agreements)))
-        losses = _values(train, "loss")
+        losses = _defined(event.loss for event in train)
         if len(losses) > 7 and losses[0] > losses[-1]:
             half = np.diff(losses[len(losses) // 2 :])
             each["roughness"].append(100 * float(np.abs(half).mean()) / (losses[0] - losses[-1]))
         correlation = _correlation(run)
         if correlation is not None:
             each["correlation"].append(correlation)
-        rate = (run.record or {}).get("learning_rate")
+        rate = run.record.learning_rate if run.record is not None else None
         if rate is not None:
             rates[rate] = rates.get(rate, 0) + 1
     medians = {name: float(np.median(values)) if values else None for name, values in each.items()}
@@ -166,14 +163,14 @@ def diagnose(runs: Sequence[RunEvidence]) -> Diagnostics:
     )
 
 
-def _values(events: Sequence[dict[str, Any]], name: str) -> list[float]:
-    return [float(event[name]) for event in events if event.get(name) is not None]
+def _defined(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
-def _correlation(run: RunEvidence) -> float | None:
+def _correlation(run: RunTrace) -> float | None:
     """Return the correlation of the training loss since the last validation with the Dice of each validation."""
-    dice = [(event["step"], event.get("mean_dice")) for event in run.of_kind("validation")]
-    train = [(event["step"], event.get("loss")) for event in run.of_kind("train")]
+    dice = [(event.step, event.mean_dice) for event in run.of_kind(ValidationEvent)]
+    train = [(event.step, event.loss) for event in run.of_kind(TrainEvent)]
     pairs, before = [], 0
     for step, value in dice:
         between = [loss for at, loss in train if before < at <= step and loss is not None]

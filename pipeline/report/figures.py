@@ -1,7 +1,6 @@
 """The figures of the verdict: differences with their intervals, ranks, cases in pairs, distributions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -9,12 +8,14 @@ from numpy.typing import NDArray
 
 from pipeline.comparison.bounds import possible
 from pipeline.comparison.pairing import Paired
+from pipeline.records.metrics import metric_of
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import Ranking, Verdict
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
 from pipeline.report.wording import MINUS, LossStyle, bare_name, factor, metric_name, number, shortened, signed, unit
 
 Styles = Mapping[str, LossStyle]
 
-EDGES = ("ci_low", "ci_high")
 MANY_POINTS = 2400
 MANY_PAIRS = 8
 MOST_LETTERS = 29
@@ -27,72 +28,57 @@ MOST_RANKS = 6
 """Losses in a plot of ranks; the table of ranks has all."""
 
 
-def seen_from(
-    pairs: Sequence[Mapping[str, Any]], metric: str, recommended: str | None, controls: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def seen_from_recommended(verdict: Verdict, metric: str) -> list[PairResult]:
     """Return the pairs of a metric, turned so that differences are ``recommended - other``.
 
     With few losses the pairs among the others follow, so that nothing is left out. A control (the same loss twice) is
     shown against its own loss alone, last.
     """
-    turned, others, same = [], [], []
-    for entry in pairs:
-        if entry["metric"] != metric:
-            continue
-        if {entry["a"], entry["b"]} & set(controls):
-            if entry["a"] == controls.get(entry["b"]):
-                same.append(dict(entry))
-            elif entry["b"] == controls.get(entry["a"]):
-                same.append(_flipped(entry))
-        elif entry["b"] == recommended:
-            turned.append(_flipped(entry))
-        elif entry["a"] == recommended:
-            turned.append(dict(entry))
-        else:
-            others.append(dict(entry))
+    recommended, controls = verdict.recommended, verdict.controls
+    pairs = verdict.pairs_of(metric)
+    own = [pair for pair in pairs if not pair.names & set(controls)]
+    turned = [pair.seen_from(recommended) for pair in own if recommended is not None and recommended in pair.names]
+    others = [pair for pair in own if recommended not in pair.names]
+    same = [
+        pair.seen_from(loss) for pair in pairs for control, loss in controls.items() if pair.names == {control, loss}
+    ]
     return turned + (others if len(others) <= 3 else []) + same
 
 
-def _flipped(entry: Mapping[str, Any]) -> dict[str, Any]:
-    turned = {"a": entry["b"], "b": entry["a"], "difference": -entry["difference"]}
-    return {**entry, **turned, "ci_low": -entry["ci_high"], "ci_high": -entry["ci_low"]}
-
-
-def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_better: bool, styles: Styles) -> Markup:
+def interval_plot(pairs: Sequence[PairResult], metric: str, styles: Styles) -> Markup:
     """Return differences with their intervals, the margin of equivalence and the noise between trainings.
 
-    `pairs` are as `seen_from` gives them. Margin and noise are drawn behind the intervals alone: names and numbers
-    stand between these strips.
+    `pairs` are as `seen_from_recommended` gives them. Margin and noise are drawn behind the intervals alone: names and
+    numbers stand between these strips.
     """
     scaled = factor(metric)
-    pairs = [
-        dict(entry) | dict(zip(EDGES, possible(metric, *(entry[n] for n in EDGES)), strict=True)) for entry in pairs
-    ]
-    margin = max((entry.get("margin") or 0.0 for entry in pairs), default=0.0) * scaled
-    noise = max((entry.get("noise_floor") or 0.0 for entry in pairs), default=0.0)
+    pairs = [_within_bounds(pair) for pair in pairs]
+    margin = max((pair.margin for pair in pairs if pair.margin > 0), default=0.0) * scaled
+    noise = max((pair.noise_floor or 0.0 for pair in pairs), default=0.0)
     floor = noise * scaled if noise else None
     values = [0.0, margin, -margin, floor or 0.0, -(floor or 0.0)]
-    values += [scaled * entry[name] for entry in pairs for name in ("ci_low", "ci_high")]
+    values += [scaled * end for pair in pairs for end in (pair.ci_low, pair.ci_high)]
     scale = Scale.around(values, 12, WIDTH - 12)
     row, half = (42, 10) if len(pairs) <= MANY_PAIRS else (32, 6)
     top = 22
     bottom = top + row * len(pairs)
-    wide = max(len(_numbers(scaled, entry)) for entry in pairs)
+    wide = max(len(_numbers(scaled, pair)) for pair in pairs)
     most = min(MOST_LETTERS, int((WIDTH - 34 - VALUE_WIDTH * wide) / NAME_WIDTH))
-    longest = max(len(entry["a"]) + len(entry["b"]) + 3 for entry in pairs)
-    of_one = longest > most and len({entry["a"] for entry in pairs}) == 1
-    minuend = f"{shortened(pairs[0]['a'], 24)} minus each, " if of_one else "difference of "
+    longest = max(len(pair.a) + len(pair.b) + 3 for pair in pairs)
+    of_one = longest > most and len({pair.a for pair in pairs}) == 1
+    minuend = f"{shortened(pairs[0].a, 24)} minus each, " if of_one else "difference of "
     parts = [
         x_axis(scale, bottom - 2, bottom + 2, f"{minuend}{bare_name(metric)}, {unit(metric)}"),
     ]
-    left, right = ("second better", "first better") if higher_is_better else ("first better", "second better")
+    left, right = (
+        ("second better", "first better") if metric_of(metric).higher_is_better else ("first better", "second better")
+    )
     parts.append(text(12, 12, f"◂ {left}", class_="tick"))
     parts.append(text(WIDTH - 12, 12, f"{right} ▸", anchor="end", class_="tick"))
-    for index, entry in enumerate(pairs):
-        low, mean, high = (scaled * entry[name] for name in ("ci_low", "difference", "ci_high"))
+    for index, pair in enumerate(pairs):
+        low, mean, high = (scaled * value for value in (pair.ci_low, pair.difference, pair.ci_high))
         y = float(top + row * (index + 1) - half - 2)
-        better = entry["better"]
-        colour = styles[better].colour if better in styles else "#4a5560"
+        color = styles[pair.better].color if pair.better is not None else "#4a5560"
         parts += [
             tag("line", x1=scale(tick), x2=scale(tick), y1=y - half, y2=y + half, class_="grid")
             for tick in scale.ticks()
@@ -102,29 +88,35 @@ def interval_plot(pairs: Sequence[Mapping[str, Any]], metric: str, higher_is_bet
             said = f"two studies of one and the same loss differ by ±{floor:.2f} {unit(metric)} (sd)"
             parts.append(_band(scale, floor, y, half, "noise", said))
         if of_one:
-            names = f"{MINUS} {shortened(entry['b'], most - 2)}"
+            names = f"{MINUS} {shortened(pair.b, most - 2)}"
         else:
             room = max(most - 3, 6)
-            first = max(room // 2, room - len(entry["b"]))
-            first = min(first, len(entry["a"]))
-            names = f"{shortened(entry['a'], first)} {MINUS} {shortened(entry['b'], room - first)}"
-        said = f"{entry['a']} minus {entry['b']}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
+            first = max(room // 2, room - len(pair.b))
+            first = min(first, len(pair.a))
+            names = f"{shortened(pair.a, first)} {MINUS} {shortened(pair.b, room - first)}"
+        title = f"{pair.a} minus {pair.b}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
         parts.append(text(12, y - half - 5, names, class_="name"))
-        parts.append(text(WIDTH - 12, y - half - 5, _numbers(scaled, entry), anchor="end", class_="value"))
+        parts.append(text(WIDTH - 12, y - half - 5, _numbers(scaled, pair), anchor="end", class_="value"))
         parts.append(
             tag(
                 "g",
-                tag("title", said),
+                tag("title", title),
                 tag("line", x1=scale(0), x2=scale(0), y1=y - half, y2=y + half, class_="zero"),
-                tag("line", x1=scale(low), x2=scale(high), y1=y, y2=y, stroke=colour, class_="interval"),
-                tag("circle", cx=scale(mean), cy=y, r=4.5, fill=colour),
+                tag("line", x1=scale(low), x2=scale(high), y1=y, y2=y, stroke=color, class_="interval"),
+                tag("circle", cx=scale(mean), cy=y, r=4.5, fill=color),
             )
         )
     return chart(WIDTH, bottom + 36, f"Differences of {metric_name(metric)} with 95 % intervals", *parts)
 
 
-def _numbers(scaled: float, entry: Mapping[str, Any]) -> str:
-    low, mean, high = (signed(scaled * entry[name]) for name in ("ci_low", "difference", "ci_high"))
+def _within_bounds(pair: PairResult) -> PairResult:
+    """Return a pair whose interval ends at the largest difference that its metric allows."""
+    low, high = possible(pair.metric, pair.ci_low, pair.ci_high)
+    return pair.model_copy(update={"ci_low": low, "ci_high": high})
+
+
+def _numbers(scaled: float, pair: PairResult) -> str:
+    low, mean, high = (signed(scaled * value) for value in (pair.ci_low, pair.difference, pair.ci_high))
     return f"{mean}  [{low}, {high}]"
 
 
@@ -141,14 +133,14 @@ def _band(scale: Scale, half_width: float, y: float, half: float, kind: str, sai
     )
 
 
-def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
+def rank_plot(ranking: Ranking, styles: Styles) -> Markup:
     """Return how often each loss takes each rank in redrawn studies; the darkest part is the first rank.
 
     Of many losses the best by their means are shown.
     """
-    losses = ranking["losses"]
-    frequency = np.asarray(ranking["rank_frequency"], dtype=float)
-    order = np.argsort(ranking["mean_then_rank"], kind="stable")[:MOST_RANKS]
+    losses = ranking.losses
+    frequency = np.asarray(ranking.rank_frequency, dtype=float)
+    order = np.argsort(ranking.mean_then_rank, kind="stable")[:MOST_RANKS]
     scale = Scale(0, 1, 12, WIDTH - 12)
     parts, row = [], 38
     for place, index in enumerate(order):
@@ -168,7 +160,7 @@ def rank_plot(ranking: Mapping[str, Any], styles: Styles) -> Markup:
                         y=float(y + 2),
                         width=max(width - 1, 0.5),
                         height=13.0,
-                        fill=styles[name].colour,
+                        fill=styles[name].color,
                         fill_opacity=opacity,
                     )
                 )
@@ -199,9 +191,9 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
     for index in drawn:
         x, y, case = float(x_values[index]), float(y_values[index]), paired.cases[index]
         winner = first if (y > x) == paired.higher_is_better else second
-        colour = styles[winner].colour if x != y else "#4a5560"
+        color = styles[winner].color if x != y else "#4a5560"
         said = f"{case}: {first} {number(y, paired.metric)}, {second} {number(x, paired.metric)}"
-        parts.append(tag("circle", tag("title", said), cx=across(x), cy=up(y), r=3.2, fill=colour, fill_opacity=0.55))
+        parts.append(tag("circle", tag("title", said), cx=across(x), cy=up(y), r=3.2, fill=color, fill_opacity=0.55))
     for rank, case in enumerate(named, start=1):
         at = paired.cases.index(case)
         x, y = across(float(x_values[at])), up(float(y_values[at]))
@@ -238,7 +230,7 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
     for index, loss in enumerate(paired.losses):
         values = paired.values[index]
         quarter, median, three = np.quantile(values, [0.25, 0.5, 0.75])
-        y, colour = top + row * index + 30.0, styles[loss].colour
+        y, color = top + row * index + 30.0, styles[loss].color
         parts.append(text(12, y - 16, shortened(loss, 30), class_="name"))
         parts.append(
             text(WIDTH - 12, y - 16, f"median {number(float(median), paired.metric)}", anchor="end", class_="value")
@@ -255,12 +247,12 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
                     cx=scale(float(value)),
                     cy=y + float(offset),
                     r=2.3,
-                    fill=colour,
+                    fill=color,
                     fill_opacity=0.4,
                 )
             )
         x = scale(float(quarter))
-        parts.append(tag("rect", x=x, y=y - 9, width=scale(float(three)) - x, height=18.0, stroke=colour, class_="box"))
+        parts.append(tag("rect", x=x, y=y - 9, width=scale(float(three)) - x, height=18.0, stroke=color, class_="box"))
         parts.append(
             tag(
                 "line",
@@ -268,7 +260,7 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
                 x2=scale(float(median)),
                 y1=y - 9,
                 y2=y + 9,
-                stroke=colour,
+                stroke=color,
                 class_="median",
             )
         )

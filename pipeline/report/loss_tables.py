@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
+from pipeline.comparison.resampling import mean_intervals
 from pipeline.metrics.aggregate import summarise
 from pipeline.records.metrics import metric_of
-from pipeline.report.evidence import Evidence, mean_intervals
+from pipeline.records.verdict import MetricSummary
 from pipeline.report.tables import STATES, Cell, Table, loss_cell, state_cells, value_cell
 from pipeline.report.wording import metric_name, number
 
@@ -32,7 +34,7 @@ def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
         tuple(columns),
     )
     for loss in evidence.losses:
-        entry = _entry(evidence, loss)
+        result = evidence.verdict.result_of(loss)
         common = _common_cases(evidence, loss)
         cells = [loss_cell(loss)]
         for name in metrics:
@@ -41,8 +43,10 @@ def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
                 cells.append(_mean_cell(item, loss, intervals[name], common))
             else:
                 cells.append(_aside_cell(evidence, loss, name))
-            found = entry.get("metrics", {}).get(name, {})
-            cells += [cell(found.get(key), name) for _, key, cell in further.get(name, ())]
+            summary = result.metrics.get(name) if result is not None else None
+            cells += [
+                cell(None if summary is None else value(summary), name) for _, value, cell in further.get(name, ())
+            ]
             cells += [_collapse_cell(evidence, loss)] if name == metrics[0] else []
         cells.append(value_cell(common, str(common)))
         cells += state_cells(counts[loss])
@@ -50,31 +54,32 @@ def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
     return table
 
 
-FurtherColumn = tuple[str, str, Callable[[float | None, str], Cell]]
-"""Heading, key of the verdict's entry, and how the value is shown."""
+FurtherColumn = tuple[str, Callable[[MetricSummary], float | None], Callable[[float | None, str], Cell]]
+"""Heading, value of a summary, and the cell that shows it."""
 
 
 def _further_columns(evidence: Evidence, metrics: Sequence[str]) -> dict[str, list[FurtherColumn]]:
     """Return the columns beside the mean of a metric."""
     if not metrics or metrics[0] != evidence.primary:
         return {}
-    further: dict[str, list[FurtherColumn]] = {metrics[0]: [("median", "median", _plain_cell)]}
-    entries = [entry["metrics"] for entry in evidence.verdict["losses"]]
-    below = [found[metrics[0]]["failure_below"] for found in entries if "failure_below" in found.get(metrics[0], {})]
-    if below:
-        further[metrics[0]].append((f"cases below {below[0]:g}", "failure_rate", _share_cell))
+    further: dict[str, list[FurtherColumn]] = {metrics[0]: [("median", lambda summary: summary.median, _number_cell)]}
+    summaries = [result.metrics for result in evidence.verdict.losses]
+    first = [found[metrics[0]].failure_below for found in summaries if metrics[0] in found]
+    below = next((value for value in first if value is not None), None)
+    if below is not None:
+        further[metrics[0]].append((f"cases below {below:g}", lambda summary: summary.failure_rate, _share_cell))
     distances = [name for name in metrics if metric_of(name).is_distance]
     distance = "hausdorff95_mm" if "hausdorff95_mm" in distances else next(iter(distances), None)
-    if distance is not None and any(found.get(distance, {}).get("miss_rate") for found in entries):
+    if distance is not None and any(found[distance].miss_rate for found in summaries if distance in found):
         of_hits = further.setdefault(distance, [])
         of_hits += [
-            ("of those found", "mean_of_hits", _plain_cell),
-            ("missed or false positive", "miss_rate", _share_cell),
+            ("of those found", lambda summary: summary.mean_of_hits, _number_cell),
+            ("missed or false positive", lambda summary: summary.miss_rate, _share_cell),
         ]
     return further
 
 
-def _plain_cell(value: float | None, metric: str) -> Cell:
+def _number_cell(value: float | None, metric: str) -> Cell:
     return value_cell(value, number(value, metric))
 
 
@@ -87,15 +92,11 @@ def _collapse_cell(evidence: Evidence, loss: str) -> Cell:
     """Return how many finished runs of a loss collapsed, with the exact interval of that probability."""
     runs = [run for run in evidence.runs if run.key.loss == loss and run.record is not None]
     fallen = sum(run.state == "collapsed" for run in runs)
-    found = _entry(evidence, loss).get("collapse") or {}
-    low, high = found.get("ci_low"), found.get("ci_high")
+    result = evidence.verdict.result_of(loss)
+    collapse = None if result is None else result.collapse
+    low, high = (None, None) if collapse is None else (collapse.ci_low, collapse.ci_high)
     below = "" if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f} %"
     return value_cell(fallen, f"{fallen} of {len(runs)}", below, "warn" if fallen else "")
-
-
-def _entry(evidence: Evidence, loss: str) -> dict[str, Any]:
-    """Return what the verdict says of a loss."""
-    return next((entry for entry in evidence.verdict["losses"] if entry["name"] == loss), {})
 
 
 def _common_cases(evidence: Evidence, loss: str) -> int:
@@ -117,10 +118,11 @@ def _mean_cell(item: Paired, loss: str, intervals: Any, common: int) -> Cell:
 
 def _aside_cell(evidence: Evidence, loss: str, metric: str) -> Cell:
     """Return the mean of a loss that takes no part in the comparison, over the cases that it has."""
-    found = _entry(evidence, loss).get("metrics", {}).get(metric)
-    if not found or found.get("cases") is None:
+    result = evidence.verdict.result_of(loss)
+    summary = result.metrics.get(metric) if result is not None else None
+    if summary is None:
         return value_cell(None, None, "0 cases", "aside")
-    return value_cell(found["mean"], number(found["mean"], metric), f"{found['cases']} cases, set aside", "aside")
+    return value_cell(summary.mean, number(summary.mean, metric), f"{summary.cases} cases, set aside", "aside")
 
 
 def _counts(evidence: Evidence) -> dict[str, dict[str, int]]:
@@ -140,16 +142,15 @@ def presence_table(evidence: Evidence) -> Table:
         "share of the cases without it in which it was not. Each case counts once for every seed.",
         ("class", "loss", "sensitivity", "specificity"),
     )
-    entries = evidence.verdict.get("presence", [])
-    sometimes_absent = {entry["class"] for entry in entries if entry["absent"]}
-    for entry in entries:
-        if entry["class"] in sometimes_absent:
+    sometimes_absent = {item.class_name for item in evidence.verdict.presence if item.absent}
+    for item in evidence.verdict.presence:
+        if item.class_name in sometimes_absent:
             table.rows.append(
                 [
-                    Cell(entry["class"], entry["class"]),
-                    loss_cell(entry["loss"]),
-                    _rate_cell(entry["sensitivity"], entry["detected"], entry["present"]),
-                    _rate_cell(entry["specificity"], entry["correctly_absent"], entry["absent"]),
+                    Cell(item.class_name, item.class_name),
+                    loss_cell(item.loss),
+                    _rate_cell(item.sensitivity, item.detected, item.present),
+                    _rate_cell(item.specificity, item.correctly_absent, item.absent),
                 ]
             )
     return table

@@ -1,57 +1,57 @@
 """Loss or threshold: the tables of each loss at 0.5 and at its own best threshold."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.comparison.bounds import possible
+from pipeline.records.operating_points import OperatingPoints, ThresholdRange
 from pipeline.report.tables import Cell, Table, loss_cell, value_cell
 from pipeline.report.wording import number, signed
 
 POINTS = 100.0
 
 
-def points_of_losses(found: Mapping[str, Any]) -> Table:
+def points_of_losses(points: OperatingPoints | None) -> Table:
     """Return for each loss its thresholds and its mean Dice at 0.5 and at them."""
     table = Table("", ("loss", "best thresholds", "Dice at 0.5", "Dice at best", "gain", "cases"))
-    for entry in found.get("losses", []):
+    if points is None:
+        return table
+    for loss in points.losses:
         ranges = [
-            f"{name} {_range(item['least'], item['largest'])}" if len(entry["thresholds"]) > 1 else
-            _range(item["least"], item["largest"])
-            for name, item in entry["thresholds"].items()
-        ]  # fmt: skip
-        below = "at the end of what was tried" if entry["at_edge"] else ""
+            f"{name} {_range(chosen)}" if len(loss.thresholds) > 1 else _range(chosen)
+            for name, chosen in loss.thresholds.items()
+        ]
+        below = "at the end of the thresholds tried" if loss.at_edge else ""
         table.rows.append(
             [
-                loss_cell(entry["name"]),
+                loss_cell(loss.name),
                 Cell(", ".join(ranges), ", ".join(ranges), below),
-                value_cell(entry["at_half"], number(entry["at_half"])),
-                value_cell(entry["at_best"], number(entry["at_best"])),
-                value_cell(entry["gain"], f"{signed(POINTS * entry['gain'])} points"),
-                value_cell(found.get("cases"), str(found.get("cases", "–"))),
+                value_cell(loss.at_half, number(loss.at_half)),
+                value_cell(loss.at_best, number(loss.at_best)),
+                value_cell(loss.gain, f"{signed(POINTS * loss.gain)} points"),
+                value_cell(points.cases, str(points.cases)),
             ]
         )
     return table
 
 
-def points_of_pairs(found: Mapping[str, Any]) -> Table:
+def points_of_pairs(points: OperatingPoints | None) -> Table:
     """Return the recommended loss minus each other at 0.5 and at the best thresholds, and what that says."""
     table = Table("", ("first", "second", "at 0.5", "at best thresholds", "change", "cases", "the difference"))
-    for entry in found.get("pairs", []):
-        cells = [_difference(entry[point]) for point in ("at_half", "at_best")]
-        change = {
-            "difference": entry["change"], "ci_low": entry["change_ci_low"], "ci_high": entry["change_ci_high"]
-        }  # fmt: skip
-        cells.append(_difference(change))
-        cells.append(value_cell(found.get("cases"), str(found.get("cases", "–"))))
-        table.rows.append([loss_cell(entry["a"]), loss_cell(entry["b"]), *cells, Cell(entry["says"], entry["says"])])
+    if points is None:
+        return table
+    for pair in points.pairs:
+        cells = [_difference(point.difference, point.ci_low, point.ci_high) for point in (pair.at_half, pair.at_best)]
+        cells.append(_difference(pair.change, pair.change_ci_low, pair.change_ci_high))
+        cells.append(value_cell(points.cases, str(points.cases)))
+        table.rows.append([loss_cell(pair.a), loss_cell(pair.b), *cells, Cell(pair.says, pair.says)])
     return table
 
 
-def _difference(entry: Mapping[str, Any]) -> Cell:
-    low, high = possible("dice", entry["ci_low"], entry["ci_high"])
-    shown = f"{signed(POINTS * entry['difference'])} points"
-    return value_cell(entry["difference"], shown, f"{signed(POINTS * low)} to {signed(POINTS * high)}")
+def _difference(mean: float, low: float, high: float) -> Cell:
+    low, high = possible("dice", low, high)
+    shown = f"{signed(POINTS * mean)} points"
+    return value_cell(mean, shown, f"{signed(POINTS * low)} to {signed(POINTS * high)}")
 
 
-def _range(least: float, largest: float) -> str:
-    return f"{least:.2f}" if least == largest else f"{least:.2f} to {largest:.2f}"
+def _range(chosen: ThresholdRange) -> str:
+    if chosen.least == chosen.largest:
+        return f"{chosen.least:.2f}"
+    return f"{chosen.least:.2f} to {chosen.largest:.2f}"

@@ -15,21 +15,18 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
-from pipeline.references.changes import Change
-from pipeline.references.volumes import Volume, Volumes
-from pipeline.report.evidence import Evidence
+from pipeline.references.check import Doubtful
+from pipeline.references.volumes import PLANES, Volume, Volumes
 from pipeline.report.figures import Styles
 from pipeline.report.svg import joined, tag
 from pipeline.report.wording import metric_name, number
 
-PLANES = ("sagittal", "coronal", "axial")
-"""The plane across each axis of a volume in R, A, S orientation."""
-
 BUDGET_BYTES = 3_000_000
 MAXIMUM_LOSSES = 6
 MAXIMUM_DOUBTFUL = 4
-REFERENCE_COLOUR = "#FFE066"
+REFERENCE_COLOR = "#FFE066"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +82,23 @@ class Overlays:
         return name
 
 
-def make_overlays(
-    evidence: Evidence, styles: Styles, reader: Volumes, doubtful: Sequence[tuple[str, str, Change]] = ()
-) -> Overlays:
+def make_overlays(evidence: Evidence, styles: Styles) -> Overlays:
     """Return pictures of the best, median and worst case of each loss and of the cases where losses differ most.
 
     Before them come doubtful references as they are and as they would suit better: case, words and change of each.
 
     Whatever file is gone is said in `missing`; nothing is raised for it.
     """
-    result = Overlays()
+    result, reader = Overlays(), evidence.volumes
     paired = evidence.paired.get(evidence.primary)
     if paired is None:
         return result
-    shown = shown_losses(paired, evidence.verdict.get("recommended"))
+    shown = paired.best_first(evidence.verdict.recommended)[:MAXIMUM_LOSSES]
     result.losses_left_out = [loss for loss in paired.losses if loss not in shown]
-    for case, words, change in doubtful[:MAXIMUM_DOUBTFUL]:
-        pictures = _before_and_after(result, reader, case, words, change, shown[0], styles)
+    for item in evidence.references.doubtful[:MAXIMUM_DOUBTFUL]:
+        pictures = _before_and_after(result, reader, item, shown[0], styles)
         if pictures:
-            result.doubtful.append(Row(case, tuple(pictures)))
+            result.doubtful.append(Row(item.case, tuple(pictures)))
     for loss in shown:
         pictures = []
         for heading, index in _extremes(paired, paired.losses.index(loss)):
@@ -120,13 +115,6 @@ def make_overlays(
     if result.bytes > BUDGET_BYTES:
         result.missing.append("more pictures, since the page would become too large")
     return result
-
-
-def shown_losses(paired: Paired, recommended: str | None) -> list[str]:
-    """Return at most six losses, the recommended one first and then from the best to the worst."""
-    order = np.argsort(-paired.means if paired.higher_is_better else paired.means, kind="stable")
-    names = sorted((paired.losses[int(i)] for i in order), key=lambda name: name != recommended)
-    return names[:MAXIMUM_LOSSES]
 
 
 def _extremes(paired: Paired, loss: int) -> list[tuple[str, int]]:
@@ -179,21 +167,19 @@ def _case_pictures(
     return pictures
 
 
-def _before_and_after(
-    result: Overlays, reader: Volumes, case: str, words: str, change: Change, loss: str, styles: Styles
-) -> list[Picture]:
+def _before_and_after(result: Overlays, reader: Volumes, item: Doubtful, loss: str, styles: Styles) -> list[Picture]:
     """Return pictures of the reference as it is and after the change, with the prediction of one loss."""
-    volume = reader.volume(case)
+    volume = reader.volume(item.case)
     if volume is None or result.bytes > BUDGET_BYTES:
         return []
-    mask = reader.predictions([loss], case, volume.reference.shape).get(loss)
+    mask = reader.predictions([loss], item.case, volume.reference.shape).get(loss)
     if mask is None:
         return []
     box, slices = _view(volume, [mask], 1.0, planes=3)
-    changed = replace(volume, reference=np.asarray(change.applied_to(volume.reference), dtype=np.int16))
+    changed = replace(volume, reference=np.asarray(item.suspicion.change.applied_to(volume.reference), dtype=np.int16))
     return [
         Picture(_picture(result, shown, mask, axis, place, box, styles[loss].bright), heading, PLANES[axis], loss)
-        for heading, shown in (("as it is", volume), (words, changed))
+        for heading, shown in (("as it is", volume), (item.words, changed))
         for axis, place in slices.items()
     ]
 
@@ -233,7 +219,7 @@ def _picture(
     axis: int,
     slice_index: int,
     box: tuple[slice, slice, slice],
-    colour: str,
+    color: str,
 ) -> Markup:
     where: list[Any] = list(box)
     where[axis] = slice_index
@@ -245,8 +231,8 @@ def _picture(
     across, down = (volume.spacing_mm[a] for a in range(3) if a != axis)
     rows, columns = grey.shape
     lines = [
-        tag("path", d=outlines(plane[1]), stroke=REFERENCE_COLOUR, class_="outline reference"),
-        tag("path", d=outlines(plane[2]), stroke=colour, class_="outline"),
+        tag("path", d=outlines(plane[1]), stroke=REFERENCE_COLOR, class_="outline reference"),
+        tag("path", d=outlines(plane[2]), stroke=color, class_="outline"),
     ]
     result.bytes += sum(map(len, lines))
     content = tag("g", tag("use", href=f"#{name}"), *lines, transform=f"scale({across:.4g} {down:.4g})")

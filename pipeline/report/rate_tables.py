@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.comparison.words import counted
+from pipeline.comparison.evidence import Evidence
+from pipeline.comparison.phrases import counted
 from pipeline.records.rate_search import RateSearch
-from pipeline.report.evidence import Evidence
 from pipeline.report.tables import Cell, Table, loss_cell, value_cell
 
 COLUMNS = ("loss", "learning rate", "score", "chance", "steps of the probes", "chosen", "note")
@@ -16,8 +16,7 @@ def rates_table(evidence: Evidence) -> Table:
     """Return one row for each loss and candidate; no rows where rates were given or no search was recorded."""
     table = Table("Means over the runs of a loss, of the longest probes of each run.", COLUMNS)
     for loss in evidence.losses:
-        records = [run.record or {} for run in evidence.finished if run.key.loss == loss]
-        found = [RateSearch.from_json(record.get("learning_rate_search")) for record in records]
+        found = [run.record.rate_search for run in evidence.runs if run.record is not None and run.key.loss == loss]
         searches = [search for search in found if search is not None and search.rule != "given"]
         rates = {probe.learning_rate for search in searches for probe in search.probes}
         rates |= {search.chosen for search in searches}

@@ -1,12 +1,12 @@
 """The tables about runs: diagnostics of their curves, proof of fair pairing, states, and what was spent."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from pipeline.comparison.evidence import Evidence
+from pipeline.records.run import RunRecord
 from pipeline.report.curves import diagnose
-from pipeline.report.evidence import Evidence
 from pipeline.report.tables import Cell, Table, loss_cell, value_cell
 from pipeline.report.wording import duration, signed
 
@@ -55,14 +55,14 @@ def fairness_table(evidence: Evidence) -> tuple[Table, bool | None]:
     The second value is whether this holds everywhere, None where no fold and seed has two runs to compare.
     """
     table = Table("", ("fold", "seed", "losses", "initial weights", "feed", "same for all losses"))
-    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for run in evidence.finished:
-        if not (run.record or {}).get("control"):
-            groups.setdefault((run.key.fold, run.key.seed), []).append(run.record or {})
+    groups: dict[tuple[int, int], list[RunRecord]] = {}
+    for run in evidence.runs:
+        if run.record is not None and not run.record.control:
+            groups.setdefault((run.key.fold, run.key.seed), []).append(run.record)
     verdicts = []
     for (fold, seed), records in sorted(groups.items()):
-        weights = {str(r["initial_weights_hash"]) for r in records if r.get("initial_weights_hash")}
-        feeds = [str(r["feed_hash"]) for r in records if r.get("feed_hash")]
+        weights = {record.initial_weights_hash for record in records if record.initial_weights_hash}
+        feeds = [record.feed_hash for record in records if record.feed_hash]
         same = len(weights) == 1 and len(set(feeds)) == 1 if len(feeds) > 1 else None
         if same is not None:
             verdicts.append(same)
@@ -99,22 +99,22 @@ def runs_table(evidence: Evidence) -> Table:
     dice = evidence.rows[(evidence.rows["metric"] == "dice") & evidence.rows["value"].notna()]
     behind = dice.groupby(["loss", "fold", "seed"]).size().to_dict()
     for run in evidence.runs:
-        record = run.record or {}
-        why = record.get("why") or "; ".join(record.get("notes") or [])
-        rate = record.get("learning_rate")
+        record = run.record or RunRecord()
+        why = record.why or "; ".join(record.notes)
+        rate = record.learning_rate
         table.rows.append(
             [
                 loss_cell(run.key.loss),
                 value_cell(run.key.fold, str(run.key.fold)),
                 value_cell(run.key.seed, str(run.key.seed)),
-                Cell(run.state, run.state, str(why or ""), kind="" if run.state == "ok" else "warn"),
-                value_cell(record.get("mean_dice")),
+                Cell(run.state, run.state, why, kind="" if run.state == "ok" else "warn"),
+                value_cell(record.mean_dice),
                 value_cell(values := behind.get((run.key.loss, run.key.fold, run.key.seed), 0), str(values)),
                 value_cell(rate, "–" if rate is None else f"{rate:g}"),
-                value_cell(record.get("steps"), str(record.get("steps", "–"))),
-                Cell(str(record.get("precision", "–"))),
-                value_cell(record.get("training_seconds"), duration(record.get("training_seconds"))),
-                value_cell(record.get("seconds"), duration(record.get("seconds"))),
+                value_cell(record.steps, "–" if record.steps is None else str(record.steps)),
+                Cell(record.precision or "–"),
+                value_cell(record.training_seconds, duration(record.training_seconds)),
+                value_cell(record.seconds, duration(record.seconds)),
             ]
         )
     return table
@@ -124,14 +124,14 @@ def compute_table(evidence: Evidence) -> Table:
     """Return the time that each loss took."""
     table = Table("", ("loss", "runs", "training in all", "a run (median)", "ms a step (median)", "in all"))
     for loss in evidence.losses:
-        records = [run.record or {} for run in evidence.finished if run.key.loss == loss]
-        training = [float(r["training_seconds"]) for r in records if r.get("training_seconds") is not None]
+        records = [run.record for run in evidence.runs if run.record is not None and run.key.loss == loss]
+        training = [record.training_seconds for record in records if record.training_seconds is not None]
         steps = [
-            1000 * float(r["training_seconds"]) / r["steps"]
-            for r in records
-            if r.get("training_seconds") is not None and r.get("steps")
+            1000 * record.training_seconds / record.steps
+            for record in records
+            if record.training_seconds is not None and record.steps
         ]
-        whole = [float(r["seconds"]) for r in records if r.get("seconds") is not None]
+        whole = [record.seconds for record in records if record.seconds is not None]
         table.rows.append(
             [
                 loss_cell(loss),

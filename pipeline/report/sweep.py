@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.resampling import mean_intervals
 from pipeline.errors import RecordError
 from pipeline.records.table import read_table
-from pipeline.report.evidence import mean_intervals
 
 METRICS = ("dice", "hausdorff95_mm")
 
@@ -88,13 +88,13 @@ def sweep_verdicts(table: pd.DataFrame) -> list[dict[str, Any]]:
         usable, _ = usable_rows(rows)
         if usable["loss"].nunique() < 2:
             continue
-        verdict = compare(rows, metrics=METRICS).to_json()
+        verdict = compare(rows, ComparisonSettings(metrics=METRICS))
         found.append(
             {
                 "fraction": float(fraction),
-                "verdict": verdict["verdict"],
-                "recommended": verdict["recommended"],
-                "words": verdict["words"][0],
+                "verdict": verdict.verdict,
+                "recommended": verdict.recommended,
+                "words": verdict.words[0],
             }
         )
     return found

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import pipeline
-from pipeline.comparison.words import counted
+from pipeline.comparison.phrases import counted
 from pipeline.report.figures import Styles
 from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
 from pipeline.report.sweep import METRICS, SweepPoint
@@ -55,19 +55,19 @@ def _panel(points: Sequence[SweepPoint], metric: str, styles: Styles) -> Markup:
     parts = [x_axis(across, TOP, BOTTOM, "foreground, % of all voxels"), y_axis(up, LEFT, WIDTH - 12)]
     for index, loss in enumerate(styles):
         own = [point for point in shown if point.loss == loss]
-        parts.append(_band(own, across, up, styles[loss].colour))
+        parts.append(_band(own, across, up, styles[loss].color))
         parts.append(_line(own, across, up, styles[loss]))
-        parts += [_mark(point, across, up, styles[loss].colour) for point in own if point.mean is not None]
-        parts += [_cross(point, across, index, len(styles), styles[loss].colour) for point in own if point.collapsed]
+        parts += [_mark(point, across, up, styles[loss].color) for point in own if point.mean is not None]
+        parts += [_cross(point, across, index, len(styles), styles[loss].color) for point in own if point.collapsed]
     return joined(parts)
 
 
-def _band(own: Sequence[SweepPoint], across: Scale, up: Scale, colour: str) -> Markup:
+def _band(own: Sequence[SweepPoint], across: Scale, up: Scale, color: str) -> Markup:
     known = [(across(100 * p.fraction), up(p.low), up(p.high)) for p in own if p.low is not None and p.high is not None]
     if len(known) < 2:
         return Markup("")
     outline = [(x, low) for x, low, _ in known] + [(x, high) for x, _, high in reversed(known)]
-    return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in outline), fill=colour, class_="sweep-band")
+    return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in outline), fill=color, class_="sweep-band")
 
 
 def _line(own: Sequence[SweepPoint], across: Scale, up: Scale, style: LossStyle) -> Markup:
@@ -78,11 +78,11 @@ def _line(own: Sequence[SweepPoint], across: Scale, up: Scale, style: LossStyle)
         ends = [(across(100 * p.fraction), up(p.mean or 0.0)) for p in (a, b)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in ends)
         dash = "3 4" if second - first > 1 else style.dash
-        parts.append(tag("polyline", points=path, stroke=style.colour, stroke_dasharray=dash, class_="sweep-line"))
+        parts.append(tag("polyline", points=path, stroke=style.color, stroke_dasharray=dash, class_="sweep-line"))
     return joined(parts)
 
 
-def _mark(point: SweepPoint, across: Scale, up: Scale, colour: str) -> Markup:
+def _mark(point: SweepPoint, across: Scale, up: Scale, color: str) -> Markup:
     assert point.mean is not None
     x, y = across(100 * point.fraction), up(point.mean)
     return tag(
@@ -91,15 +91,15 @@ def _mark(point: SweepPoint, across: Scale, up: Scale, colour: str) -> Markup:
         cx=x,
         cy=y,
         r=3.6,
-        stroke=colour,
-        fill="#fff" if point.collapsed else colour,
+        stroke=color,
+        fill="#fff" if point.collapsed else color,
     )
 
 
-def _cross(point: SweepPoint, across: Scale, index: int, losses: int, colour: str) -> Markup:
+def _cross(point: SweepPoint, across: Scale, index: int, losses: int, color: str) -> Markup:
     x, y, r = across(100 * point.fraction) + 9 * (index - (losses - 1) / 2), BOTTOM - 7.0, 3.5
     path = f"M{x - r:.1f} {y - r:.1f}L{x + r:.1f} {y + r:.1f}M{x - r:.1f} {y + r:.1f}L{x + r:.1f} {y - r:.1f}"
-    return tag("path", tag("title", said(point)), d=path, stroke=colour, stroke_width=2.0, fill="none")
+    return tag("path", tag("title", said(point)), d=path, stroke=color, stroke_width=2.0, fill="none")
 
 
 def said(point: SweepPoint) -> str:
@@ -119,7 +119,7 @@ def sweep_figure(points: Sequence[SweepPoint]) -> str:
         parts.append(tag("g", inside, transform=f"translate({place * WIDTH} 24)"))
     x = LEFT
     for name, style in styles.items():
-        parts.append(tag("rect", x=x, y=height - 24, width=12.0, height=12.0, fill=style.colour))
+        parts.append(tag("rect", x=x, y=height - 24, width=12.0, height=12.0, fill=style.color))
         parts.append(text(x + 17, height - 14, name))
         x += 36 + 6.6 * len(name)
     whole = tag(

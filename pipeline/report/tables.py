@@ -1,4 +1,4 @@
-"""The tables of the report as plain rows: a cell has a text, a value to sort by, and at times a note or a colour."""
+"""The tables of the report as plain rows: a cell has a text, a value to sort by, and at times a note or a color."""
 
 import math
 from collections.abc import Mapping
@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison.bounds import possible
+from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
 from pipeline.metrics.aggregate import summarise
 from pipeline.records.metrics import metric_of
-from pipeline.report.evidence import Evidence
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import Verdict
 from pipeline.report.wording import factor, metric_name, number, p_value, signed, unit
 
 
@@ -108,41 +110,40 @@ def size_table(evidence: Evidence) -> Table:
     table = Table(
         f"{metric_name(evidence.primary)} by volume of the structure in the reference; a value for every seed.", columns
     )
-    for row in evidence.verdict.get("by_size", []):
-        if row["metric"] == evidence.primary:
-            shown = number(row["mean"], evidence.primary)
-            shown += "" if row["sd"] is None else f" ± {number(row['sd'], evidence.primary)}"
+    for row in evidence.verdict.by_size:
+        if row.metric == evidence.primary:
+            shown = number(row.mean, evidence.primary)
+            shown += "" if row.sd is None else f" ± {number(row.sd, evidence.primary)}"
             counts = [
-                value_cell(row[state], str(row[state]), kind="warn" if row[state] else "")
-                for state in ("missed", "false_positive")
+                value_cell(count, str(count), kind="warn" if count else "")
+                for count in (row.missed, row.false_positive)
             ]
             table.rows.append(
                 [
-                    Cell(str(row["size"]), str(row["size"])),
-                    loss_cell(str(row["loss"])),
-                    value_cell(row["mean"], shown),
-                    value_cell(row["defined"], str(row["defined"])),
-                    value_cell(row["structures"], str(row["structures"])),
+                    Cell(row.size, row.size),
+                    loss_cell(row.loss),
+                    value_cell(row.mean, shown),
+                    value_cell(row.defined, str(row.defined)),
+                    value_cell(row.structures, str(row.structures)),
                     *counts,
                 ]
             )
     return table
 
 
-def ranks_table(verdict: Mapping[str, Any]) -> Table:
+def ranks_table(verdict: Verdict) -> Table:
     """Return ranks averaged over metrics by each way of ranking; 1 is best."""
-    found = verdict.get("ranking_over_metrics") or {"losses": [], "metrics": []}
-    ways = ("mean_then_rank", "rank_then_mean", "test_based")
+    ranks = verdict.ranking_over_metrics
     names = ("by means", "by cases", "by clear differences")
-    metrics = ", ".join(metric_name(name) for name in found["metrics"])
+    metrics = ", ".join(metric_name(name) for name in ranks.metrics)
     table = Table(f"Ranks (1 is best) averaged over {metrics}.", ("loss", *names))
-    for index, loss in enumerate(found["losses"]):
-        ranks = [found[way][index] for way in ways]
-        table.rows.append([loss_cell(loss), *(value_cell(rank, f"{rank:.2f}") for rank in ranks)])
+    each = zip(ranks.losses, ranks.mean_then_rank, ranks.rank_then_mean, ranks.test_based, strict=True)
+    for loss, *places in each:
+        table.rows.append([loss_cell(loss), *(value_cell(rank, f"{rank:.2f}") for rank in places)])
     return table
 
 
-def pairs_table(verdict: Mapping[str, Any]) -> Table:
+def pairs_table(verdict: Verdict) -> Table:
     """Return every pair of losses in every metric."""
     columns = (
         "metric",
@@ -162,40 +163,39 @@ def pairs_table(verdict: Mapping[str, Any]) -> Table:
         "holds the noise of patients and of trainings; p is corrected for all pairs of a metric (Holm).",
         columns,
     )
-    for entry in verdict["pairs"]:
-        metric, scaled = entry["metric"], factor(entry["metric"])
-        mean = scaled * entry["difference"]
-        low, high = (scaled * edge for edge in possible(metric, entry["ci_low"], entry["ci_high"]))
-        superiority = entry.get("superiority")
+    for pair in verdict.pairs:
+        metric, scaled = pair.metric, factor(pair.metric)
+        mean = scaled * pair.difference
+        low, high = (scaled * edge for edge in possible(metric, pair.ci_low, pair.ci_high))
+        superiority = pair.superiority
         if superiority is not None and not metric_of(metric).higher_is_better:
             superiority = 1 - superiority
         table.rows.append(
             [
                 Cell(metric_name(metric), metric),
-                loss_cell(entry["a"]),
-                loss_cell(entry["b"]),
+                loss_cell(pair.a),
+                loss_cell(pair.b),
                 value_cell(mean, f"{signed(mean)} {unit(metric)}"),
                 value_cell(low, f"{signed(low)} to {signed(high)}"),
-                value_cell(entry["p_holm"], p_value(entry["p_holm"] if entry["replicated"] else None)),
-                value_cell(typical := scaled * entry["median_difference"], f"{signed(typical)} {unit(metric)}"),
-                value_cell(entry["cases"], str(entry["cases"])),
-                value_cell(entry.get("cohen_dz"), signed(entry.get("cohen_dz"))),
+                value_cell(pair.p_holm, p_value(pair.p_holm if pair.replicated else None)),
+                value_cell(typical := scaled * pair.median_difference, f"{signed(typical)} {unit(metric)}"),
+                value_cell(pair.cases, str(pair.cases)),
+                value_cell(pair.cohen_dz, signed(pair.cohen_dz)),
                 value_cell(superiority, "–" if superiority is None else f"{superiority:.0%} of cases"),
-                Cell(_says(entry), _says(entry), kind="warn" if entry["typical_case_disagrees"] else ""),
+                Cell(_conclusion(pair), _conclusion(pair), kind="warn" if pair.typical_case_disagrees else ""),
             ]
         )
     return table
 
 
-def _says(entry: Mapping[str, Any]) -> str:
-    better = entry["better"]
-    if entry["typical_case_disagrees"]:
+def _conclusion(pair: PairResult) -> str:
+    if pair.typical_case_disagrees:
         return "mean and typical case disagree"
-    if not entry["replicated"]:
+    if not pair.replicated:
         return "trained once: no verdict"
-    if better:
-        return f"{better} is better" + (", within the margin" if entry["equivalent"] else "")
-    return "equivalent" if entry["equivalent"] else "cannot tell"
+    if pair.better:
+        return f"{pair.better} is better" + (", within the margin" if pair.equivalent else "")
+    return "equivalent" if pair.equivalent else "cannot tell"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from pipeline.comparison import words
+from pipeline.comparison import phrases
 from pipeline.records.metrics import metric_of
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#B07800", "#56B4E9", "#5A5A5A")
@@ -21,14 +21,14 @@ class LossStyle:
     index: int
 
     @property
-    def colour(self) -> str:
+    def color(self) -> str:
         """Hexadecimal color."""
         return OKABE_ITO[self.index % len(OKABE_ITO)]
 
     @property
     def bright(self) -> str:
         """The color, a third nearer to white, for lines on dark images."""
-        parts = (int(self.colour[at : at + 2], 16) for at in (1, 3, 5))
+        parts = (int(self.color[at : at + 2], 16) for at in (1, 3, 5))
         return "#" + "".join(f"{value + (255 - value) // 3:02X}" for value in parts)
 
     @property
@@ -67,7 +67,7 @@ def number(value: float | None, metric: str = "") -> str:
 
 def signed(value: float | None, digits: int = 2) -> str:
     """Return a difference with its sign."""
-    return "–" if value is None else words.signed(value, digits).replace("-", MINUS)
+    return "–" if value is None else phrases.signed(value, digits).replace("-", MINUS)
 
 
 def typeset(sentence: str) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 import pipeline
-from pipeline.records.events import read_events
+from pipeline.records.events import RateSearchEvent, read_events
 from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.scope import scope_of
+from pipeline.records.study import read_study
 from pipeline.records.table import read_table
 from pipeline.tracking import artifacts
 from pipeline.tracking.metric_points import OF_LOSS, OF_RUN, Point, best_points, mean_curves, run_points, table_points
@@ -82,7 +83,7 @@ class StudyRecords:
     @property
     def scope(self) -> dict[str, Any]:
         """The conditions of the trainings: those of the verdict, until there is one those of the settings."""
-        return self.verdict.get("scope") or scope_of(self.settings).to_json()
+        return self.verdict.get("scope") or scope_of(read_study(self.study)).to_json()
 
     def wanted(self) -> list[Wanted]:
         """Return the run of the study, one for each run that has begun, and one summary for each loss."""
@@ -104,7 +105,7 @@ class StudyRecords:
 
     def _study(self, done: int, whole: bool) -> Wanted:
         settings, verdict = self.settings, self.verdict
-        planned = scope_of(settings)  # parameters cannot change in MLflow: from the settings alone
+        planned = scope_of(read_study(self.study))  # parameters cannot change in MLflow: from the settings alone
         note = f"{settings['name']}: {len(settings['losses'])} losses, {settings['folds']} folds"
         if verdict:
             note += f"\n\n{_answer(verdict)}"
@@ -148,11 +149,11 @@ class StudyRecords:
         points = run_points(events)
         record: dict[str, Any] = {}
         seconds = max((point.seconds for point in points), default=0.0)
-        rates = [event for event in events if event["kind"] == "learning_rate_search"]
+        rates = [event for event in events if isinstance(event, RateSearchEvent)]
         params = {"loss": key.loss, "fold": key.fold, "seed": key.seed, "steps": self.settings["budget"]["steps"]}
         tags = {"segloss.loss": key.loss, "segloss.fold": str(key.fold), "segloss.seed": str(key.seed)}
         if rates:
-            tags["segloss.learning_rate_search"] = json.dumps(rates[-1]["candidates"])
+            tags["segloss.learning_rate_search"] = json.dumps(rates[-1].candidates)
         if folder.record.exists():
             record = json.loads(folder.record.read_text(encoding="utf-8"))
             step, seconds = record["steps"], record["seconds"]

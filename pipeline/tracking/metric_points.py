@@ -1,12 +1,13 @@
 """Points of curves, as plain values, from the events of a run and from the table of results."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from pipeline.records.events import Event, RestartEvent, SystemEvent, TrainEvent, ValidationEvent
 from pipeline.records.metrics import metric_of
 from pipeline.tracking.names import class_name, safe_name
 
@@ -47,7 +48,7 @@ class Point:
     seconds: float
 
 
-def run_points(events: Iterable[Mapping[str, Any]]) -> list[Point]:
+def run_points(events: Iterable[Event]) -> list[Point]:
     """Return the curves of a run, one point for each key and step, finite values only.
 
     A run that was trained anew (`restart`) shows its last training alone, and a step that was taken again after a stop
@@ -56,30 +57,30 @@ def run_points(events: Iterable[Mapping[str, Any]]) -> list[Point]:
     found: dict[tuple[str, int], Point] = {}
     seconds = 0.0
     for event in events:
-        if event["kind"] == "restart":
+        if isinstance(event, RestartEvent):
             found.clear()
-        seconds = float(event.get("seconds") or seconds)
+        seconds = (event.seconds if isinstance(event, TrainEvent | ValidationEvent) else None) or seconds
         for key, value in _values(event):
-            if _is_finite(value):
-                point = Point(safe_name(key), int(event.get("step", 0)), float(value), seconds)
+            if value is not None and math.isfinite(value):
+                point = Point(safe_name(key), event.step, float(value), seconds)
                 found[point.key, point.step] = point
     return list(found.values())
 
 
-def _values(event: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    kind = event["kind"]
-    if kind == "train":
-        yield from ((key, event.get(name)) for name, key in _TRAIN.items())
-    elif kind == "system":
-        yield from ((f"system/{name}", value) for name, value in event.items() if name not in ("kind", "step"))
-    elif kind == "validation":
-        yield "val/dice", event.get("mean_dice")
+def _values(event: Event) -> Iterable[tuple[str, float | None]]:
+    if isinstance(event, TrainEvent):
+        yield from ((key, getattr(event, name)) for name, key in _TRAIN.items())
+    elif isinstance(event, SystemEvent):
+        yield "system/cpu_percent", event.cpu_percent
+        yield "system/memory_mb", event.memory_mb
+    elif isinstance(event, ValidationEvent):
+        yield "val/dice", event.mean_dice
         for metric in SURFACES:
-            finite = [value for value in event.get(metric, {}).values() if _is_finite(value)]
+            finite = [value for value in event.by_class(metric).values() if value is not None]
             yield f"val/{metric}", sum(finite) / len(finite) if finite else None
         for metric in CURVES:
-            yield from ((f"val/{class_name(label)}/{metric}", v) for label, v in event.get(metric, {}).items())
-        yield from ((f"counts/val/{state}", count) for state, count in event.get("counts", {}).items())
+            yield from ((f"val/{class_name(label)}/{metric}", v) for label, v in event.by_class(metric).items())
+        yield from ((f"counts/val/{state}", count) for state, count in event.counts.to_json().items())
 
 
 def best_points(points: Sequence[Point], at: int, seconds: float) -> list[Point]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.records.events import append_event, read_events
+from pipeline.records.events import RateSearchEvent, append_event, read_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.rate_search import RateSearch
 from pipeline.system.files import write_json
@@ -13,8 +13,6 @@ from pipeline.training.learning_rate import choose, probe_lengths, split_trainin
 from pipeline.training.settings import RunSettings, new_training
 from pipeline.training.trainer import NonFinite, Training, train
 from pipeline.training.validation import rank_score
-
-EVENT = "learning_rate_search"
 
 OnStep = Callable[[str, int, int], None]
 """Called with the stage of a run ("search", "training", "validation" or "prediction"), parts done, and parts in all."""
@@ -25,7 +23,7 @@ def find_rate(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Rate
     if len(settings.learning_rates) == 1:
         return _given(settings)
     found = _search(settings, folder, on_step)
-    append_event(folder.events, {"kind": EVENT} | found.to_json())
+    append_event(folder.events, RateSearchEvent.model_validate(found.to_json()))
     return found
 
 
@@ -33,8 +31,8 @@ def recorded_search(settings: RunSettings, folder: RunFolder) -> RateSearch | No
     """Return what `find_rate` returned last, None where the run ended before it did."""
     if len(settings.learning_rates) == 1:
         return _given(settings)
-    events = [event for event in read_events(folder.events) if event["kind"] == EVENT]
-    return RateSearch.from_json(events[-1]) if events else None
+    events = [event for event in read_events(folder.events) if isinstance(event, RateSearchEvent)]
+    return RateSearch.from_json(events[-1].to_json()) if events else None
 
 
 def forget_search(folder: RunFolder) -> None:

@@ -2,17 +2,27 @@
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import psutil
 import torch
 
 from pipeline.network.architecture import build_network, weights_hash
-from pipeline.records.events import append_event, read_events, write_events
+from pipeline.records.events import (
+    Event,
+    RestartEvent,
+    StateEvent,
+    SystemEvent,
+    TrainEvent,
+    ValidationEvent,
+    append_event,
+    read_events,
+    write_events,
+)
 from pipeline.records.folder import RunFolder
+from pipeline.records.run import RunRecord
 from pipeline.records.table import Score, csv_text, scores_frame, write_table
 from pipeline.system.files import remove_leftovers, write_json, write_text
 from pipeline.system.folder_lock import exclusive
@@ -65,7 +75,7 @@ def _carry_out(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Non
 
 
 def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, started: float) -> None:
-    notes = [event["why"] for event in read_events(folder.events) if event["kind"] == "restart"]
+    notes = [event.why for event in read_events(folder.events) if isinstance(event, RestartEvent)]
     if notes:
         settings = replace(settings, precision="float32")
     try:
@@ -74,7 +84,7 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
         if settings.precision == "float32":
             return _write_collapsed(settings, folder, f"{error} in float32{' too' if notes else ''}", started)
         notes.append(f"{error} in bfloat16; trained anew in float32")
-        append_event(folder.events, {"kind": "restart", "step": error.step, "why": notes[-1]})
+        append_event(folder.events, RestartEvent(step=error.step, why=notes[-1]))
         forget_progress(folder)
         settings = replace(settings, precision="float32")
         try:
@@ -89,23 +99,23 @@ def _carry_through(settings: RunSettings, folder: RunFolder, on_step: OnStep, st
     if lost:
         why = f"never predicts {', '.join(lost)}"
         scores = [replace(s, state="collapsed") if s.class_name in lost else s for s in scores]
-        append_event(folder.events, {"kind": "state", "step": training.step, "state": "collapsed", "why": why})
+        append_event(folder.events, StateEvent(step=training.step, state="collapsed", why=why))
     else:
         why = None
     save_checkpoint(folder.checkpoint, {"network": training.averaged_network.state_dict()})
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
     write_text(folder.thresholds, _thresholds_csv(settings, found.at_thresholds))
-    record = _record(settings, folder, started) | {
+    outcome = {
         "state": "collapsed" if lost else "ok",
         "why": why,
-        "notes": [*notes, *_search_notes(settings, folder)],
+        "notes": (*notes, *_search_notes(settings, folder)),
         "learning_rate": training.learning_rate,
         "training_seconds": training.seconds,
         "feed_hash": training.hash.state,
         "weights_hash": weights_hash(training.averaged_network),
         "mean_dice": mean_dice(scores),
     }
-    write_json(folder.record, record)
+    write_json(folder.record, _record(settings, folder, started).model_copy(update=outcome).to_json())
     forget_progress(folder)
 
 
@@ -126,13 +136,14 @@ class _Recorder:
         self.folder, self.process, self.last = folder, psutil.Process(), time.monotonic()
         self.process.cpu_percent()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: TrainEvent) -> None:
         append_event(self.folder.events, event)
         now = time.monotonic()
         if now - self.last >= SYSTEM_EVERY_S:
             self.last = now
-            used = {"cpu_percent": self.process.cpu_percent(), "memory_mb": self.process.memory_info().rss / 2**20}
-            append_event(self.folder.events, {"kind": "system", "step": event["step"]} | used)
+            percent, memory_mb = self.process.cpu_percent(), self.process.memory_info().rss / 2**20
+            used = SystemEvent(step=event.step, cpu_percent=percent, memory_mb=memory_mb)
+            append_event(self.folder.events, used)
 
 
 def lost_classes(scores: list[Score]) -> list[str]:
@@ -219,25 +230,24 @@ def _validate(settings: RunSettings, folder: RunFolder, training: Training, on_s
 
 
 def _append_point(folder: RunFolder, training: Training, point: CurvePoint) -> None:
-    event = {"kind": "validation", "step": training.step, "seconds": training.seconds} | point.event()
-    append_event(folder.events, event)
+    append_event(folder.events, point.event(training.step, training.seconds))
 
 
 def _check_alive(folder: RunFolder, training: Training) -> None:
     """Stop a training that has long found nothing: what is left of its steps would be wasted."""
     events = read_events(folder.events)
-    validations = [event for event in events[_last_begin(events) :] if event["kind"] == "validation"]
+    validations = [event for event in events[_last_begin(events) :] if isinstance(event, ValidationEvent)]
     late = LATE * training.steps <= training.step < training.steps
     if late and len(validations) > 1 and not any(_finds_something(event) for event in validations[-2:]):
-        earlier = validations[-2]["step"]
+        earlier = validations[-2].step
         raise CollapsedTraining(
             f"finds nothing in any case after {earlier} and {training.step} of {training.steps} steps; stopped"
         )
 
 
-def _finds_something(validation: Mapping[str, Any]) -> bool:
-    counts = validation["counts"]
-    return counts["ok"] + counts["false_positive"] > 0 or counts["missed"] == 0
+def _finds_something(validation: ValidationEvent) -> bool:
+    counts = validation.counts
+    return counts.ok + counts.false_positive > 0 or counts.missed == 0
 
 
 def _forget_events_after(folder: RunFolder, step: int | None, steps: int) -> None:
@@ -254,16 +264,16 @@ def _forget_events_after(folder: RunFolder, step: int | None, steps: int) -> Non
         event
         for event in events[begin:]
         if step is not None
-        and event.get("step", 0) <= step
-        and event["kind"] != "state"
-        and (event["kind"], event.get("step")) != ("validation", steps)
+        and event.step <= step
+        and not isinstance(event, StateEvent)
+        and not (isinstance(event, ValidationEvent) and event.step == steps)
     ]
     write_events(folder.events, [*events[:begin], *kept])
 
 
-def _last_begin(events: Sequence[Mapping[str, Any]]) -> int:
+def _last_begin(events: Sequence[Event]) -> int:
     """Return where the events of the present training begin: after the last restart in float32."""
-    return max((index for index, event in enumerate(events, start=1) if event["kind"] == "restart"), default=0)
+    return max((index for index, event in enumerate(events, start=1) if isinstance(event, RestartEvent)), default=0)
 
 
 def forget_progress(folder: RunFolder) -> None:
@@ -272,26 +282,27 @@ def forget_progress(folder: RunFolder) -> None:
     forget_search(folder)
 
 
-def _record(settings: RunSettings, folder: RunFolder, started: float) -> dict[str, Any]:
+def _record(settings: RunSettings, folder: RunFolder, started: float) -> RunRecord:
+    """Return what is known of a run whatever comes of its training."""
     initial = build_network(
         settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
     )
     search = recorded_search(settings, folder)
-    return {
-        "loss": settings.loss.label,
-        "fold": settings.fold,
-        "seed": settings.seed,
-        "control": settings.loss.control,
-        "steps": settings.steps,
-        "seconds": seconds_now(torch.device(settings.device)) - started,
-        "precision": settings.precision,
-        "threads": settings.threads,
-        "device": settings.device,
-        "machine": platform.machine(),
-        "initial_weights_hash": weights_hash(initial),
-        "learning_rate_search": None if search is None else search.to_json(),
-        "cases": [case.id for case in settings.validation],
-    }
+    return RunRecord(
+        loss=settings.loss.label,
+        fold=settings.fold,
+        seed=settings.seed,
+        control=settings.loss.control,
+        steps=settings.steps,
+        seconds=seconds_now(torch.device(settings.device)) - started,
+        precision=settings.precision,
+        threads=settings.threads,
+        device=settings.device,
+        machine=platform.machine(),
+        initial_weights_hash=weights_hash(initial),
+        learning_rate_search=None if search is None else search.to_json(),
+        cases=tuple(case.id for case in settings.validation),
+    )
 
 
 def _search_notes(settings: RunSettings, folder: RunFolder) -> list[str]:
@@ -307,16 +318,16 @@ def _search_notes(settings: RunSettings, folder: RunFolder) -> list[str]:
 def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started: float) -> None:
     """Record a run that gave no usable network: a failure in every case, in a state of its own."""
     scores = failed_scores(settings.originals, settings.classes.values(), settings.plan.metrics)
-    append_event(folder.events, {"kind": "state", "step": settings.steps, "state": "collapsed", "why": why})
+    append_event(folder.events, StateEvent(step=settings.steps, state="collapsed", why=why))
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
-    record = _record(settings, folder, started) | {
+    outcome = {
         "state": "collapsed",
         "why": why,
-        "notes": _search_notes(settings, folder),
+        "notes": tuple(_search_notes(settings, folder)),
         "learning_rate": None,
         "training_seconds": None,
         "feed_hash": None,
         "weights_hash": None,
         "mean_dice": None,
     }
-    write_json(folder.record, record)
+    write_json(folder.record, _record(settings, folder, started).model_copy(update=outcome).to_json())

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pipeline.network.precision import Precision
 from pipeline.network.prediction import training_inferer
+from pipeline.records.events import TrainEvent
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.optimizer import MuonAdamW
 from pipeline.training.patch_sampling import Feed, FeedHash, batches
@@ -125,7 +126,7 @@ def train(
     training: Training,
     *,
     interval: int,
-    on_record: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_record: Callable[[TrainEvent], None] = lambda event: None,
     on_step: Callable[[int], None] = lambda step: None,
     on_interval: Callable[[Training], None] = lambda training: None,
 ) -> None:
@@ -231,7 +232,7 @@ class GradientRecorder:
     `logit_gradient_foreground` (share of the absolute gradient on foreground voxels) are those of the last step.
     """
 
-    def __init__(self, training: Training, on_record: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, training: Training, on_record: Callable[[TrainEvent], None]) -> None:
         self.training, self.on_record = training, on_record
         self.parameters = list(training.network.parameters())
         self.agreement: float | None = None
@@ -275,18 +276,17 @@ class GradientRecorder:
             foreground = _output(engine)[CommonKeys.LABEL] > 0
             share = float(size[foreground].sum() / size.sum().clamp_min(1e-30))
         self.on_record(
-            {
-                "kind": "train",
-                "step": self.training.step + 1,
-                "loss": sum(losses) / len(losses),
-                "learning_rate": self.training.schedule.get_last_lr()[0],
-                "gradient_norm": sum(norms) / len(norms),
-                "gradient_norm_max": max(norms),
-                "gradient_agreement": self.agreement,
-                "logit_gradient_norm": None if gradient is None else float(gradient.norm()),
-                "logit_gradient_foreground": share,
-                "seconds": self.training.seconds,
-            }
+            TrainEvent(
+                step=self.training.step + 1,
+                loss=sum(losses) / len(losses),
+                learning_rate=float(self.training.schedule.get_last_lr()[0]),
+                gradient_norm=sum(norms) / len(norms),
+                gradient_norm_max=max(norms),
+                gradient_agreement=self.agreement,
+                logit_gradient_norm=None if gradient is None else float(gradient.norm()),
+                logit_gradient_foreground=share,
+                seconds=self.training.seconds,
+            )
         )
         since.losses, since.norms = [], []
 

@@ -21,6 +21,7 @@ from pipeline.network.precision import Precision
 from pipeline.network.prediction import sliding_inferer, to_original_grid, write_mask
 from pipeline.network.sliding_window import decide
 from pipeline.network.test_time_augmentation import TurnedViews
+from pipeline.records.events import StateCounts, ValidationEvent
 from pipeline.records.table import Score
 from pipeline.training.average_precision import average_precision
 from pipeline.training.preparation import PreparedCase
@@ -68,16 +69,25 @@ class CurvePoint:
     classes: Mapping[int, str]
     scores: list[Score] = field(default_factory=list)
 
-    def event(self) -> dict[str, Any]:
-        """Return means per class and metric, with the counts of states beside them."""
+    def event(self, step: int, seconds: float) -> ValidationEvent:
+        """Return means per class and metric after a step, with the counts of states beside them."""
         names = list(self.classes.values())
-        event: dict[str, Any] = {metric: {name: self._mean(metric, name) for name in names} for metric in CURVE_METRICS}
-        event["mean_dice"] = mean_dice(self.scores)
+        means = {metric: {name: self._mean(metric, name) for name in names} for metric in CURVE_METRICS}
         states = [score.state for score in self.scores if score.metric == "dice"]
-        event["counts"] = {
-            state: states.count(state) for state in ("ok", "missed", "false_positive", "correct_absence")
-        }
-        return event
+        return ValidationEvent(
+            step=step,
+            seconds=seconds,
+            dice=means["dice"],
+            hausdorff_mm=means["hausdorff_mm"],
+            hausdorff95_mm=means["hausdorff95_mm"],
+            mean_dice=mean_dice(self.scores),
+            counts=StateCounts(
+                ok=states.count("ok"),
+                missed=states.count("missed"),
+                false_positive=states.count("false_positive"),
+                correct_absence=states.count("correct_absence"),
+            ),
+        )
 
     def _mean(self, metric: str, name: str) -> float | None:
         found = [s.value for s in self.scores if s.metric == metric and s.class_name == name and s.value is not None]

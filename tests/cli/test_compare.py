@@ -7,7 +7,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pipeline.cli.app import build_app
-from pipeline.cli.compare import print_verdict
+from pipeline.cli.verdict_tables import print_verdict
 from pipeline.comparison import compare
 from pipeline.errors import ConfigError, RecordError
 

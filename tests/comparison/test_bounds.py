@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from simulated_studies import simulate
 
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.comparison.bounds import possible, says_nothing
 
 
@@ -25,26 +25,31 @@ def points_in(sentences):
 
 
 def test_no_sentence_has_a_difference_of_dice_beyond_100_points():
-    verdict = compare(two_folds(), resamples=200)
+    verdict = compare(two_folds(), ComparisonSettings(resamples=200))
     assert verdict.pairs[0]["ci_high"] > 1  # the JSON has the interval as it was computed
     assert all(abs(value) <= 100 for value in points_in([*verdict.words, *verdict.caveats]))
     assert any("too few trainings or cases to say anything" in sentence for sentence in verdict.words)
 
 
 def test_what_no_possible_difference_would_reveal_is_null_and_worded():
-    verdict = compare(two_folds(), resamples=200)
+    verdict = compare(two_folds(), ComparisonSettings(resamples=200))
     assert verdict.smallest_detectable["dice"] is None
     assert any(sentence.startswith("This study has too few trainings or cases") for sentence in verdict.words)
 
 
 def test_a_study_that_tells_something_keeps_its_numbers():
-    verdict = compare(simulate({"a": 0.0, "b": 0.02}), resamples=200)
+    verdict = compare(simulate({"a": 0.0, "b": 0.02}), ComparisonSettings(resamples=200))
     assert 0 < verdict.smallest_detectable["dice"] < 0.1
     assert any(sentence.startswith("A study like this one finds") for sentence in verdict.words)
 
 
 def test_a_distance_larger_than_any_seen_is_not_called_detectable():
-    assert compare(two_folds(metric="assd_mm", scale=10.0), resamples=200).smallest_detectable["assd_mm"] is None
+    assert (
+        compare(two_folds(metric="assd_mm", scale=10.0), ComparisonSettings(resamples=200)).smallest_detectable[
+            "assd_mm"
+        ]
+        is None
+    )
 
 
 @pytest.mark.parametrize(

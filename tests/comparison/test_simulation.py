@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from simulated_studies import simulate, simulate_paired
 
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.comparison.pairing import Paired, pair, usable_rows
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide, more_needed
 from pipeline.comparison.resampling import resampled_means, units_of
@@ -96,7 +96,11 @@ def test_the_verdict_of_the_whole_comparison_is_the_one_counted_here():
         found = pair(usable_rows(table)[0], "dice")
         assert isinstance(found, Paired)
         decided = decide(compared({"a": 0.0, "b": effect}, 1, cases=60))[0]
-        assert compare(table, resamples=300).verdict == decided == decide(compare_pairs(found, None, 0.95))[0]
+        assert (
+            compare(table, ComparisonSettings(resamples=300)).verdict
+            == decided
+            == decide(compare_pairs(found, None, 0.95))[0]
+        )
 
 
 @pytest.mark.parametrize("losses", [2, 5])

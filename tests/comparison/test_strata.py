@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.comparison.sizes import size_groups, volumes_ml
 
 
@@ -96,7 +96,7 @@ def test_a_loss_that_misses_small_structures_is_named_with_their_size():
             good += float(jitter(1, 100 * i + (loss == "a"))[0])
             parts.append(panel(f"c{i:02d}", size, 1.02 * size, good * 1.01 * size, loss))
     table = pd.concat(parts)
-    verdict = compare(table.assign(fold=table["case"].str[1:].astype(int) % 5), metrics=["dice"])
+    verdict = compare(table.assign(fold=table["case"].str[1:].astype(int) % 5), ComparisonSettings(metrics=("dice",)))
     assert verdict.recommended == "a"
     assert any("b is clearly better than a in structures of below" in caveat for caveat in verdict.caveats)
     assert {entry["size"] for entry in verdict.by_size} == {entry["part"] for entry in verdict.within_parts}

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.comparison.variance import DEPENDENCE
 from pipeline.errors import RecordError
 from pipeline.records.loss_order import simplicity
@@ -83,7 +83,8 @@ def test_what_the_data_cannot_tell_is_a_bet_on_the_simplest_of_the_foremost(effe
 
 def test_equal_losses_rarely_have_a_winner():
     winners = sum(
-        compare(study({"a": 0.0, "b": 0.0, "c": 0.0}, cases=50, seed=s), resamples=20).verdict == "winner"
+        compare(study({"a": 0.0, "b": 0.0, "c": 0.0}, cases=50, seed=s), ComparisonSettings(resamples=20)).verdict
+        == "winner"
         for s in range(60)
     )
     assert winners <= 5  # 5 % of 60 is 3; more than 5 would have a chance below 8 % even at exactly 5 %
@@ -96,7 +97,7 @@ def test_noise_between_trainings_alone_does_not_make_a_winner():
         table = study({"a": 0.0, "b": 0.0}, cases=200, run_noise=0.02, case_noise=0.005, seed=s)
         wide = table.pivot(index="case", columns="loss", values="value")
         fooled += stats.wilcoxon(wide["a"] - wide["b"]).pvalue < 0.05
-        winners += compare(table, resamples=20).verdict == "winner"
+        winners += compare(table, ComparisonSettings(resamples=20)).verdict == "winner"
     assert fooled >= 10
     assert winners <= 4
 

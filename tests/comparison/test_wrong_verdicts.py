@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from simulated_studies import simulate, simulate_paired
 
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.comparison.pairs import compare_pairs, more_needed
 from pipeline.comparison.ranking import ranking
 from pipeline.errors import ConfigError, RecordError
@@ -74,7 +74,7 @@ def test_a_collapsed_distance_without_a_value_is_filled_with_the_worst_of_the_ca
     blank = (table["state"] == "collapsed") & (table["metric"] == "hausdorff95_mm")
     verdict = compare(table.assign(value=table["value"].mask(blank)))
     assert any("collapsed runs are not in the table" in caveat for caveat in verdict.caveats)
-    exact = compare(table.assign(value=table["value"].mask(blank)), miss_value=80.0)
+    exact = compare(table.assign(value=table["value"].mask(blank)), ComparisonSettings(miss_value=80.0))
     assert not any("collapsed runs are not in the table" in caveat for caveat in exact.caveats)
     means = {entry["name"]: entry["metrics"]["hausdorff95_mm"]["mean"] for entry in exact.losses}
     assert means["ce"] == pytest.approx(41.0)
@@ -99,11 +99,14 @@ def test_a_stated_noise_of_trainings_allows_a_verdict_and_widens_the_interval():
     table = simulate({"a": 0.0, "b": 0.1}, folds=1, run_noise=0.0)
     widths = []
     for stated in (0.0, 0.01):
-        verdict = compare(table, training_sd=stated)
+        verdict = compare(table, ComparisonSettings(training_sd=stated))
         assert (verdict.verdict, verdict.recommended) == ("winner", "b")
         widths.append(verdict.pairs[0]["ci_high"] - verdict.pairs[0]["ci_low"])
     assert widths[1] > 1.5 * widths[0]
-    assert compare(simulate({"a": 0.0, "b": 0.01}, folds=1, run_noise=0.0), training_sd=0.02).verdict == "inconclusive"
+    assert (
+        compare(simulate({"a": 0.0, "b": 0.01}, folds=1, run_noise=0.0), ComparisonSettings(training_sd=0.02)).verdict
+        == "inconclusive"
+    )
 
 
 def test_five_trainings_that_predict_one_test_set_are_five_trainings():
@@ -190,7 +193,7 @@ def test_nan_distances_are_refused_and_name_the_remedy():
 
 
 def test_a_miss_value_stands_for_nan_distances():
-    verdict = compare(distances_with_misses(np.nan), miss_value=200.0)
+    verdict = compare(distances_with_misses(np.nan), ComparisonSettings(miss_value=200.0))
     means = {entry["name"]: entry["metrics"]["hausdorff95_mm"]["mean"] for entry in verdict.losses}
     assert means["miss"] == pytest.approx(0.15 * 200 + 0.85 * 4.0)
     assert verdict.pairs[0]["difference"] > 0
@@ -308,11 +311,11 @@ def test_every_class_has_the_same_weight_however_few_cases_have_it():
 
 def test_one_class_can_be_the_endpoint():
     table = organ_and_lesion(collapsed=False)
-    verdict = compare(table, classes=["organ"])
+    verdict = compare(table, ComparisonSettings(classes=("organ",)))
     assert verdict.pairs[0]["difference"] == pytest.approx(0.01, abs=0.003)
     assert verdict.classes == ["organ"]
     with pytest.raises(ConfigError, match="it has organ, lesion"):
-        compare(table, classes=["tumor"])
+        compare(table, ComparisonSettings(classes=("tumor",)))
 
 
 def test_distances_are_shown_among_hits_beside_the_rate_of_misses_and_ranked_within_cases():

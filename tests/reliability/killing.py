@@ -187,8 +187,8 @@ def _cpu_of(pid: int) -> float:
 
 def carry_out(request: StudyRequest, watcher: Quiet) -> StudyFolder:
     """Run the study, then write its table and verdict (the page is left out: it holds the time of writing)."""
+    from pipeline.comparison.evidence import read_evidence
     from pipeline.records.table import write_table
-    from pipeline.report.evidence import read_evidence
 
     study = run_study(request, watcher, adjust=tiny, here=True)
     evidence = read_evidence(study)

@@ -118,8 +118,8 @@ def test_only_a_difference_that_holds_after_correction_has_the_color_of_a_loss()
     entry = {"a": "a", "b": "b", "difference": 0.02, "ci_low": 0.005, "ci_high": 0.035}
     entry |= {"margin": 0.005, "noise_floor": None}
     drawn = {better: str(interval_plot([entry | {"better": better}], "dice", True, styles)) for better in ("a", None)}
-    assert styles["a"].colour in drawn["a"]
-    assert styles["a"].colour not in drawn[None]
+    assert styles["a"].color in drawn["a"]
+    assert styles["a"].color not in drawn[None]
 
 
 def test_a_small_difference_keeps_its_sign_and_a_digit():
@@ -160,7 +160,7 @@ def test_a_mean_curve_ends_where_most_runs_end():
 
 def test_the_eighth_loss_is_told_apart_by_its_dashes():
     styles = [LossStyle(index) for index in range(21)]
-    assert len({(style.colour, style.dash) for style in styles}) == 21
+    assert len({(style.color, style.dash) for style in styles}) == 21
 
 
 def test_numbers_are_shown_as_people_write_them():

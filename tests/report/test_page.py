@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from fake_study import write_fake_study
 
+from pipeline.comparison.evidence import read_evidence
+from pipeline.comparison.resampling import mean_intervals
 from pipeline.errors import RecordError
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table, write_table
 from pipeline.report.build import build_report
-from pipeline.report.evidence import mean_intervals, read_evidence
 from pipeline.report.loss_tables import losses_table, presence_table
 from pipeline.report.run_tables import diagnostics_table, runs_table
 from pipeline.report.tables import class_tables, pairs_table, size_table

@@ -3,8 +3,8 @@ import json
 import pytest
 from fake_study import write_fake_study
 
+from pipeline.comparison.evidence import read_evidence
 from pipeline.report.build import build_report
-from pipeline.report.evidence import read_evidence
 from pipeline.report.rate_tables import rates_table
 
 

@@ -1,0 +1,182 @@
+"""The records of a study, read once, and the verdict that follows from them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline.comparison.analysis import PRIMARY
+from pipeline.comparison.pairing import Paired, complete_losses, pair, usable_rows
+from pipeline.comparison.settings import ComparisonSettings
+from pipeline.comparison.verdict import compare, with_references
+from pipeline.errors import RecordError
+from pipeline.records.folder import StudyFolder
+from pipeline.records.gather import gather_cases, gather_thresholds
+from pipeline.records.reference_check import ReferenceCheck
+from pipeline.records.run import RunTrace, read_traces
+from pipeline.records.scope import Scope, scope_of
+from pipeline.records.states import State
+from pipeline.records.study import StudyRecord, read_study
+from pipeline.records.table import read_table
+from pipeline.records.tolerance import default_margin_mm
+from pipeline.records.verdict import Verdict
+from pipeline.references.check import CheckedReferences, check_references
+from pipeline.references.volumes import Volumes
+
+HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
+"""Metrics with plots of their own; all others are in the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Records of a study and what follows from them.
+
+    Attributes
+    ----------
+    study, settings
+        The folder and its settings.
+    table, rows
+        All rows of the long table, and those that a comparison uses.
+    thresholds
+        Dice at every threshold of the probability.
+    runs
+        Every run of the plan, finished or not.
+    losses
+        In the order of the plan.
+    paired
+        Each metric on the cases that the compared losses share.
+    scope
+        Conditions of the trainings.
+    verdict
+        The verdict, complete.
+    references
+        Outcome of the check of references.
+    volumes
+        Reader of the images, references and predictions.
+    """
+
+    study: StudyFolder
+    settings: StudyRecord
+    table: pd.DataFrame
+    thresholds: pd.DataFrame
+    rows: pd.DataFrame
+    runs: tuple[RunTrace, ...]
+    losses: tuple[str, ...]
+    paired: dict[str, Paired]
+    scope: Scope
+    verdict: Verdict
+    references: CheckedReferences
+    volumes: Volumes
+
+    @property
+    def finished(self) -> tuple[RunTrace, ...]:
+        """Runs with a record, collapsed ones among them."""
+        return tuple(run for run in self.runs if run.record is not None)
+
+    @property
+    def collapsed(self) -> tuple[RunTrace, ...]:
+        """Runs that gave no usable network."""
+        return tuple(run for run in self.runs if run.state == State.COLLAPSED)
+
+    @property
+    def primary(self) -> str:
+        """The metric that the verdict is about."""
+        return self.verdict.primary or next(iter(self.paired), "dice")
+
+    @property
+    def headline(self) -> list[str]:
+        """Metrics with plots of their own, the primary one first."""
+        names = [name for name in HEADLINE if name in self.paired]
+        rest = [name for name in names if name != self.primary]
+        return [self.primary, *rest] if self.primary in self.paired else rest
+
+
+def read_evidence(study: StudyFolder) -> Evidence:
+    """Read all records, compare the losses and check the references.
+
+    Raises
+    ------
+    RecordError
+        If the folder holds no study, or none of its runs has finished.
+    """
+    settings = read_study(study)
+    runs = read_traces(study)
+    table = gather_cases(study)
+    if table.empty and study.cases.exists():
+        table = read_table(study.cases)
+    if table.empty:
+        raise RecordError(
+            study.root, f"none of its {len(runs)} runs has finished", "run its `segloss study` command again"
+        )
+    rows, collapsed = usable_rows(_with_patients(table, settings))
+    thresholds = gather_thresholds(study)
+    names, _ = complete_losses(rows[~rows["loss"].isin(list(settings.dropped))], collapsed)
+    metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
+    paired = {name: found for name in metrics if (found := pair(rows, name, names)) is not None}
+    scope = scope_of(settings, runs, next((name for name in PRIMARY if name in paired), PRIMARY[0]))
+    volumes = Volumes(settings, runs)
+    checked = CheckedReferences()
+    if paired or not names:
+        verdict = _verdict(table, thresholds, settings, scope)
+        checked = _checked(paired.get("dice"), verdict, settings, volumes)
+        outcome = checked.outcome
+        doubtful = [item.case for item in checked.doubtful]
+        if 0 < len(doubtful) <= len(paired["dice"].cases) // 2 if "dice" in paired else False:
+            without = _verdict(_other_cases(table, doubtful), _other_cases(thresholds, doubtful), settings, scope)
+            outcome = outcome.model_copy(update={"without": _what_changes(verdict, without)})
+        verdict = with_references(verdict, outcome)
+    else:
+        verdict = _nothing_in_common(collapsed, scope)
+    losses = tuple(dict.fromkeys([*settings.labels, *table["loss"]]))
+    return Evidence(
+        study, settings, table, thresholds, rows, runs, losses, paired, scope, verdict, checked, volumes
+    )  # fmt: skip
+
+
+def _checked(dice: Paired | None, verdict: Verdict, settings: StudyRecord, volumes: Volumes) -> CheckedReferences:
+    """Check the references of the cases with the lowest Dice; one loss alone cannot contradict a reference."""
+    if dice is None or len(dice.losses) < 2:
+        return CheckedReferences()
+    order = dice.values.mean(axis=0).argsort(kind="stable")
+    cases = [dice.cases[int(index)] for index in order]
+    return check_references(cases, dice.best_first(verdict.recommended), volumes, settings.dataset.classes)
+
+
+def _what_changes(verdict: Verdict, without: Verdict) -> str:
+    """Return in a sentence what the study says without its doubtful references."""
+    if (without.verdict, without.recommended) == (verdict.verdict, verdict.recommended):
+        return "Without them the verdict is the same."
+    return f"Without them: {without.words[0]}"
+
+
+def _other_cases(rows: pd.DataFrame, cases: Collection[str]) -> pd.DataFrame:
+    return rows[~rows["case"].isin(list(cases))]
+
+
+def _with_patients(table: pd.DataFrame, settings: StudyRecord) -> pd.DataFrame:
+    return table.assign(patient=table["case"].map(settings.patients).fillna(table["case"]))
+
+
+def _verdict(table: pd.DataFrame, thresholds: pd.DataFrame, settings: StudyRecord, scope: Scope) -> Verdict:
+    spacing = settings.plan.spacing_mm
+    margins = {"mm": default_margin_mm([spacing])} if spacing else {}
+    return compare(
+        _with_patients(table, settings),
+        ComparisonSettings(margins=margins),
+        thresholds=thresholds,
+        dropped=settings.dropped,
+        scope=scope,
+    )
+
+
+def _nothing_in_common(collapsed: dict[str, int], scope: Scope) -> Verdict:
+    """Return the verdict of a study whose losses share no case yet."""
+    return Verdict(
+        verdict="inconclusive",
+        recommended=None,
+        primary="",
+        collapsed=collapsed,
+        scope=scope,
+        references=ReferenceCheck(),
+        words=("There is nothing to compare yet: no case has results of two losses.", *scope.words),
+    )
