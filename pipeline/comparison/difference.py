@@ -9,6 +9,7 @@ from scipy import stats
 
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.resampling import Units
+from pipeline.comparison.signed_ranks import signed_rank_p
 from pipeline.comparison.variance import MeanErrors
 
 Floats = NDArray[np.float64]
@@ -149,7 +150,7 @@ def _typical(of_patients: Floats) -> _Typical:
     moves = of_patients.any(axis=1)
     p_values = np.ones(len(of_patients))
     if moves.any():
-        p_values[moves] = stats.wilcoxon(of_patients[moves], zero_method="pratt", axis=1).pvalue
+        p_values[moves] = signed_rank_p(of_patients[moves])
     return _Typical(
         median=np.median(of_patients, axis=1),
         p_wilcoxon=p_values,
