@@ -1,1 +1,1 @@
-"""What a study leaves on disk: the folder, events over steps, and the table of results."""
+"""Typed values that cross packages, and the files of a study that hold them."""

@@ -58,7 +58,7 @@ class TrainEvent(Event):
 
 
 class StateCounts(RecordModel):
-    """How many classes of cases are in each state."""
+    """Number of classes of cases in each state."""
 
     ok: int = 0
     missed: int = 0
@@ -111,7 +111,7 @@ class StateEvent(Event):
 
 
 class SystemEvent(Event):
-    """What the process uses of the machine: percent of one core, and resident memory in MiB."""
+    """Use of the machine by the process: percent of one core, and resident memory in MiB."""
 
     kind: Literal["system"] = "system"
     cpu_percent: float | None = None

@@ -1,4 +1,7 @@
-"""Which of several equivalent losses is the simplest; plain cross entropy comes first."""
+"""Order of the losses by simplicity; plain cross entropy comes first.
+
+Among equivalent losses the simplest known one is recommended.
+"""
 
 SIMPLICITY = (
     "ce",
@@ -26,7 +29,7 @@ SIMPLICITY = (
 
 
 def is_known(loss: str) -> bool:
-    """Whether the loss has a place in the order, so that it can be called simple."""
+    """Return True if the loss has a place in the order, so that it can be called simple."""
     return loss.split("-", 1)[0] in SIMPLICITY
 
 

@@ -33,7 +33,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a metric is.
+    """One metric.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Metric:
 
     @property
     def is_distance(self) -> bool:
-        """Whether values are distances in mm."""
+        """True if values are distances in mm."""
         return self.unit is Unit.MM
 
     @property
@@ -158,7 +158,7 @@ def names_of(*families: Family) -> tuple[str, ...]:
 
 
 def metric_of(name: str) -> Metric:
-    """Return what is known of a metric.
+    """Return the entry of a metric, known or not.
 
     An unknown name that ends in ``_mm`` is a distance. The direction of any other unknown metric is not known, so that
     it can be shown but not ranked.

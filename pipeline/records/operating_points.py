@@ -5,7 +5,7 @@ from typing import Literal
 from pipeline.records.model import Number, RecordModel
 
 Change = Literal["stays", "disappears", "shrinks", "turns", "no longer clear", "appears", "not clear at either"]
-"""What becomes of a difference at 0.5 when every loss has its own best threshold."""
+"""Fate of a difference at 0.5 once every loss has its own best threshold."""
 
 VerdictKind = Literal["winner", "equivalent", "inconclusive"]
 

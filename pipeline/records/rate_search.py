@@ -1,4 +1,4 @@
-"""What the search over learning rates of one run tried and chose."""
+"""Outcome of the search over learning rates of one run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ class RateSearch:
         What decided.
     chance
         The score that says nothing has been learned: the larger of prevalence and the score of the untrained network.
-        None where there was no search, or no held-out case shows any class.
+        None without a search, and if no held-out case shows any class.
     probes
         In the order of their trainings, round after round; all rounds but the last stayed at chance.
     """
@@ -51,12 +51,12 @@ class RateSearch:
 
     @property
     def rounds(self) -> int:
-        """How many lengths of probes were needed."""
+        """Number of rounds, each with longer trial trainings than the one before."""
         return len({probe.steps for probe in self.probes})
 
     @property
     def at_edge(self) -> bool:
-        """Whether the best rate is the smallest or the largest candidate, so that the optimum may lie outside."""
+        """True if the best rate is the smallest or largest candidate, so that the optimum may lie outside."""
         tried = [probe.learning_rate for probe in self.probes]
         return self.rule == "best" and self.chosen in (min(tried), max(tried))
 

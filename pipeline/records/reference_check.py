@@ -6,7 +6,7 @@ from pipeline.records.model import RecordModel
 
 
 class DoubtfulReference(RecordModel):
-    """A reference to look at, and what would make it suit the predictions.
+    """A reference to look at, and the change that would make it suit the predictions.
 
     Attributes
     ----------
@@ -15,7 +15,7 @@ class DoubtfulReference(RecordModel):
     words
         The change in words.
     kind
-        What changes.
+        Kind of the change.
     shift_mm_ras
         Shift in mm towards right, anterior and superior.
     dice, dice_changed
@@ -34,7 +34,7 @@ class DoubtfulReference(RecordModel):
 
 
 class ReferenceCheck(RecordModel):
-    """How many references were checked, and the doubtful ones, those with the most to gain first.
+    """Number of references checked, and the doubtful ones, those with the most to gain first.
 
     `without` says what the study would say without them; it is empty if they are too many to leave out.
     """

@@ -1,4 +1,4 @@
-"""`run.json`: what a run leaves besides its table of results. Its presence means that the run is complete."""
+"""`run.json`: the result of a run besides its table. Its presence means that the run is complete."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ MOST_NAMED = 4
 
 
 class Slope(RecordModel):
-    """How much the validation curve of a loss changes over the last quarter of training.
+    """Change of the validation curve of a loss over the last quarter of training.
 
     Attributes
     ----------

@@ -19,9 +19,9 @@ class State(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether distances of this state are not measured but set to what a miss costs."""
+        """True if distances of this state are not measured but set to the value of a miss."""
         return self in FAILURES
 
 
 FAILURES = (State.MISSED, State.FALSE_POSITIVE, State.COLLAPSED)
-"""States in which a distance is not measured but set to what a miss costs."""
+"""States in which a distance is not measured but set to the value of a miss."""

@@ -30,7 +30,7 @@ class ArmRecord(SparseRecord):
     label
         Display name, which is unique in the study and safe as a folder name.
     spec
-        What the user asked for, with all arguments.
+        The loss as the user named it, with all arguments.
     formula
         The loss as text.
     control
@@ -76,7 +76,7 @@ class PlanRecord(SparseRecord):
 
 
 class MachineRecord(SparseRecord):
-    """How the runs of a study share the machine."""
+    """Share of the machine that each run of a study uses, as measured before the first run."""
 
     device: str = "cpu"
     jobs: int = 1
@@ -87,7 +87,7 @@ class MachineRecord(SparseRecord):
 
 
 class CaseFiles(SparseRecord):
-    """Files of one case, as absolute paths, and its patient."""
+    """Absolute paths of the files of one case, and its patient."""
 
     images: tuple[str, ...] = ()
     label: str | None = None
@@ -121,7 +121,7 @@ class StudyRecord(SparseRecord):
     name, created, command
         Display name, time in ISO 8601, and command line.
     request
-        What must stay the same for the study to be continued, by name of the argument.
+        Arguments that must stay the same for the study to be continued, by name.
     losses
         Arms in the order of the plan.
     preflight

@@ -42,7 +42,7 @@ def default_tolerance_mm(spacings_mm: Iterable[Sequence[float]]) -> float:
     Raises
     ------
     ValueError
-        Where there is no case.
+        If there is no case.
     """
     edges = [in_plane_edge_mm(spacing) for spacing in spacings_mm]
     if not edges:
@@ -58,7 +58,7 @@ def default_margin_mm(spacings_mm: Iterable[Sequence[float]]) -> float:
     Raises
     ------
     ValueError
-        Where there is no case.
+        If there is no case.
     """
     return float(f"{MARGIN_PIXELS * default_tolerance_mm(spacings_mm):.4g}")
 
@@ -134,7 +134,7 @@ class ToleranceRequest:
         Raises
         ------
         ValueError
-            Where there is no case.
+            If there is no case.
         """
         return Tolerance(default_tolerance_mm(spacings_mm) if self.mm is None else self.mm, self.by_class)
 

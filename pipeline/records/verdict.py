@@ -57,7 +57,7 @@ class MetricSummary(RecordModel):
     mean, median, sd
         Over cases; `sd` is None for a single case.
     ci_low, ci_high
-        Bootstrap interval of the mean, None where there is none.
+        Bootstrap interval of the mean; None for a single patient.
     cases
         Cases with a value.
     failure_below, failure_rate
@@ -80,7 +80,7 @@ class MetricSummary(RecordModel):
 
 
 class CollapseProbability(RecordModel):
-    """How many trainings of a loss collapsed, and the exact interval of that probability (Clopper and Pearson)."""
+    """Collapsed trainings of a loss, and the exact interval of their probability (Clopper and Pearson 1934)."""
 
     runs: int
     of: int
@@ -117,7 +117,7 @@ class NoiseFloor(RecordModel):
     per_loss
         `sd_between_seeds` of each loss.
     why
-        Why there is no value.
+        Reason for a missing value.
     """
 
     sd_between_seeds: float | None = None
@@ -237,7 +237,11 @@ class ControlGap(RecordModel):
 
 
 class Presence(RecordModel):
-    """Whether one loss detects one class where it is, and leaves it out where it is not; counts are of cases."""
+    """Detection of one class by one loss, in numbers of cases.
+
+    Sensitivity is the share of cases with the structure in which the class was predicted at all; specificity is the
+    share of cases without it in which it was not.
+    """
 
     loss: str
     class_name: str = Field(validation_alias=AliasChoices("class", "class_name"), serialization_alias="class")
@@ -250,7 +254,7 @@ class Presence(RecordModel):
 
 
 class Verdict(RecordModel):
-    """What the records say.
+    """The answer of a study, with all its numbers.
 
     Attributes
     ----------
@@ -275,7 +279,7 @@ class Verdict(RecordModel):
     cases
         Cases behind the deciding metric.
     words, caveats
-        The verdict in sentences, the most important first, and what to know before trusting it.
+        The verdict in sentences, the most important first, and what a reader must know before trusting it.
     set_aside, dropped
         Losses that take no part, and those that the race dropped, with reasons.
     controls, aa
