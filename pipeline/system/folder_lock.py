@@ -1,51 +1,71 @@
-"""One process at a time on one folder, by a lock that the kernel drops when its holder dies."""
+"""Exclusive use of a folder by one process, by a kernel lock that ends with its holder."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import RecordError
+
+LOCK_FILE = ".lock"
+"""Name of the lock file within the folder. It holds the name of its last holder and is never removed."""
 
 
 class FolderInUse(RecordError):
-    """A folder whose lock another process holds."""
+    """Another process holds the lock of the folder."""
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock while the context lasts; the folder is made where it does not exist.
+    """Hold the lock of a folder while the context lasts; create the folder if it does not exist.
+
+    The lock is `flock`, so the kernel releases it when the process ends, also by SIGKILL or a power cut. Nothing has to
+    be cleaned up, and a lock file that is left over does not block anyone.
 
     Raises
     ------
     FolderInUse
-        Where another process holds the lock; it is named.
+        Another process holds the lock; the message names it.
     RecordError
-        Where the folder cannot be written or locked, or lies in a bundle: a lock would make the bundle unusable.
+        The folder cannot be written or locked, or lies in a bundle: a lock file would make the bundle unusable.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name, exclusive(Path(name) / "study"):
+    ...     sorted(path.name for path in (Path(name) / "study").iterdir())
+    ['.lock']
     """
+    _refuse_bundle(folder)
+    path = folder / LOCK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise RecordError(folder, f"cannot be written ({error.strerror})", "give another --out folder") from error
+    # On NFS, Linux turns flock into a byte-range lock of the server. This works across machines from version 4 on;
+    # version 3 needs a lock daemon, without which the call fails with ENOLCK. Lustre needs the mount option `flock`.
+    # A soft lock (a marker file) would survive its holder, so that falling back to one is not allowed.
+    lock = FileLock(path, blocking=False, fallback_to_soft=False, thread_local=False)
+    try:
+        held = lock.acquire()
+    except Timeout as error:
+        holder = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        raise FolderInUse(folder, f"is in use by {holder}", "wait for it to end, or stop it") from error
+    except OSError as error:
+        remedy = "mount its file system with locks (Lustre: flock; NFS: version 4), or give another folder"
+        raise RecordError(folder, f"cannot be locked ({error.strerror})", remedy) from error
+    with held:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+
+
+def _refuse_bundle(folder: Path) -> None:
     place = folder.resolve()
     bundle = next((one for one in (place, *place.parents) if (one / "configs" / "metadata.json").is_file()), None)
     if bundle is not None:
         problem = "is a bundle" if bundle == place else f"lies in the bundle {bundle}"
         raise RecordError(folder, f"{problem}, which must not hold outputs", "give another --out folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise RecordError(folder, f"cannot be written ({error.strerror})", "give another --out folder") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read().strip() or "another process"
-            raise FolderInUse(folder, f"is in use by {holder}", "wait for it to end, or stop it") from error
-        except OSError as error:
-            remedy = "mount its file system with locks (Lustre: flock; NFS: version 4), or give another folder"
-            raise RecordError(folder, f"cannot be locked ({error.strerror})", remedy) from error
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-        stream.flush()
-        yield
