@@ -1,7 +1,7 @@
-"""The one tree of errors whose names users catch.
+"""Errors that users can catch, in one tree under `SeglossError`, and the exit codes of the command line.
 
-Each error carries what the command line prints as a single line: the file or setting concerned, what is wrong with
-it, and what to do. Anything that is not a `SeglossError` is a bug and shows its traceback.
+Each error carries three texts that the command line prints as one line: the file or setting concerned, the problem and
+the remedy. Any other exception is a bug and shows its traceback.
 """
 
 from enum import IntEnum
@@ -9,24 +9,31 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """What the command line returns to the shell."""
+    """Exit code of the command line."""
 
     OK = 0
     SOME_CASES_FAILED = 1
+    """The command finished, but some cases or runs failed; they are listed."""
     WRONG_REQUEST = 2
+    """The request cannot be carried out; nothing was done, or the work can be continued after a correction."""
 
 
 class SeglossError(Exception):
-    """A request that cannot be carried out, in one line.
+    """A request that cannot be carried out; the message is one line.
 
     Parameters
     ----------
     subject
-        The file, folder or setting the problem is about.
+        File, folder or setting that has the problem.
     problem
-        What is wrong with it, with numbers where there are any.
+        Description of the problem, with numbers if possible.
     remedy
-        What the user can do about it.
+        Advice for the user.
+
+    Examples
+    --------
+    >>> print(DatasetError("label.nii.gz", "is empty (0 bytes)", "copy the file again"))
+    label.nii.gz: is empty (0 bytes); copy the file again
     """
 
     def __init__(self, subject: str | Path, problem: str, remedy: str) -> None:
@@ -36,12 +43,13 @@ class SeglossError(Exception):
         super().__init__(f"{subject}: {problem}; {remedy}".replace("\n", " "))
 
     def __reduce__(self) -> tuple[type["SeglossError"], tuple[str, str, str]]:
-        """Let it come back from a worker process as it is."""
+        """Return the constructor's arguments, for errors that a worker process raises."""
+        # By default, pickle would call the constructor with the message alone.
         return type(self), (self.subject, self.problem, self.remedy)
 
 
 class DatasetError(SeglossError):
-    """The dataset cannot be used as it is."""
+    """A dataset or one of its files is missing, damaged or inconsistent."""
 
 
 class ConfigError(SeglossError):
@@ -53,16 +61,25 @@ class RecordError(SeglossError):
 
 
 class TrainingError(SeglossError):
-    """A run could not be trained or evaluated."""
+    """A run cannot be trained or evaluated."""
 
 
 class BundleError(SeglossError):
-    """A bundle is refused, or cannot be made."""
+    """A bundle is refused or cannot be exported."""
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")
+"""Parts of the messages of torch and of C++ libraries when memory ran out."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not to be had; torch tells it by its words alone."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        part in words for part in ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")
-    )
+    """Return whether an error was raised since the memory of the machine or of a GPU ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory")), is_out_of_memory(RuntimeError("shape mismatch"))
+    (True, False)
+    """
+    # For the memory of the machine, torch raises a plain RuntimeError, which only its message tells from others.
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in message for text in _OUT_OF_MEMORY)

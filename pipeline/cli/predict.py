@@ -202,14 +202,14 @@ def _run_on_ray(
 
     from pipeline.bundle.model import load_model
     from pipeline.inference.ray_batch import RayBatch, Share
-    from pipeline.system.ray_cluster import Nodes, check_nodes, connected
+    from pipeline.system.ray_cluster import Nodes, check_nodes, ray_connection
 
     model = request.model("cpu")
     shared = [request.source, request.out, *([Path(request.bundle)] if Path(request.bundle).exists() else [])]
-    with connected(address, len(os.sched_getaffinity(0))) as ray:
+    with ray_connection(address, len(os.sched_getaffinity(0))) as ray:
         for note in check_nodes(ray, [path.absolute() for path in shared]):
             err.print(note, highlight=False, markup=False)
-        nodes = Nodes.of(ray)
+        nodes = Nodes.alive(ray)
         device = request.device or ("cuda" if nodes.has_gpu else "cpu")
         gpus = int(device != "cpu")
         if not nodes.most_cores(gpus):

@@ -14,7 +14,7 @@ from pipeline.errors import BundleError, ConfigError, DatasetError
 from pipeline.inference.batch import Batch, Options, settings_of
 from pipeline.inference.journal import CaseRecord, Journal
 from pipeline.inference.sources import Job
-from pipeline.system.ray_cluster import LOST_TRIES, Loss, Nodes, own_error, why_lost
+from pipeline.system.ray_cluster import MAX_ATTEMPTS, FailureCause, Nodes, failure_cause, original_error
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model
@@ -103,7 +103,7 @@ class RayBatch(Batch):
                         finished(record)
 
     def _places(self) -> int:
-        places = Nodes.of(self.ray).places(self.share.cores, self.share.gpus)
+        places = Nodes.alive(self.ray).capacity(self.share.cores, self.share.gpus)
         return max(1, min(places, self.share.most or places))
 
     def _start_workers(self, waiting: int) -> None:
@@ -120,11 +120,11 @@ class RayBatch(Batch):
         try:
             self.ray.get(reference)
         except Exception as error:
-            if why_lost(self.ray, error) is None:
-                raise own_error(self.ray, error) from error
+            if failure_cause(self.ray, error) is None:
+                raise original_error(self.ray, error) from error
             self._lost_at_start += 1
-            if self._lost_at_start == LOST_TRIES:
-                problem = f"lost {LOST_TRIES} workers one after another while they loaded the model"
+            if self._lost_at_start == MAX_ATTEMPTS:
+                problem = f"lost {MAX_ATTEMPTS} workers one after another while they loaded the model"
                 raise ConfigError("--executor ray", problem, "check the memory of the nodes") from error
             return
         self._lost_at_start = 0
@@ -136,16 +136,16 @@ class RayBatch(Batch):
         try:
             records: list[CaseRecord] = self.ray.get(reference)
         except Exception as error:
-            why = why_lost(self.ray, error)
+            why = failure_cause(self.ray, error)
             if why is None:
-                raise own_error(self.ray, error) from error
+                raise original_error(self.ray, error) from error
             with suppress(self.ray.exceptions.RayError):
                 self.ray.kill(worker)
             return self._again(cases, why, waiting)
         self._free.append(worker)
         return records
 
-    def _again(self, cases: _Cases, why: Loss, waiting: deque[_Cases]) -> list[CaseRecord]:
+    def _again(self, cases: _Cases, why: FailureCause, waiting: deque[_Cases]) -> list[CaseRecord]:
         if len(cases.jobs) > 1:
             waiting.extendleft(_Cases([job]) for job in reversed(cases.jobs))
             return []

@@ -15,14 +15,14 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.system.folder_lock import FolderInUse
 from pipeline.system.ray_cluster import (
-    LOST_TRIES,
+    MAX_ATTEMPTS,
     Nodes,
-    Progress,
+    ProgressActor,
     check_nodes,
-    connected,
-    on_this_node,
-    own_error,
-    why_lost,
+    failure_cause,
+    original_error,
+    ray_connection,
+    start_actor_on_this_node,
 )
 from pipeline.training.run import run
 from pipeline.training.settings import RunSettings
@@ -95,7 +95,7 @@ def run_on_ray(
     """
     if not runs:
         return
-    with connected(address, jobs * runs[0][0].threads) as ray:
+    with ray_connection(address, jobs * runs[0][0].threads) as ray:
         for note in check_nodes(ray, _shared(runs)):
             say(note)
         _Cluster(ray, None if address else jobs, carry_out or _carry_out, say).work(runs, on_step, on_done, wanted)
@@ -106,7 +106,7 @@ class _Cluster:
 
     def __init__(self, ray: Any, jobs: int | None, carry_out: CarryOut, say: Callable[[str], None]) -> None:
         self.ray, self.jobs, self.say = ray, jobs, say
-        self.progress = on_this_node(ray, Progress, max_restarts=-1)
+        self.progress = start_actor_on_this_node(ray, ProgressActor, max_restarts=-1)
         self.task = ray.remote(carry_out)
         self.waiting: deque[_Work] = deque()
         self.going: dict[Any, _Work] = {}
@@ -139,13 +139,13 @@ class _Cluster:
 
     def _begin(self, wanted: Callable[[RunKey], bool]) -> None:
         """Give the cluster as many runs as it holds; those that need a node alone come last."""
-        nodes = Nodes.of(self.ray)
+        nodes = Nodes.alive(self.ray)
         while self.waiting:
             work = self.waiting[0]
             if work.alone and not all(other.alone for other in self.going.values()):
                 return
             cores = max(work.settings.threads, nodes.most_cores(work.gpus)) if work.alone else work.settings.threads
-            places = nodes.places(cores, work.gpus)
+            places = nodes.capacity(cores, work.gpus)
             self._tell_of_no_place(places, cores, work.gpus)
             if len(self.going) >= max(1, min(places, self.jobs or places)):
                 return
@@ -164,7 +164,7 @@ class _Cluster:
 
     def _steps(self) -> list[tuple[RunKey, str, int, int]]:
         try:
-            found: dict[RunKey, tuple[str, int, int]] = self.ray.get(self.progress.take.remote())
+            found: dict[RunKey, tuple[str, int, int]] = self.ray.get(self.progress.fetch.remote())
         except self.ray.exceptions.RayError:  # shown only: the work goes on
             return []
         return [(key, *how) for key, how in found.items()]
@@ -174,9 +174,9 @@ class _Cluster:
         try:
             self.ray.get(reference)
         except Exception as error:
-            why = why_lost(self.ray, error)
+            why = failure_cause(self.ray, error)
             if why is None:
-                raise own_error(self.ray, error) from error
+                raise original_error(self.ray, error) from error
             if why == "memory":
                 self._no_memory(work, error)
             else:
@@ -187,9 +187,9 @@ class _Cluster:
 
     def _lost(self, work: _Work, error: Exception) -> None:
         work.lost += 1
-        if work.lost == LOST_TRIES:
+        if work.lost == MAX_ATTEMPTS:
             raise TrainingError(
-                work.key.short_name, f"was lost with its worker {LOST_TRIES} times", "call again; it continues"
+                work.key.short_name, f"was lost with its worker {MAX_ATTEMPTS} times", "call again; it continues"
             ) from error
         self.say(f"{work.key.short_name}: its worker or node was lost; it continues from its last state on another")
         self.waiting.appendleft(work)
@@ -238,7 +238,7 @@ def _carry_out(settings: RunSettings, key: RunKey, root: str, progress: Any, at:
         now = time.monotonic()
         if now - last > POLL_S or done == of:
             last = now
-            progress.tell.remote(key, (stage, done, of))
+            progress.report.remote(key, (stage, done, of))
 
     end = time.monotonic() + UNLOCKED_WITHIN_S
     while True:

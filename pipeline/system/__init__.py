@@ -1,1 +1,1 @@
-"""Atomic files, folder locks, worker pools, random streams and Ray: what every package may use."""
+"""Services of the operating system: atomic files, locks, processes, threads, random streams, Ray, JSON values."""

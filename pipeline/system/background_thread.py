@@ -1,4 +1,4 @@
-"""Work that a thread does beside this one, in order."""
+"""Overlap of a producer in this thread with work on its items in a second thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,19 +9,34 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def one_behind(
+def map_in_background(
     function: Callable[[Item], Result],
     items: Iterable[Item],
-    begin: tuple[Callable[..., object], tuple[Any, ...]] | None = None,
+    initializer: tuple[Callable[..., object], tuple[Any, ...]] | None = None,
 ) -> Iterator[Result]:
-    """Yield the function's result for each item; a thread works on the next meanwhile, and its errors are raised here.
+    """Yield ``function(item)`` for each item in order, computed by one background thread.
 
-    Items are made by the caller's thread. The other calls `begin` first: a function and its arguments.
+    The caller's thread draws the next item while the background thread works on the previous one. Results lag one
+    item behind, so that at most two items are in memory.
+
+    Parameters
+    ----------
+    function
+        Called in the background thread; its errors are raised here.
+    items
+        Drawn in the caller's thread.
+    initializer
+        Function and arguments that the background thread calls before its first item.
+
+    Examples
+    --------
+    >>> list(map_in_background(len, ["a", "bcd"]))
+    [1, 3]
     """
-    with ThreadPoolExecutor(1, "beside", *(begin or ())) as thread:
-        waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(1, "background", *(initializer or ())) as thread:
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(thread.submit(function, item))
-            if len(waiting) > 1:
-                yield waiting.popleft().result()
-        yield from (future.result() for future in waiting)
+            pending.append(thread.submit(function, item))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        yield from (future.result() for future in pending)

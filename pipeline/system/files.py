@@ -1,4 +1,4 @@
-"""Writing files so that a kill or a full disk never leaves half of one under its final name."""
+"""Atomic and durable writes: a kill or a full disk never leaves half a file under its final name."""
 
 import errno
 import hashlib
@@ -16,15 +16,30 @@ from typing import Any, BinaryIO
 _BLOCK = 1 << 20
 
 WRITING = ".writing-"
-"""How the names begin that files have until they are whole."""
+"""Prefix of temporary files, which become the final file by a rename."""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is fsynced and renamed onto `path`, else removed.
+    """Yield a temporary path beside `path`; rename it onto `path` on success, remove it on an error.
 
-    The temporary name keeps the suffixes of `path`, so that writers which choose a format by suffix
-    (nibabel, matplotlib) behave as with the final name.
+    The content is on the disk before the rename, and the rename before this returns. The temporary name keeps the
+    suffixes of `path`, so that writers which choose a format by suffix (nibabel, matplotlib) behave as with the final
+    name. Missing folders are created.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; `OSError.filename` is the final path.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name:
+    ...     with atomic_path(Path(name) / "table.csv") as temporary:
+    ...         _ = temporary.write_text("a,b")
+    ...     [path.name for path in Path(name).iterdir()]
+    ['table.csv']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
@@ -35,27 +50,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with _named(path):
             yield temporary
+            # Some file systems write the new name before the data. After a power cut the file would then be empty.
             fsync_file(temporary)
+            # mkstemp makes files that only their owner can read.
             temporary.chmod(0o644)
             temporary.replace(path)
+            # A rename is an entry of the folder, which is written to disk by itself.
             _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to `path`, whole or not at all."""
+    """Write UTF-8 text to `path` atomically, with the line ends that it has."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all; NaN and infinities are refused (ValueError)."""
+    """Write `value` as indented JSON atomically.
+
+    Raises
+    ------
+    ValueError
+        The value holds NaN or an infinity, which JSON does not know (`pipeline.system.json_values.to_json_value`).
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and fsync it. Readers drop a last line without its newline (a write cut short)."""
+    """Append one line to a file and wait until it is on the disk.
+
+    A kill may cut the line short. Readers must therefore ignore a last line without its newline.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _named(path), path.open("ab") as stream:
         stream.write(line.encode() + b"\n")
@@ -64,7 +91,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Wait until the content of a file is on the disk."""
+    """Wait until the content of a file is on the disk (POSIX `fsync`)."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
@@ -80,8 +107,10 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises
     ------
+    NotRegularFile
+        The path is not a regular file.
     OSError
-        As `open` does; a `NotRegularFile` for anything but a file.
+        The file cannot be opened.
     """
     # Without O_NONBLOCK, opening a pipe already waits for its writer. It changes nothing for a regular file.
     stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
@@ -95,21 +124,29 @@ FileStates = tuple[tuple[str, int, int], ...]
 
 
 def file_states(paths: Iterable[Path]) -> FileStates:
-    """Return name, size and time of change (ns) of each file that is there: what differs once one of them changes."""
-    found = []
+    """Return name, size in bytes and modification time in ns of each file that exists.
+
+    The result differs from an earlier one when a file was changed, added or removed in between.
+    """
+    states = []
     for path in paths:
         try:
             status = path.stat()
         except OSError:
             continue
-        found.append((str(path), status.st_size, status.st_mtime_ns))
-    return tuple(found)
+        states.append((str(path), status.st_size, status.st_mtime_ns))
+    return tuple(states)
 
 
 def remove_leftovers(folder: Path, older_than_s: float = 0.0) -> None:
-    """Remove what writes that were killed left in a folder that no other process writes to.
+    """Remove the temporary files that killed processes left in a folder.
 
-    Where others may be writing, give `older_than_s`: only what has not changed for so long is removed.
+    Parameters
+    ----------
+    folder
+        Folder of final files; folders inside it are not searched.
+    older_than_s
+        Remove only files that have not changed for this many seconds. Needed where other processes may be writing.
     """
     for path in folder.glob(f"{WRITING}*"):
         with suppress(FileNotFoundError):
@@ -127,7 +164,13 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sha256_of_files(paths: Iterable[Path]) -> str:
-    """Return the hexadecimal SHA-256 over the bytes of the files in their order; an `OSError` names its file."""
+    """Return the hexadecimal SHA-256 over the bytes of several files, in the order given.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read; `OSError.filename` is its path.
+    """
     digest = hashlib.sha256()
     for path in paths:
         with _named(path), open_regular(path) as stream:
@@ -138,7 +181,7 @@ def sha256_of_files(paths: Iterable[Path]) -> str:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the final path in errors that name none, such as that of a full disk, or the temporary one."""
+    """Set `OSError.filename` to the final path where an error names no file (a full disk) or the temporary one."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Ray as the project uses it: a connection, what its nodes hold and see, and why a piece of work was lost."""
+"""Ray cluster: connection, resources and checks of its nodes, progress reports, and causes of failed tasks."""
 
 import logging
 import os
@@ -13,42 +13,55 @@ from typing import Any, Literal
 
 from pipeline.errors import ConfigError, is_out_of_memory
 
-LOST_TRIES = 4
-"""How often a piece of work is begun whose worker or node is lost each time."""
+MAX_ATTEMPTS = 4
+"""Number of attempts for a task whose worker or node is lost each time."""
 
 _PACKAGES = ("segloss", "torch", "monai", "numpy")
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_NO_LOGS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 @contextmanager
-def connected(address: str | None, cores: int) -> Iterator[Any]:
-    """Yield the module `ray`, connected to a cluster, or to one of `cores` on this machine where `address` is None.
+def ray_connection(address: str | None, cores: int) -> Iterator[Any]:
+    """Yield the module `ray`, connected to a cluster; disconnect at the end.
+
+    Parameters
+    ----------
+    address
+        Address of a running cluster, e.g. ``10.0.0.1:6379``, ``ray://host:10001`` or ``auto``. None starts a cluster on
+        this machine for the time of the connection.
+    cores
+        Number of CPU cores of the cluster on this machine.
 
     Raises
     ------
     ConfigError
-        Where Ray is not installed or the cluster does not answer.
+        Ray is not installed, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise ConfigError("--executor ray", "needs Ray", "pip install 'segloss[ray]'") from error
+    # ray.init() replaces the handler of SIGTERM by one that calls sys.exit().
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is not None and ":" in address:
-            _knock(address)
+            _require_listener(address)
         if address is None:
-            ray.init("local", num_cpus=cores, include_dashboard=False, **_QUIET)  # None would find one that runs here
+            # With None instead of "local", Ray would connect to any cluster that already runs on this machine.
+            ray.init("local", num_cpus=cores, include_dashboard=False, **_NO_LOGS)
         else:
-            ray.init(address=address, **_QUIET)
-    except Exception as error:  # Ray raises bare ones, as for a node that does not start in time
+            ray.init(address=address, **_NO_LOGS)
+    except Exception as error:  # Ray raises plain exceptions, e.g. for a node that does not start in time
         ray.shutdown()
         reason = " ".join(str(error).split())[:200]
         if address is None:
-            raise ConfigError("--executor ray", f"could not start Ray here ({reason})", "call again") from error
-        raise ConfigError(f"--address {address}", f"is no Ray cluster that answers ({reason})", "check it") from error
-    with suppress(ValueError):  # not the main thread: Ray has put no handler of its own in the command's place
+            problem = f"could not start Ray on this machine ({reason})"
+            raise ConfigError("--executor ray", problem, "retry, or use --executor local") from error
+        problem = f"no Ray cluster answers ({reason})"
+        raise ConfigError(f"--address {address}", problem, "check the address with `ray status`") from error
+    # Outside the main thread this raises ValueError; Ray then did not replace the handler either.
+    with suppress(ValueError):
         signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield ray
@@ -56,52 +69,74 @@ def connected(address: str | None, cores: int) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise an `OSError` where nothing listens at an address: Ray itself would try for minutes."""
+def _require_listener(address: str) -> None:
+    """Raise an `OSError` if nothing listens at an address; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The nodes of a cluster at one moment: cores and GPUs of each."""
+    """Resources of the nodes of a cluster at one moment.
 
-    each: tuple[tuple[int, int], ...]
+    Attributes
+    ----------
+    resources
+        Number of cores and of GPUs of each node.
+
+    Examples
+    --------
+    >>> nodes = Nodes(((16, 1), (32, 0)))
+    >>> nodes.capacity(cores=4, gpus=0), nodes.capacity(cores=4, gpus=1), nodes.most_cores(gpus=1)
+    (12, 1, 16)
+    """
+
+    resources: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, ray: Any) -> "Nodes":
-        """Return the nodes that are alive now."""
+    def alive(cls, ray: Any) -> "Nodes":
+        """Return the nodes of the connected cluster that are alive now."""
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return cls(tuple((int(item.get("CPU", 0)), int(item.get("GPU", 0))) for item in found))
 
-    def places(self, cores: int, gpus: int) -> int:
-        """Return how many pieces of work of so many cores and GPUs run at once, each on one node."""
-        return sum(min(have // cores, have_gpus // gpus if gpus else have) for have, have_gpus in self.each)
+    def capacity(self, cores: int, gpus: int) -> int:
+        """Return how many tasks of so many cores and GPUs run at the same time; a task runs on one node."""
+        return sum(
+            min(free_cores // cores, free_gpus // gpus if gpus else free_cores)
+            for free_cores, free_gpus in self.resources
+        )
 
     def most_cores(self, gpus: int = 0) -> int:
-        """Return the cores of the largest node that has so many GPUs; 0 where none has."""
-        return max((cores for cores, have in self.each if have >= gpus), default=0)
+        """Return the number of cores of the largest node with at least `gpus` GPUs; 0 if there is none."""
+        return max((cores for cores, own_gpus in self.resources if own_gpus >= gpus), default=0)
 
     @property
     def has_gpu(self) -> bool:
         """Whether any node has a GPU."""
-        return any(gpus for _, gpus in self.each)
+        return any(gpus for _, gpus in self.resources)
 
 
 def check_nodes(ray: Any, paths: Sequence[Path]) -> list[str]:
-    """Ask every node whether it sees what is shared, and return what is odd but no hindrance, a line each.
+    """Check that every node sees some shared paths; return a warning for each package of another version.
+
+    Parameters
+    ----------
+    ray
+        The connected module (`ray_connection`).
+    paths
+        Files and folders that all nodes must see at the same path.
 
     Raises
     ------
     ConfigError
-        Naming a node and the first path that it does not see, or what it lacks.
+        A node does not see a path, or lacks a package; the message names both.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here, notes = _versions(), []
-    look = ray.remote(_seen_by_node)
-    asked = {
-        node["NodeManagerHostname"]: look.options(
+    here, warnings = _versions(), []
+    inspect_node = ray.remote(_missing_paths_and_versions)
+    replies = {
+        node["NodeManagerHostname"]: inspect_node.options(
             num_cpus=0,
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False),
@@ -109,23 +144,26 @@ def check_nodes(ray: Any, paths: Sequence[Path]) -> list[str]:
         for node in ray.nodes()
         if node["Alive"] and node["Resources"].get("CPU", 0)
     }
-    for host, reference in asked.items():
+    for host, reference in replies.items():
         try:
-            unseen, versions = ray.get(reference)
+            missing, versions = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, ImportError):
                 raise
             raise ConfigError(f"node {host}", f"lacks segloss ({error.cause})", "install it on every node") from error
-        except ray.exceptions.RayError:  # a node that died this moment: the work itself copes with it
-            continue
-        if unseen:
-            raise ConfigError(f"node {host}", f"does not see {unseen[0]}", "mount it at the same path on every node")
-        other = [name for name in _PACKAGES if versions[name] != here[name]]
-        notes += [f"node {host} has {name} {versions[name]}, here {here[name]}" for name in other]
-    return notes
+        except ray.exceptions.RayError:
+            continue  # the node died just now; its tasks will be retried on another one
+        if missing:
+            raise ConfigError(f"node {host}", f"does not see {missing[0]}", "mount it at the same path on every node")
+        warnings += [
+            f"node {host} has {name} {versions[name]}, this machine {here[name]}"
+            for name in _PACKAGES
+            if versions[name] != here[name]
+        ]
+    return warnings
 
 
-def _seen_by_node(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _missing_paths_and_versions(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return [path for path in paths if not os.path.lexists(path)], _versions()
 
 
@@ -133,54 +171,82 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def on_this_node(ray: Any, actor: type, **options: Any) -> Any:
-    """Start an actor beside the caller, where it is not lost with another node; it takes no core."""
+def start_actor_on_this_node(ray: Any, actor: type, **options: Any) -> Any:
+    """Start an actor on the node of the caller and return its handle.
+
+    The actor reserves no core, and cannot be lost with another node.
+
+    Parameters
+    ----------
+    ray
+        The connected module (`ray_connection`).
+    actor
+        Class of the actor; its constructor takes no arguments.
+    **options
+        Further options of Ray's `ActorClass.options`.
+    """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(actor).options(num_cpus=0, scheduling_strategy=here, **options).remote()
 
 
-class Progress:
-    """An actor that keeps how far each piece of work is until the driver takes it."""
+class ProgressActor:
+    """An actor that collects progress reports of tasks until the driver fetches them.
+
+    Examples
+    --------
+    >>> actor = ProgressActor()
+    >>> actor.report("ce, fold 0", 10)
+    >>> actor.report("ce, fold 0", 20)
+    >>> actor.fetch(), actor.fetch()
+    ({'ce, fold 0': 20}, {})
+    """
 
     def __init__(self) -> None:
-        self.last: dict[Any, Any] = {}
+        self._latest: dict[Any, Any] = {}
 
-    def tell(self, key: Any, how: Any) -> None:
-        """Keep how far a piece of work is now."""
-        self.last[key] = how
+    def report(self, key: Any, progress: Any) -> None:
+        """Store the progress of a task in place of its earlier one."""
+        self._latest[key] = progress
 
-    def take(self) -> dict[Any, Any]:
-        """Return what was told since the last time."""
-        taken, self.last = self.last, {}
-        return taken
-
-
-Loss = Literal["lost", "memory"]
+    def fetch(self) -> dict[Any, Any]:
+        """Return the latest progress of each task with a report since the last call."""
+        latest, self._latest = self._latest, {}
+        return latest
 
 
-def why_lost(ray: Any, error: BaseException) -> Loss | None:
-    """Return why a piece of work did not end: its worker or node is gone, or had no memory; None for its own errors."""
+FailureCause = Literal["lost", "memory"]
+"""A task failed since its worker or node is gone, or since memory ran out."""
+
+
+def failure_cause(ray: Any, error: BaseException) -> FailureCause | None:
+    """Return why a task failed through no fault of its own, so that it can be retried.
+
+    Returns
+    -------
+    str or None
+        ``lost`` if its worker or node is gone, ``memory`` if memory ran out, None if the task itself raised the error.
+    """
     if isinstance(error, ray.exceptions.RayTaskError):
         return "memory" if is_out_of_memory(error.cause) else None
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "memory"
-    # An actor that the memory monitor ended says so by words alone.
+    # For actors, Ray has no error of its own where its memory monitor ended one; only the message tells.
     if "memory running low" in str(error) or "due to OOM" in str(error):
         return "memory"
-    gone = (
+    lost = (
         ray.exceptions.WorkerCrashedError,
         ray.exceptions.NodeDiedError,
         ray.exceptions.RayActorError,
         ray.exceptions.ObjectLostError,
         ray.exceptions.LocalRayletDiedError,
     )
-    return "lost" if isinstance(error, gone) else None
+    return "lost" if isinstance(error, lost) else None
 
 
-def own_error(ray: Any, error: Exception) -> Exception:
-    """Return the error that a worker raised, as it would have been raised here."""
+def original_error(ray: Any, error: Exception) -> Exception:
+    """Return the error that a task raised, without Ray's wrapper."""
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Exception):
         return error.cause
     return error

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.data.plan import Plan
-from pipeline.system.background_thread import one_behind
+from pipeline.system.background_thread import map_in_background
 from pipeline.system.random_streams import stream
 from pipeline.training.preparation import PreparedCase
 
@@ -139,7 +139,7 @@ def batches(feed: Feed, first_step: int, last_step: int, ahead: bool = False) ->
         yield from (_batch(feed, step) for step in steps)
         return
     on_same_gpu = (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_available() else None
-    yield from one_behind(partial(_pinned_batch, feed), steps, on_same_gpu)
+    yield from map_in_background(partial(_pinned_batch, feed), steps, on_same_gpu)
 
 
 def _batch(feed: Feed, step: int) -> dict[str, torch.Tensor]:

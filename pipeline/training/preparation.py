@@ -25,7 +25,7 @@ from pipeline.data.dataset import Case, Dataset
 from pipeline.data.nifti import claimed_bytes
 from pipeline.data.plan import Plan
 from pipeline.data.scan import WORTH_A_POOL_BYTES
-from pipeline.system.background_thread import one_behind
+from pipeline.system.background_thread import map_in_background
 from pipeline.system.files import WRITING, fsync_file, remove_leftovers, write_json
 from pipeline.system.worker_pool import worker_pool
 
@@ -197,7 +197,7 @@ def _prepare_here(
     found = ((case.id, _prepared(case, plan, values), folders[case.id]) for case in cases)
     try:
         # The disk is waited for about as long as a small case is computed.
-        for _ in one_behind(lambda case: _store(*case), found):
+        for _ in map_in_background(lambda case: _store(*case), found):
             on_case()
     finally:
         torch.set_num_threads(threads)

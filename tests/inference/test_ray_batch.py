@@ -86,7 +86,7 @@ def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_ar
     from pipeline.inference.batch import Batch, Options
     from pipeline.inference.ray_batch import RayBatch, Share
     from pipeline.inference.sources import find_jobs
-    from pipeline.system.ray_cluster import connected
+    from pipeline.system.ray_cluster import ray_connection
 
     ray.cloudpickle.register_pickle_by_value(small)
     for number in range(8):
@@ -106,7 +106,7 @@ def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_ar
     model = small.small_model()
     jobs = find_jobs(tmp_path / "in", model.channels)
     local = Batch(model, tmp_path / "local").run(jobs)
-    with connected(None, 1) as module:
+    with ray_connection(None, 1) as module:
         batch = RayBatch(module, model, load, tmp_path / "ray", Options(), Share(cores=1))
         records = {record.case: record for record in batch.run(jobs)}
     assert len(records) == 8

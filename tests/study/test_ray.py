@@ -19,7 +19,7 @@ from pipeline.study import ray_executor
 from pipeline.study.progress import Quiet
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
-from pipeline.system.ray_cluster import connected
+from pipeline.system.ray_cluster import ray_connection
 
 pytest.importorskip("ray")
 TIMES = ("seconds", "training_seconds")
@@ -145,13 +145,13 @@ def test_a_node_that_does_not_see_the_data_is_named_before_any_run(cluster, runs
 
 
 def test_a_cluster_that_does_not_answer_is_one_line():
-    with pytest.raises(ConfigError, match=r"--address 127.0.0.1:9: is no Ray cluster that answers"):
+    with pytest.raises(ConfigError, match=r"--address 127.0.0.1:9: no Ray cluster answers"):
         ray_executor.run_on_ray([(SimpleNamespace(threads=1), None)], 1, print, print, address="127.0.0.1:9")
 
 
 def test_what_a_signal_does_is_left_to_the_command(cluster):
     before = signal.getsignal(signal.SIGTERM)
-    with connected(cluster.address, 1):
+    with ray_connection(cluster.address, 1):
         assert signal.getsignal(signal.SIGTERM) is before
 
 
