@@ -33,7 +33,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import KDTree
 from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
 
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.records.tolerance import Tolerance
 
 SHAPE = (182, 218, 182)
@@ -148,7 +148,7 @@ def our_side(
     def call() -> Values:
         names = {value: str(value) for value in classes}
         tolerance = Tolerance(TOLERANCE_MM)
-        scores = evaluate_case("case", reference, prediction, spacing, names, tolerance=tolerance, metrics=METRICS)
+        scores = evaluate_case("case", reference, prediction, spacing, PanelSettings(names, tolerance, METRICS))
         return {metric: np.array([score.value for score in scores if score.metric == metric]) for metric in METRICS}
 
     return call

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.bundle.source import StudySource
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 
 LEAST_GAIN = 0.005
 """Mean gain in Dice over cases from which on keeping the largest component is worth a rule."""
@@ -87,5 +87,7 @@ def _voxels(path: Path) -> np.ndarray:
 
 
 def _dice(case: str, reference: np.ndarray, mask: np.ndarray, source: StudySource) -> dict[str, float | None]:
-    scores = evaluate_case(case, reference, mask, (1.0, 1.0, 1.0), source.dataset.foreground, metrics=("dice",))
+    scores = evaluate_case(
+        case, reference, mask, (1.0, 1.0, 1.0), PanelSettings(source.dataset.foreground, metrics=("dice",))
+    )
     return {score.class_name: score.value for score in scores}

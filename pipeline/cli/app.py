@@ -16,7 +16,7 @@ import typer
 import pipeline.cli
 from pipeline import __version__
 from pipeline.cli.console import err
-from pipeline.cli.failures import Stopped, explained, stopped_by_signals
+from pipeline.cli.failures import Stopped, as_user_error, stop_on_signals
 from pipeline.errors import ExitCode, SeglossError
 
 COMMANDS = (
@@ -60,7 +60,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     warnings.simplefilter("ignore")
     try:
-        with stopped_by_signals():
+        with stop_on_signals():
             build_app()(standalone_mode=True)
     except SeglossError as error:
         _print_error(error)
@@ -69,7 +69,7 @@ def main() -> None:
         err.print(f"stopped by {stopped}; the same command continues", highlight=False)
         sys.exit(128 + stopped.number)
     except (OSError, MemoryError, RuntimeError) as error:
-        known = explained(error)
+        known = as_user_error(error)
         if known is None:
             raise
         _print_error(known)

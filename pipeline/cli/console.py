@@ -1,25 +1,44 @@
-"""What people and programs see: results on stdout, logs and progress on stderr."""
+"""Output of the commands: results on stdout, logs and progress on stderr."""
 
 import json
 import sys
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipeline.errors import ConfigError
+from pipeline.system.json_values import to_json_value
 
+# Long paths stay on one line, so that they can be copied and parsed.
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 
-def print_json(value: Any) -> None:
-    """Print one machine-readable object on stdout, and nothing else there."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+def print_json(value: object) -> None:
+    """Print a value as one JSON document on stdout (`pipeline.system.json_values.to_json_value`)."""
+    sys.stdout.write(json.dumps(to_json_value(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def positive_numbers(option: str, text: str) -> tuple[float, ...]:
-    """Return what an option lists; a `ConfigError` for anything but positive numbers with commas between."""
+def parse_positive_numbers(option: str, text: str) -> tuple[float, ...]:
+    """Return the numbers of a comma-separated list.
+
+    Parameters
+    ----------
+    option
+        Name of the option, for the error message.
+    text
+        Value of the option.
+
+    Raises
+    ------
+    ConfigError
+        The text is anything but positive numbers separated by commas.
+
+    Examples
+    --------
+    >>> parse_positive_numbers("--learning-rates", "0.001,0.004")
+    (0.001, 0.004)
+    """
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -29,8 +48,8 @@ def positive_numbers(option: str, text: str) -> tuple[float, ...]:
     return numbers
 
 
-def progress() -> Progress:
-    """Return a progress display with time left on stderr; silent where stderr is not a terminal."""
+def progress_bar() -> Progress:
+    """Return a progress display with the time left, on stderr; nothing is shown if stderr is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,15 +1,13 @@
 """`segloss evaluate`."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.console import err, print_json, progress
+from pipeline.cli.console import err, print_json, progress_bar
 from pipeline.cli.console import out as console
-from pipeline.errors import ConfigError, DatasetError, ExitCode
+from pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +18,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     references: Annotated[Path, typer.Argument(help="Folder of reference label maps (.nii, .nii.gz), or one file.")],
-    predictions: Annotated[Path, typer.Argument(help="Folder of masks of the same names, from any tool, or one file.")],
+    predictions: Annotated[
+        Path, typer.Argument(help="Folder of masks with the same names, from any tool, or one file.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Write every value to this CSV, for `segloss compare`.")] = None,
     loss: Annotated[
         str | None, typer.Option("--loss", "--name", help="Name of the loss or tool; default: the folder's name.")
@@ -29,7 +29,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of that training.")] = 0,
     splits: Annotated[
         Path | None,
-        typer.Option(help="nnU-Net's splits_final.json: the fold of each case. With --fold, only its cases."),
+        typer.Option(help="nnU-Net's splits_final.json, which gives the fold of each case; --fold selects one."),
     ] = None,
     tolerance_mm: Annotated[
         str | None,
@@ -38,66 +38,62 @@ def evaluate(
         ),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="E.g. 1=anterior,2=posterior; default: from dataset.json, or the values found.")
+        str | None,
+        typer.Option(
+            help="Classes, e.g. 1=anterior,2=posterior; default: from dataset.json, or the values in the files."
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes; default: one per core.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Compare masks of any tool with references: all metrics of masks, in mm, for each case and class."""
-    from pipeline.data.layouts.splits import read_splits
-    from pipeline.metrics.aggregate import summarise
+    """Compute all metrics of masks, from any tool, for each case and class; distances in mm."""
+    from pipeline.data.layouts.splits import cases_of_fold, read_splits
+    from pipeline.metrics.aggregate import summarize
     from pipeline.metrics.evaluation import evaluate_folders
     from pipeline.records.table import write_table
     from pipeline.records.tolerance import ToleranceRequest
 
     _check_options(out, fold, seed, workers)
-    asked = ToleranceRequest.parse(tolerance_mm)
-    fold_of = None if splits is None else read_splits(splits)
-    with progress() as bar:
+    tolerance = ToleranceRequest.parse(tolerance_mm)
+    fold_of_case = None if splits is None else read_splits(splits)
+    with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
-        found = evaluate_folders(
+        evaluation = evaluate_folders(
             references,
             predictions,
             None if classes is None else _parse_classes(classes),
-            asked,
-            _cases_of(fold_of, fold, splits),
+            tolerance,
+            None if fold_of_case is None or splits is None else cases_of_fold(fold_of_case, fold, splits),
             workers,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
-    _print_notes(found, None if fold is not None else splits)
-    if not found.cases:
-        raise DatasetError(
-            predictions, f"none of {len(found.failures)} cases could be evaluated", "see the lines above"
-        )
-    if not found.classes:
-        raise DatasetError(references, "holds no class but the background, nor do the predictions", "name --classes")
-
-    name = loss or (predictions if predictions.is_dir() else predictions.parent).resolve().name
-    table = found.table(name, fold_of if fold_of is not None and fold is None else fold or 0, seed)
+    _print_notes(evaluation, None if fold is not None else splits)
+    name = loss or evaluation.default_name
+    table = evaluation.table(name, fold_of_case if fold_of_case is not None and fold is None else fold or 0, seed)
     if out is not None:
         write_table(out, table)
-    summary = summarise(table)
+    summary = summarize(table)
     if json:
         print_json(
             {
                 "loss": name,
-                "folds": sorted(table["fold"].unique().tolist()),
+                "folds": sorted(table["fold"].unique()),
                 "seed": seed,
-                "cases": len(found.cases),
-                "classes": {str(value): label for value, label in found.classes.items()},
-                "tolerance_mm": found.tolerance.mm,
-                "tolerance_mm_by_class": dict(found.tolerance.by_class),
-                "summary": _records(summary),
-                "failed": [asdict(failure) for failure in found.failures],
-                "extra": [str(path) for path in found.extra],
-                "out": None if out is None else str(out),
+                "cases": len(evaluation.cases),
+                "classes": evaluation.classes,
+                "tolerance_mm": evaluation.tolerance.mm,
+                "tolerance_mm_by_class": evaluation.tolerance.by_class,
+                "summary": summary.drop(columns="loss").to_dict("records"),
+                "failed": evaluation.failures,
+                "extra": evaluation.extra,
+                "out": out,
             }
         )
     else:
-        _print_summary(summary, name, len(found.cases), found.tolerance)
+        _print_summary(summary, name, len(evaluation.cases), evaluation.tolerance)
         if out is not None:
             console.print(f"Every value: {out}", highlight=False, markup=False)
-    if found.failures:
+    if evaluation.failures:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
@@ -112,47 +108,30 @@ def _check_options(out: Path | None, fold: int | None, seed: int, workers: int |
         raise ConfigError(f"--out {out}", "is a folder", "name a file, e.g. cases.csv")
 
 
-def _cases_of(fold_of: Mapping[str, int] | None, fold: int | None, splits: Path | None) -> list[str] | None:
-    """Return the cases to evaluate: those of one fold, those of all folds, or None (all) without splits."""
-    if fold_of is None:
-        return None
-    cases = [case for case, index in fold_of.items() if fold in (None, index)]
-    if not cases:
-        raise ConfigError(f"--fold {fold}", f"is not in {splits}", f"give 0 to {max(fold_of.values(), default=0)}")
-    return cases
-
-
 def _parse_classes(text: str) -> dict[int, str]:
-    found: dict[int, str] = {}
+    classes: dict[int, str] = {}
     for part in text.split(","):
         value, _, label = (piece.strip() for piece in part.partition("="))
-        if not value.isascii() or not value.isdigit() or int(value) < 1 or int(value) in found:
-            raise ConfigError(f"--classes {text}", f"has {part!r}", "write e.g. 1=anterior,2=posterior")
-        found[int(value)] = label or value
-    if len(set(found.values())) < len(found):
-        raise ConfigError(f"--classes {text}", "gives two classes one name", "name each class differently")
-    return dict(sorted(found.items()))
+        if not value.isascii() or not value.isdigit() or int(value) < 1 or int(value) in classes:
+            raise ConfigError(f"--classes {text}", f"cannot be read at {part!r}", "write e.g. 1=anterior,2=posterior")
+        classes[int(value)] = label or value
+    if len(set(classes.values())) < len(classes):
+        raise ConfigError(f"--classes {text}", "gives two classes the same name", "name each class differently")
+    return dict(sorted(classes.items()))
 
 
-def _print_notes(found: "Evaluation", splits: Path | None) -> None:
-    """Print what was not evaluated, one line each; `splits` where cases without a fold were left out."""
-    for failure in found.failures:
+def _print_notes(evaluation: "Evaluation", splits: Path | None) -> None:
+    """Print one line for each file that was not evaluated; `splits` if cases without a fold were left out."""
+    for failure in evaluation.failures:
         err.print(f"{failure.file}: {failure.problem}; {failure.remedy}", highlight=False, markup=False)
-    for path in found.extra:
+    for path in evaluation.extra:
         err.print(f"{path}: has no reference; left out", highlight=False, markup=False)
     if splits is not None:
-        for path in found.left_out:
+        for path in evaluation.left_out:
             err.print(f"{path}: is in no validation set of {splits}; left out", highlight=False, markup=False)
-    if found.other_values:
-        err.print(f"values of no class, left out: {', '.join(map(str, found.other_values))}", highlight=False)
-
-
-def _records(summary: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows as JSON objects, None for a mean over nothing."""
-    rows = summary.drop(columns="loss").astype(object)
-    return [
-        {str(key): value for key, value in row.items()} for row in rows.where(rows.notna(), None).to_dict("records")
-    ]
+    if evaluation.other_values:
+        values = ", ".join(map(str, evaluation.other_values))
+        err.print(f"label values that are not among the classes, left out: {values}", highlight=False)
 
 
 def _print_summary(summary: "pd.DataFrame", loss: str, cases: int, tolerance: "Tolerance") -> None:
@@ -187,6 +166,6 @@ def _print_summary(summary: "pd.DataFrame", loss: str, cases: int, tolerance: "T
 
 
 def _number(value: float) -> str:
-    if value != value:
+    if value != value:  # NaN
         return "–"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

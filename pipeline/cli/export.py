@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from pipeline.cli.console import err, out, print_json, progress
+from pipeline.cli.console import err, out, print_json, progress_bar
 from pipeline.errors import ConfigError
 
 LINE_EVERY_S = 15.0
@@ -88,7 +88,7 @@ def export(
                 out.print(cost.line(), highlight=False)
         return
     assert bundle is not None
-    with progress() as bars:
+    with progress_bar() as bars:
         result = export_bundle(
             source,
             bundle,

@@ -1,4 +1,4 @@
-"""Failures that are neither a wrong request nor a bug: a full disk, a folder that cannot be written, no memory."""
+"""Failures of the machine rather than of the request: a full disk, missing permissions, no memory, signals."""
 
 import errno
 import os
@@ -11,27 +11,30 @@ from types import FrameType
 
 from pipeline.errors import SeglossError, is_out_of_memory
 
+_CONTINUE = "then repeat the command; it continues"
+
 _REMEDIES = {
-    errno.ENOSPC: "free space there, then call again: the same command continues",
-    errno.EDQUOT: "free space there, then call again: the same command continues",
+    errno.ENOSPC: f"free disk space, {_CONTINUE}",
+    errno.EDQUOT: f"free disk space, {_CONTINUE}",
     errno.EROFS: "give a folder that can be written",
-    errno.EACCES: "correct its rights, or give another folder",
-    errno.EPERM: "correct its rights, or give another folder",
-    errno.EIO: "check the disk, then call again: the same command continues",
-    errno.ESTALE: "check the file server, then call again: the same command continues",
-    errno.EMFILE: "raise the limit of open files (ulimit -n), then call again",
-    errno.ENFILE: "close other programs, then call again",
-    errno.ENOMEM: "close other programs, or give --jobs 1",
+    errno.EACCES: "correct its permissions, or give another folder",
+    errno.EPERM: "correct its permissions, or give another folder",
+    errno.EIO: f"check the disk, {_CONTINUE}",
+    errno.ESTALE: f"check the file server, {_CONTINUE}",
+    errno.EMFILE: f"raise the limit of open files (ulimit -n), {_CONTINUE}",
+    errno.ENFILE: f"close other programs, {_CONTINUE}",
+    errno.ENOMEM: "close other programs, or retry with --jobs 1",
 }
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 ECHO_S = 0.3
-"""A signal so soon after the first is the same one: `timeout` and process managers send it to a process twice."""
+"""Seconds within which a second signal counts as the first. `timeout` and process managers signal both a process and
+its group, so that the process receives each signal twice."""
 
 
 class Stopped(BaseException):
-    """SIGTERM or Ctrl-C; click would turn a KeyboardInterrupt into an exit code of its own."""
+    """SIGTERM or Ctrl-C. A KeyboardInterrupt would not do, since click turns it into an exit code of its own."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -39,11 +42,10 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Let a first SIGTERM or Ctrl-C raise `Stopped`; a second one ends the process, whatever it is doing.
+def stop_on_signals() -> Iterator[None]:
+    """Raise `Stopped` on the first SIGTERM or Ctrl-C; end the process on the second one, whatever it is doing.
 
-    A command may replace the handlers of the first signal. The second one is noticed by a thread of its own, since
-    Python runs handlers in the main thread only, which may be waiting for a read that never returns.
+    A command may replace the handlers of the first signal.
     """
     raised = False
 
@@ -53,11 +55,13 @@ def stopped_by_signals() -> Iterator[None]:
             raised = True
             raise Stopped(number)
 
+    # A thread notices the second signal. Python runs handlers in the main thread only, which may be waiting for a read
+    # that never returns. set_wakeup_fd makes the interpreter write the number of each signal into the pipe at once.
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     earlier_pipe = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     earlier = {number: signal.signal(number, raise_stopped) for number in _STOPPING}
-    # A forked child shares the pipe: its signals are not those of this process.
+    # A forked child shares the pipe, so that its own signals would be taken for signals to this process.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     Thread(target=_end_at_second_signal, args=(reading,), name="second signal", daemon=True).start()
     try:
@@ -70,7 +74,7 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def _end_at_second_signal(reading: int) -> None:
-    """Count the signals that arrive in the pipe until its other end is closed."""
+    """Read the numbers of signals from the pipe until its other end is closed; end the process at a second signal."""
     first_at: float | None = None
     while numbers := os.read(reading, 64):
         for number in set(numbers).intersection(_STOPPING):
@@ -82,10 +86,17 @@ def _end_at_second_signal(reading: int) -> None:
     os.close(reading)
 
 
-def explained(error: BaseException) -> SeglossError | None:
-    """Return an error of one line for what the machine refused; None where the error is a bug."""
+def as_user_error(error: BaseException) -> SeglossError | None:
+    """Return an error of one line for a failure of the machine; None if the error is a bug.
+
+    Examples
+    --------
+    >>> print(as_user_error(OSError(errno.ENOSPC, "No space left on device", "/out/x")))
+    /out/x: cannot be written or read (No space left on device); free disk space, then repeat the command; it continues
+    """
     if is_out_of_memory(error):
-        return SeglossError("memory", f"ran out ({str(error)[:120] or 'out of memory'})", "give --jobs 1")
+        details = str(error)[:120]
+        return SeglossError("out of memory", details or "the memory was exhausted", "retry with --jobs 1")
     if not isinstance(error, OSError):
         return None
     remedy = _REMEDIES.get(error.errno or 0)

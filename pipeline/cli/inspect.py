@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import out as console
-from pipeline.cli.console import print_json, progress
+from pipeline.cli.console import print_json, progress_bar
 from pipeline.errors import ConfigError, DatasetError, ExitCode
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def inspect(
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers}", "is less than one process", "give 1 or more")
     found = read_dataset(dataset, allow_missing=True)
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("checking", total=len(found.cases))
         result = scan_dataset(found, workers=workers, on_case=lambda: bar.advance(task))
     # A problem of no case is one of the dataset as a whole, e.g. labels without any foreground.

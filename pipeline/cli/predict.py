@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import err, print_json, progress
+from pipeline.cli.console import err, print_json, progress_bar
 from pipeline.cli.console import out as console
 from pipeline.cli.failures import Stopped
 from pipeline.errors import ConfigError, ExitCode
@@ -251,7 +251,7 @@ class _Shown:
     """A bar with time left on a terminal, and one line a case; all on stderr."""
 
     def __init__(self) -> None:
-        self.progress = progress()
+        self.progress = progress_bar()
         self.task: Any = None
 
     def __enter__(self) -> "_Shown":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import err, positive_numbers, print_json, progress
+from pipeline.cli.console import err, parse_positive_numbers, print_json, progress_bar
 from pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def study(
         budget=budget,
         jobs=jobs,
         precision=precision,
-        learning_rates=positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
+        learning_rates=parse_positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
         keep_predictions=keep_predictions,
         skip_bad=skip_bad,
         race=race,
@@ -140,7 +140,7 @@ class Watched:
     """Progress bars with time left on a terminal, one line a result elsewhere; all on stderr."""
 
     def __init__(self) -> None:
-        self.progress = progress()
+        self.progress = progress_bar()
         self.tasks: dict[RunKey, Any] = {}
         self.stages: dict[RunKey, str] = {}
         self.study_task: Any = None

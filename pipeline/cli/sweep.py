@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import out as console
-from pipeline.cli.console import positive_numbers, print_json
+from pipeline.cli.console import parse_positive_numbers, print_json
 from pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ def sweep(
     request = SweepRequest(
         out=out,
         losses=losses,
-        fractions=positive_numbers("--fractions", fractions),
+        fractions=parse_positive_numbers("--fractions", fractions),
         seeds=seeds,
         folds=folds,
         cases=cases,
         budget=budget,
         shape=(edge, edge, edge),
-        learning_rates=positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
+        learning_rates=parse_positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
         jobs=jobs,
         command="segloss " + " ".join(sys.argv[1:]),
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import cc3d
 import numpy as np
 
+from pipeline.data.bounding_box import bounding_box
 from pipeline.data.fingerprint import ClassScan
 from pipeline.data.nifti_header import NiftiHeader
 
@@ -88,7 +89,7 @@ def scan_classes(
     }
     if set(counts) <= {0}:
         return found
-    crop = np.array(values[_bounding_box(values)], order="F")  # a copy: cc3d takes no read-only memory
+    crop = np.array(values[bounding_box(values)], order="F")  # a copy: cc3d takes no read-only memory
     components = cc3d.connected_components(crop, connectivity=26)
     statistics = cc3d.statistics(components)
     value_of = np.zeros(len(statistics["voxel_counts"]), values.dtype)
@@ -111,13 +112,3 @@ def scan_classes(
             extent_mm=(x, y, z),
         )
     return found
-
-
-def _bounding_box(values: np.ndarray) -> tuple[slice, ...]:
-    """Return the box of all voxels that are not 0; there must be some."""
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(values.any(axis=others))
-        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    return tuple(box)

@@ -1,1 +1,1 @@
-"""One panel of metrics for each case and class."""
+"""Metrics of segmentations: one panel for each case and class, summaries, and the evaluation of folders."""

@@ -1,15 +1,28 @@
-"""Means over cases, with the number of cases in each state."""
+"""Summaries over cases: mean, median and spread of each metric, with the number of cases in each state."""
 
 import pandas as pd
 
 from pipeline.errors import RecordError
 
 COUNTS = ("defined", "correct_absence", "missed", "false_positive", "collapsed", "undefined")
+"""Columns that count cases by state; `summarize` defines them."""
+
 SUMMARY = ("loss", "class", "metric", "mean", "median", "std", *COUNTS)
+"""Columns of a summary."""
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, median and standard deviation per loss, class and metric, with counts beside them.
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean, median and standard deviation by loss, class and metric, with the counts of states.
+
+    Every row of the table belongs to exactly one of four counts:
+
+    - ``defined``: the row has a value. Missed structures and false positives are among them, with the value of
+      `pipeline.metrics.empty_masks`; the columns ``missed`` and ``false_positive`` count them again.
+    - ``correct_absence``: neither mask holds the class, and there is no value.
+    - ``collapsed``: the row belongs to a run that failed. Its value, if it has one, is that of a missed structure.
+    - ``undefined``: there is no finite value, and no state that explains it.
+
+    Mean, median and standard deviation are those of all finite values. A mean over nothing is NaN, never 0.
 
     Parameters
     ----------
@@ -21,16 +34,17 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns of `SUMMARY`, a row for each loss, class and metric in the order of the table.
 
-        The mean is over the `defined` rows, which have a value, and over collapsed rows with a value. Misses and false
-        positives are among the defined rows, with the value that the policy for empty masks gives. `correct_absence`
-        rows have no value. `collapsed` rows are those of a run that failed; their value is that of a miss. `undefined`
-        rows hold no finite value and no state that explains it. Each row of the table is in exactly one of these four;
-        `missed` and `false_positive` count rows among the defined ones. A mean over nothing is NaN, never 0.
-
     Raises
     ------
     RecordError
-        Where a column is missing.
+        A column is missing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"loss": "ce", "class": "liver", "metric": "dice", "value": [0.8, 0.0, None],
+    ...                       "state": ["ok", "missed", "correct_absence"]})
+    >>> summarize(table)[["mean", "defined", "missed", "correct_absence"]].to_dict("records")
+    [{'mean': 0.4, 'defined': 2, 'missed': 1, 'correct_absence': 1}]
     """
     missing = [name for name in ("loss", "metric", "value") if name not in table.columns]
     if missing:

@@ -1,13 +1,13 @@
-"""Whether probabilities mean what they say, for one class against all others.
+"""Calibration of the probabilities of one class against all others.
 
-Two metrics look at the surroundings of the reference: expected calibration error and Brier score are means over its
-bounding box and 10 mm around it, or over the whole image where the reference is empty. Far background is right by so
-much that it would hide what matters at the structure.
+Expected calibration error and Brier score are means over the bounding box of the reference and 10 mm around it, or over
+the whole image if the reference is empty. Distant background is predicted so well that it would hide errors at the
+structure.
 
-Two metrics look at the whole image, so that far false positives count: the foreground calibration error and the
-negative log likelihood. Neither is a mean over all voxels, for the same reason.
+The foreground calibration error and the negative log likelihood are sums over the whole image, so that distant false
+positives count. For the same reason as above they are not divided by the number of all voxels.
 
-No set of voxels depends on the prediction: all losses are measured on the same voxels.
+No set of voxels depends on the prediction, so that all losses are measured on the same voxels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,21 @@ from numpy.typing import NDArray
 from pipeline.metrics.boxes import Box, Mask, bounding_box
 
 BINS = 15
+"""Number of bins, as in Guo et al. 2017."""
+
 MARGIN_MM = 10.0
-RELEVANT = 0.01
-"""Probabilities below it count as 0 in the foreground calibration error: a softmax never reaches 0, and in millions of
-background voxels even 0.0001 adds up to more than a small structure has."""
+"""Margin around the bounding box of the reference."""
+
+MINIMUM_PROBABILITY = 0.01
+"""Smaller probabilities count as 0 in the foreground calibration error. A softmax never reaches 0, and in millions of
+background voxels even 0.0001 adds up to more than the volume of a small structure."""
 
 CELLS = 1000
-"""Probabilities are collected in cells of 1/1000; adaptive bins are made of whole cells, without sorting voxels."""
+"""Probabilities are collected in cells of 1/1000. Adaptive bins consist of whole cells, so no voxels are sorted."""
 
-SMALLEST_LIKELIHOOD = 1e-6
-"""A voxel costs 13.8 nats at most: softmax in float32 rounds to exactly 0 and 1, where the logarithm is infinite."""
+MINIMUM_LIKELIHOOD = 1e-6
+"""Limits the cost of a voxel to 13.8 nats. Softmax in float32 rounds to exactly 0 and 1, where the logarithm is
+infinite."""
 
 _VOXELS_AT_ONCE = 1 << 20
 """Bounds the working memory of a pass over a whole image."""
@@ -37,7 +42,22 @@ Probability = NDArray[np.floating[Any]]
 
 
 def calibration_region(reference: Mask, spacing_mm: Sequence[float]) -> Box:
-    """Return the box around a reference (X, Y, Z) with its margin, cut at the image; all of the image if empty."""
+    """Return the box around a reference with a margin of 10 mm, or the whole image if the reference is empty.
+
+    Parameters
+    ----------
+    reference
+        Mask (X, Y, Z) of the class.
+    spacing_mm
+        Edges of a voxel along X, Y and Z.
+
+    Examples
+    --------
+    >>> reference = np.zeros((50, 50), bool)
+    >>> reference[20:22, 30] = True
+    >>> calibration_region(reference, (1.0, 2.0))
+    (slice(10, 32, None), slice(25, 36, None))
+    """
     if not reference.any():
         return (slice(None),) * reference.ndim
     margins = [int(np.ceil(MARGIN_MM / edge)) for edge in spacing_mm]
@@ -48,12 +68,33 @@ def calibration_region(reference: Mask, spacing_mm: Sequence[float]) -> Box:
 
 
 def expected_calibration_error(probability: Probability, truth: Mask) -> float:
-    """Return the mean gap between confidence and frequency over 15 equal bins (Guo et al. 2017), in 0..1.
+    """Return the mean gap between confidence and frequency over 15 bins of equal width (Guo et al. 2017).
+
+    Parameters
+    ----------
+    probability
+        Probability of the class, of any shape.
+    truth
+        Reference mask of the same shape.
+
+    Returns
+    -------
+    float
+        In 0..1; bins are weighted by their number of voxels.
 
     Raises
     ------
     ValueError
-        For values that are not probabilities.
+        `probability` holds values outside 0..1 or NaN.
+
+    Examples
+    --------
+    Of four voxels at 0.75 three belong to the class, so that these probabilities are calibrated:
+
+    >>> expected_calibration_error(np.full(4, 0.75), np.array([True, True, True, False]))
+    0.0
+    >>> expected_calibration_error(np.full(4, 0.75), np.array([True, False, False, False]))
+    0.5
     """
     p = _checked(probability).ravel()
     t = truth.ravel()
@@ -65,10 +106,22 @@ def expected_calibration_error(probability: Probability, truth: Mask) -> float:
 def brier_score(probability: Probability, truth: Mask) -> float:
     """Return the mean squared difference of probability and truth (Brier 1950), in 0..1.
 
+    Parameters
+    ----------
+    probability
+        Probability of the class, of any shape.
+    truth
+        Reference mask of the same shape.
+
     Raises
     ------
     ValueError
-        For values that are not probabilities.
+        `probability` holds values outside 0..1 or NaN.
+
+    Examples
+    --------
+    >>> brier_score(np.array([0.5, 1.0]), np.array([True, True]))
+    0.125
     """
     return float(np.mean((_checked(probability) - truth) ** 2))
 
@@ -77,31 +130,38 @@ def foreground_calibration_error(probability: Probability, truth: Mask) -> float
     """Return the adaptive calibration error (Nixon et al. 2019) over the foreground of reference and prediction.
 
     Each voxel of the image has the foreground mass ``max(probability, truth)``: 1 in the reference and its probability
-    elsewhere, where probabilities below 0.01 count as 0. Voxels are ordered by probability and divided into 15 bins of
-    equal mass, as far as cells of 1/1000 allow. The error is the mean over bins of
-    ``|sum(probability - truth)| / mass``, weighted by mass.
+    elsewhere; probabilities below 0.01 count as 0. Voxels are ordered by probability and divided into 15 bins of equal
+    mass, as far as cells of 1/1000 allow. The error is the mean over bins of ``|sum(probability - truth)| / mass``,
+    weighted by mass.
 
     Parameters
     ----------
     probability
-        Of the class, (X, Y, Z) of the whole image.
+        Probability of the class, (X, Y, Z) of the whole image.
     truth
         Reference mask of the same shape.
 
     Returns
     -------
     float
-        In 0..1: 0 where every probability is the frequency of the class among the voxels that have it, 1 where the
-        whole reference is missed and where all of the prediction is invented.
+        In 0..1. It is 0 if each probability equals the frequency of the class among the voxels that have it, and 1 if
+        the whole reference is missed or the whole prediction is a false positive.
 
     Raises
     ------
     ValueError
-        For values that are not probabilities.
+        `probability` holds values outside 0..1 or NaN.
+
+    Examples
+    --------
+    >>> truth = np.zeros((4, 4, 4), bool)
+    >>> truth[0, 0, 0] = True
+    >>> foreground_calibration_error(truth.astype(float), truth), foreground_calibration_error(0.0 * truth, truth)
+    (0.0, 1.0)
     """
     gap, mass = np.zeros((2, CELLS))
     for p, t in _blocks(probability, truth):
-        relevant = p >= RELEVANT
+        relevant = p >= MINIMUM_PROBABILITY
         high, positive = p[relevant], t[relevant]
         cell = np.minimum((high * CELLS).astype(np.intp), CELLS - 1)
         expected = np.bincount(cell, weights=high, minlength=CELLS)
@@ -120,32 +180,38 @@ def foreground_calibration_error(probability: Probability, truth: Mask) -> float
 
 
 def negative_log_likelihood(probability: Probability, truth: Mask, voxels: int) -> float:
-    """Return the negative log likelihood of the whole image in nats, divided by a number of voxels.
+    """Return the negative log likelihood of the whole image, divided by a given number of voxels, in nats.
 
     Parameters
     ----------
     probability
-        Of the class, (X, Y, Z) of the whole image.
+        Probability of the class, (X, Y, Z) of the whole image.
     truth
         Reference mask of the same shape.
     voxels
-        What the sum is divided by: the voxels of `calibration_region`, which do not depend on the prediction. A mean
-        over the image would be smaller, the more background an image has.
+        Divisor of the sum: the number of voxels in `calibration_region`, which does not depend on the prediction. A
+        mean over the image would be the smaller, the more background an image has.
 
     Raises
     ------
     ValueError
-        For values that are not probabilities.
+        `probability` holds values outside 0..1 or NaN.
+
+    Examples
+    --------
+    >>> truth = np.ones((2, 2, 2), bool)
+    >>> round(negative_log_likelihood(np.full((2, 2, 2), 0.5), truth, voxels=8), 3)
+    0.693
     """
     total = 0.0
     for p, t in _blocks(probability, truth):
-        total -= float(np.log(np.maximum(p[t], SMALLEST_LIKELIHOOD)).sum())
-        total -= float(np.log1p(-np.minimum(p[~t], 1 - SMALLEST_LIKELIHOOD)).sum())
+        total -= float(np.log(np.maximum(p[t], MINIMUM_LIKELIHOOD)).sum())
+        total -= float(np.log1p(-np.minimum(p[~t], 1 - MINIMUM_LIKELIHOOD)).sum())
     return total / voxels
 
 
 def _blocks(probability: Probability, truth: Mask) -> Iterator[tuple[NDArray[np.float64], Mask]]:
-    """Yield probabilities (N,) and truth (N,) of some slices at a time."""
+    """Yield probabilities (N,) and truth (N,) of a few slices at a time, to limit the memory."""
     slices = max(1, _VOXELS_AT_ONCE // max(1, probability[:1].size))
     for start in range(0, len(probability), slices):
         part = slice(start, start + slices)
@@ -153,7 +219,7 @@ def _blocks(probability: Probability, truth: Mask) -> Iterator[tuple[NDArray[np.
 
 
 def _checked(probability: Probability) -> NDArray[np.float64]:
-    """Return the probabilities in double precision, with rounding errors beyond 0 and 1 removed."""
+    """Return the probabilities in double precision, clipped to 0..1 where rounding left this range."""
     p = np.asarray(probability, dtype=np.float64)
     low, high = float(p.min()), float(p.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):

@@ -8,42 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.data.integrity import grid_difference
-from pipeline.data.labels import NotALabel, count_values, label_values
 from pipeline.data.layouts.description import class_names, read_json
-from pipeline.data.nifti import read_header, read_nifti
+from pipeline.data.layouts.naming import stem
+from pipeline.data.nifti import read_header
 from pipeline.errors import DatasetError
-from pipeline.metrics.folders import Pair, Pairing, case_of, pair_files
-from pipeline.metrics.panel import evaluate_case
-from pipeline.records.metrics import Family, metric_of, names_of
+from pipeline.metrics.case_evaluation import METRICS, EvaluatedCase, Failure, PairEvaluation
+from pipeline.metrics.file_pairs import FilePair, Pairing, pair_files
 from pipeline.records.table import Score, scores_frame
 from pipeline.records.tolerance import Tolerance, ToleranceRequest
-from pipeline.system.worker_pool import worker_pool
+from pipeline.system.worker_pool import map_in_processes
 
-METRICS = tuple(name for name in names_of() if metric_of(name).family is not Family.CALIBRATION)
-"""Metrics of masks. Calibration needs probabilities."""
-
-_WORTH_A_POOL_BYTES = 4 << 20
-"""Below this much on disk, starting processes takes longer than they save."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatedCase:
-    """Scores of one case, and the label values other than 0 that its two masks hold."""
-
-    case: str
-    scores: tuple[Score, ...]
-    values: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A case that could not be evaluated: the file concerned, what is wrong with it, and what to do."""
-
-    case: str
-    file: str
-    problem: str
-    remedy: str
+MINIMUM_POOL_BYTES = 4 << 20
+"""Size of all files on disk below which starting processes takes longer than they save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +28,8 @@ class Evaluation:
 
     Attributes
     ----------
+    references, predictions
+        Folders or files that were compared.
     cases
         Cases in the order of their references.
     classes
@@ -65,9 +43,11 @@ class Evaluation:
     left_out
         References that were not among the cases to evaluate.
     other_values
-        Label values that were found and are not among the classes.
+        Label values in the files that are not among the classes.
     """
 
+    references: Path
+    predictions: Path
     cases: tuple[EvaluatedCase, ...]
     classes: Mapping[int, str]
     tolerance: Tolerance
@@ -75,6 +55,12 @@ class Evaluation:
     extra: tuple[Path, ...]
     left_out: tuple[Path, ...]
     other_values: tuple[int, ...]
+
+    @property
+    def default_name(self) -> str:
+        """Name of the folder of the predictions, for a loss or tool that is not named otherwise."""
+        folder = self.predictions if self.predictions.is_dir() else self.predictions.parent
+        return folder.resolve().name
 
     def scores(self) -> Iterator[Score]:
         """Yield every metric of every class of every case; a class in neither mask is a correct absence."""
@@ -84,7 +70,7 @@ class Evaluation:
                 if name in present:
                     yield from (score for score in case.scores if score.class_name == name)
                 else:
-                    yield from self._absence(case.case, name)
+                    yield from self._correct_absence(case.case, name)
 
     def table(self, loss: str, fold: int | Mapping[str, int] = 0, seed: int = 0) -> pd.DataFrame:
         """Return the scores as the long table of results (`pipeline.records.table`).
@@ -95,13 +81,24 @@ class Evaluation:
             Loss and seed of the training that made the predictions.
         fold
             Fold of the training, or the fold of each case.
+
+        Raises
+        ------
+        DatasetError
+            No case could be evaluated, or there is no class but the background.
         """
+        if not self.cases:
+            problem = f"none of {len(self.failures)} cases could be evaluated"
+            raise DatasetError(self.predictions, problem, "correct the files that are listed as failed")
+        if not self.classes:
+            problem = "holds no class but the background, nor do the predictions"
+            raise DatasetError(self.references, problem, "name the classes with --classes")
         return scores_frame(loss, fold, seed, self.scores())
 
-    def _absence(self, case: str, name: str) -> Iterator[Score]:
+    def _correct_absence(self, case: str, class_name: str) -> Iterator[Score]:
         for metric in METRICS:
-            tolerance_mm = self.tolerance.of(name) if metric == "nsd" else None
-            yield Score(case, name, metric, None, "correct_absence", tolerance_mm)
+            tolerance_mm = self.tolerance.of(class_name) if metric == "nsd" else None
+            yield Score(case, class_name, metric, None, "correct_absence", tolerance_mm)
 
 
 def evaluate_folders(
@@ -124,7 +121,7 @@ def evaluate_folders(
         Folders of label maps (.nii, .nii.gz), or two files.
     classes
         Label values and names of the foreground; None takes them from a dataset.json in or above the folder of the
-        references, or else from the values found.
+        references, or else from the values in the files.
     tolerance
         Tolerances of surface Dice; None takes the default for the resolution of all references in the folder.
     cases
@@ -137,95 +134,70 @@ def evaluate_folders(
     Raises
     ------
     DatasetError
-        Where a folder cannot be read, or has no reference of one of `cases`.
+        A folder cannot be read, or has no reference of one of `cases`.
     ConfigError
-        Where the tolerance names a class that is not there.
+        The tolerance names a class that does not exist.
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> evaluate_folders(Path("labelsTr"), Path("predictions")).table("dice_ce")  # doctest: +SKIP
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.data.phantoms import make_phantoms
+    >>> with TemporaryDirectory() as name:
+    ...     labels = make_phantoms(Path(name), cases=2, shape=(24, 24, 20), foreground_fraction=0.05) / "labelsTr"
+    ...     table = evaluate_folders(labels, labels, workers=1).table("perfect")
+    >>> table.query("metric == 'dice'").groupby("class")["value"].mean().to_dict()
+    {'deep_grey': 1.0, 'lesions': 1.0, 'nucleus': 1.0}
     """
     pairing = pair_files(references, predictions)
-    asked = tolerance or ToleranceRequest()
+    requested = tolerance or ToleranceRequest()
     named = _classes_beside(references) if classes is None else dict(classes)
     if named is not None:
-        asked.check(named.values())
-    # Where no reference can be read, no case is measured, so that the spacing does not matter.
-    resolved = asked.resolve(list(_spacings(pairing)) or [(1.0, 1.0, 1.0)])
-    pairing, left_out = (pairing, ()) if cases is None else _only(pairing, set(cases), references)
-    done: list[EvaluatedCase] = []
-    failures = [_missing(path, pairing.searched) for path in pairing.missing]
-    for index, result in enumerate(_each(pairing.pairs, _PairEvaluation(named, resolved), workers), start=1):
+        requested.check(named.values())
+    # If no reference can be read, no case is measured, and the spacing does not matter.
+    resolved = requested.resolve(list(_spacings_mm(pairing)) or [(1.0, 1.0, 1.0)])
+    pairing, left_out = (pairing, ()) if cases is None else _select(pairing, set(cases), references)
+    evaluated: list[EvaluatedCase] = []
+    failures = [_without_prediction(path, pairing.prediction_folder) for path in pairing.missing]
+    for index, result in enumerate(_results(pairing.pairs, PairEvaluation(named, resolved), workers), start=1):
         if isinstance(result, EvaluatedCase):
-            done.append(result)
+            evaluated.append(result)
         else:
             failures.append(result)
         on_case(index, len(pairing.pairs))
-    found = sorted({value for case in done for value in case.values})
+    values = sorted({value for case in evaluated for value in case.values})
     if named is None:
-        named = {value: str(value) for value in found}
-        asked.check(named.values() if done else asked.by_class)
-    others = tuple(value for value in found if value not in named)
-    return Evaluation(tuple(done), named, resolved, tuple(failures), pairing.extra, left_out, others)
+        named = {value: str(value) for value in values}
+        requested.check(named.values() if evaluated else requested.by_class)
+    return Evaluation(
+        references=references,
+        predictions=predictions,
+        cases=tuple(evaluated),
+        classes=named,
+        tolerance=resolved,
+        failures=tuple(failures),
+        extra=pairing.extra,
+        left_out=left_out,
+        other_values=tuple(value for value in values if value not in named),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _PairEvaluation:
-    """Reads, checks and measures one pair; picklable, for a process of its own."""
-
-    classes: Mapping[int, str] | None
-    tolerance: Tolerance
-
-    def __call__(self, pair: Pair) -> EvaluatedCase | Failure:
-        maps, headers, values = [], [], set()
-        for path in (pair.reference, pair.prediction):
-            try:
-                file = read_nifti(path)
-                if file.header.channels > 1:
-                    return Failure(pair.case, str(path), "is 4D, not a label map", "store one class value per voxel")
-                stored = label_values(file.voxels, file.header)
-                values |= set(count_values(stored))
-            except DatasetError as error:
-                return Failure(pair.case, str(path), error.problem, error.remedy)
-            except NotALabel as error:
-                return Failure(pair.case, str(path), str(error), "give label maps: whole numbers, one for each class")
-            maps.append(stored.reshape(file.header.grid, order="F"))
-            headers.append(file.header)
-        difference = grid_difference(headers[1], headers[0])
-        if difference:
-            problem = f"is not on the grid of its reference {pair.reference.name}: it has {difference}"
-            return Failure(pair.case, str(pair.prediction), problem, "resample the prediction to its reference's grid")
-        found = tuple(sorted(values - {0}))
-        classes = {value: str(value) for value in found} if self.classes is None else self.classes
-        scores = evaluate_case(
-            pair.case, maps[0], maps[1], headers[0].spacing_mm, classes, tolerance=self.tolerance, metrics=METRICS
-        )
-        return EvaluatedCase(pair.case, tuple(scores), found)
-
-
-def _each(pairs: Sequence[Pair], evaluate: _PairEvaluation, workers: int | None) -> Iterator[EvaluatedCase | Failure]:
+def _results(
+    pairs: Sequence[FilePair], evaluate: PairEvaluation, workers: int | None
+) -> Iterator[EvaluatedCase | Failure]:
     """Yield the results in the order of the pairs."""
     size = sum(path.stat().st_size for pair in pairs for path in (pair.reference, pair.prediction) if path.exists())
-    workers = min(workers or os.cpu_count() or 1, len(pairs))
-    if workers <= 1 or size < _WORTH_A_POOL_BYTES:
-        yield from map(evaluate, pairs)
-        return
+    workers = min(workers or os.cpu_count() or 1, len(pairs)) if size >= MINIMUM_POOL_BYTES else 1
     try:
-        with worker_pool(workers) as pool:
-            yield from pool.map(evaluate, pairs)
+        yield from map_in_processes(evaluate, pairs, workers)
     except BrokenProcessPool:
-        raise DatasetError(
-            pairs[0].prediction.parent,
-            "a worker was killed, most likely out of memory",
-            "retry with --workers 1",
-        ) from None
+        problem = "a worker was killed, most likely out of memory"
+        raise DatasetError(pairs[0].prediction.parent, problem, "retry with --workers 1") from None
 
 
-def _spacings(pairing: Pairing) -> Iterator[tuple[float, float, float]]:
-    """Yield the spacing of every reference that can be read, also of those without a prediction.
+def _spacings_mm(pairing: Pairing) -> Iterator[tuple[float, float, float]]:
+    """Yield the spacing of every reference that can be read, including those without a prediction.
 
-    So the default tolerance is that of the dataset, whichever of its folds is evaluated.
+    The default tolerance is then that of the whole dataset, whichever of its folds is evaluated.
     """
     for path in (*(pair.reference for pair in pairing.pairs), *pairing.missing):
         try:
@@ -234,29 +206,28 @@ def _spacings(pairing: Pairing) -> Iterator[tuple[float, float, float]]:
             continue  # reported when the whole file is read
 
 
-def _only(pairing: Pairing, cases: set[str], references: Path) -> tuple[Pairing, tuple[Path, ...]]:
-    """Return a pairing without other cases, and the references of these."""
-    known = {pair.case: pair.reference for pair in pairing.pairs}
-    known |= {case_of(path.name) or path.stem: path for path in pairing.missing}
-    unknown = sorted(cases - set(known))
+def _select(pairing: Pairing, cases: set[str], references: Path) -> tuple[Pairing, tuple[Path, ...]]:
+    """Return the pairing of some cases, and the references of all others."""
+    reference_of = {pair.case: pair.reference for pair in pairing.pairs}
+    reference_of |= {stem(path): path for path in pairing.missing}
+    unknown = sorted(cases - set(reference_of))
     if unknown:
         raise DatasetError(
             references,
             f"has no reference of {len(unknown)} of {len(cases)} cases, e.g. {unknown[0]}",
             "give the folder of all labels",
         )
-    kept = replace(
+    selected = replace(
         pairing,
         pairs=tuple(pair for pair in pairing.pairs if pair.case in cases),
-        missing=tuple(path for path in pairing.missing if case_of(path.name) in cases),
+        missing=tuple(path for path in pairing.missing if stem(path) in cases),
     )
-    return kept, tuple(path for case, path in known.items() if case not in cases)
+    return selected, tuple(path for case, path in reference_of.items() if case not in cases)
 
 
-def _missing(reference: Path, predictions: Path) -> Failure:
-    case = case_of(reference.name) or reference.stem
-    file = predictions / reference.name
-    return Failure(case, str(file), "does not exist", "predict this case, or remove its reference")
+def _without_prediction(reference: Path, prediction_folder: Path) -> Failure:
+    file = prediction_folder / reference.name
+    return Failure(stem(reference), str(file), "does not exist", "predict this case, or remove its reference")
 
 
 def _classes_beside(references: Path) -> dict[int, str] | None:

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.resampling import mean_intervals
-from pipeline.metrics.aggregate import summarise
+from pipeline.metrics.aggregate import summarize
 from pipeline.records.metrics import metric_of
 from pipeline.records.verdict import MetricSummary
 from pipeline.report.tables import STATES, Cell, Table, loss_cell, state_cells, value_cell
@@ -129,7 +129,7 @@ def _counts(evidence: Evidence) -> dict[str, dict[str, int]]:
     """Return how many class-of-case entries of each state stand behind the means of each loss."""
     rows = evidence.rows[evidence.rows["metric"] == evidence.primary]
     counts = {loss: dict.fromkeys((name for name, _, _ in STATES), 0) for loss in evidence.losses}
-    for row in summarise(rows).to_dict("records") if len(rows) else ():
+    for row in summarize(rows).to_dict("records") if len(rows) else ():
         for name in counts[str(row["loss"])]:
             counts[str(row["loss"])][name] += int(row[name])
     return counts

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.comparison.bounds import possible
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
-from pipeline.metrics.aggregate import summarise
+from pipeline.metrics.aggregate import summarize
 from pipeline.records.metrics import metric_of
 from pipeline.records.pair_result import PairResult
 from pipeline.records.verdict import Verdict
@@ -55,7 +55,7 @@ STATES = (
     ("correct_absence", "correct absence", False),
     ("undefined", "no value", True),
 )
-"""Counts of `summarise`, what they are called, and whether one is worth a warning."""
+"""Counts of `summarize`, what they are called, and whether one is worth a warning."""
 
 
 def state_cells(counts: Mapping[Any, Any]) -> list[Cell]:
@@ -71,7 +71,7 @@ def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
 
     Means are over the values; a collapsed run counts by what a failure costs, where that is known.
     """
-    summary = summarise(_with_failures(evidence.table))
+    summary = summarize(_with_failures(evidence.table))
     columns = ("class", "loss", "mean ± sd", "median", "values", *(name for _, name, _ in STATES), "collapsed")
     found = []
     for metric, part in summary.groupby("metric", sort=False):

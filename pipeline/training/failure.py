@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.data.dataset import Case
 from pipeline.data.nifti import read_header
-from pipeline.metrics.states import diagonal_mm
+from pipeline.metrics.empty_masks import diagonal_mm
 from pipeline.records.metrics import metric_of
 from pipeline.records.table import Score
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.metrics.thresholds import THRESHOLDS, dice_at_thresholds
 from pipeline.network.precision import Precision
 from pipeline.network.prediction import sliding_inferer, to_original_grid, write_mask
@@ -136,7 +136,9 @@ def _score_on_prepared_grid(
 ) -> list[Score]:
     indices = {index: name for index, name in enumerate(classes.values(), start=1)}
     prediction = decide(logits).cpu().numpy()
-    return evaluate_case(case.id, np.asarray(case.label()), prediction, plan.spacing_mm, indices, metrics=metrics)
+    return evaluate_case(
+        case.id, np.asarray(case.label()), prediction, plan.spacing_mm, PanelSettings(indices, metrics=metrics)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +251,8 @@ def predict_out_of_fold(
                 reference,
                 mask,
                 spacing,
-                classes,
-                probabilities=probabilities,
-                tolerance=plan.tolerance,
-                metrics=plan.metrics,
+                PanelSettings(classes, plan.tolerance, plan.metrics),
+                probabilities,
             )
         )
         for index, (value, name) in enumerate(classes.items(), start=1):

@@ -20,7 +20,7 @@ from pipeline.bundle.losses import LOSSES
 from pipeline.bundle.repository_bundle import ready_configs
 from pipeline.bundle.training_configs import METRICS, loss_override
 from pipeline.losses import build_loss, parse_losses
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 
 READY = Path(__file__).parents[2] / "bundles/segmentation_3d"
 SPACING = (2.0, 1.0, 1.5)
@@ -75,7 +75,7 @@ def test_validation_metrics_are_those_of_a_study_in_mm(metric, name):
     handler = {"_target_": "IgniteMetricHandler", "loss_fn": METRICS[metric]}
     found = ConfigParser({"m": handler}).get_parsed_content("m")
     found.metric_fn([pred[0]], [label[0]])
-    scores = evaluate_case("x", reference, prediction, SPACING, {1: "box"}, metrics=(metric,))
+    scores = evaluate_case("x", reference, prediction, SPACING, PanelSettings({1: "box"}, metrics=(metric,)))
     assert float(found.metric_fn.aggregate()) == pytest.approx(scores[0].value, rel=1e-5)
 
 
@@ -100,7 +100,9 @@ def test_monais_own_handler_gives_voxels():
     handler.metric_fn(pred, label)
     voxels = float(handler.metric_fn.aggregate())
     assert voxels == pytest.approx(np.sqrt(2**2 + 1**2 + 1**2))
-    in_mm = evaluate_case("x", reference, prediction, SPACING, {1: "box"}, metrics=("hausdorff_mm",))[0].value
+    in_mm = evaluate_case("x", reference, prediction, SPACING, PanelSettings({1: "box"}, metrics=("hausdorff_mm",)))[
+        0
+    ].value
     assert in_mm == pytest.approx(np.sqrt(4**2 + 1**2 + 1.5**2))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.cli.app import main
 from pipeline.metrics import evaluation
-from pipeline.metrics.evaluation import METRICS
+from pipeline.metrics.case_evaluation import METRICS
 
 
 def write(path, labels, affine=None, dtype=np.uint8):
@@ -142,7 +142,7 @@ def test_the_table_shows_means_with_counts(folders, monkeypatch, capsys):
 
 def test_several_processes_give_what_one_gives(folders, monkeypatch, capsys):
     _, alone, _ = run(monkeypatch, capsys, *folders, "--json", "--workers", "1")
-    monkeypatch.setattr(evaluation, "_WORTH_A_POOL_BYTES", 0)
+    monkeypatch.setattr(evaluation, "MINIMUM_POOL_BYTES", 0)
     _, together, _ = run(monkeypatch, capsys, *folders, "--json", "--workers", "2")
     assert alone == together
 

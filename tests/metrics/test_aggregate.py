@@ -6,23 +6,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import RecordError
-from pipeline.metrics.aggregate import COUNTS, summarise
-from pipeline.metrics.evaluation import METRICS
-from pipeline.metrics.panel import evaluate_case
-from pipeline.records.metrics import metric_of
+from pipeline.metrics.aggregate import COUNTS, summarize
+from pipeline.metrics.case_evaluation import METRICS
+from pipeline.metrics.panel import PanelSettings, evaluate_case
+from pipeline.records.metrics import REGISTRY, metric_of
 from pipeline.records.table import scores_frame
 
 CLASSES = {1: "liver", 2: "tumour"}
 SHAPE = (5, 4, 3)
 
 
-def summary_of(references, predictions, metrics=None):
+def summary_of(references, predictions, metrics=tuple(REGISTRY)):
     scores = [
         score
         for index, (reference, prediction) in enumerate(zip(references, predictions, strict=True))
-        for score in evaluate_case(f"case{index}", reference, prediction, (1.0, 1.0, 2.5), CLASSES, metrics=metrics)
+        for score in evaluate_case(
+            f"case{index}", reference, prediction, (1.0, 1.0, 2.5), PanelSettings(CLASSES, metrics=metrics)
+        )
     ]
-    return summarise(scores_frame("dice_loss", 0, 0, scores)).set_index(["class", "metric"])
+    return summarize(scores_frame("dice_loss", 0, 0, scores)).set_index(["class", "metric"])
 
 
 labels = st.lists(arrays(np.uint8, SHAPE, elements=st.sampled_from((0, 0, 1, 2))), min_size=3, max_size=3)
@@ -79,7 +81,7 @@ def table(*rows):
 
 
 def test_means_and_counts_by_hand():
-    found = summarise(
+    found = summarize(
         table(
             ("ce", "liver", "dice", 0.8, "ok"),
             ("ce", "liver", "dice", 0.6, "ok"),
@@ -99,7 +101,7 @@ def test_means_and_counts_by_hand():
 
 
 def test_a_collapsed_run_is_counted_and_averaged_by_the_value_of_a_failure():
-    found = summarise(
+    found = summarize(
         table(
             ("ce", "liver", "dice", 0.8, "ok"),
             ("ce", "liver", "dice", None, "collapsed"),
@@ -111,17 +113,17 @@ def test_a_collapsed_run_is_counted_and_averaged_by_the_value_of_a_failure():
 
 
 def test_infinite_distances_of_other_tools_are_counted_and_do_not_swallow_the_mean():
-    found = summarise(
+    found = summarize(
         table(("ce", "", "hausdorff_mm", 3.0, "ok"), ("ce", "", "hausdorff_mm", float("inf"), "ok"))
     ).iloc[0]
     assert (found["mean"], found["defined"], found["undefined"]) == (3.0, 1, 1)
 
 
 def test_a_table_without_class_and_state_is_enough():
-    found = summarise(pd.DataFrame({"loss": ["a", "a"], "metric": ["dice"] * 2, "value": [0.5, None]}))
+    found = summarize(pd.DataFrame({"loss": ["a", "a"], "metric": ["dice"] * 2, "value": [0.5, None]}))
     assert found.loc[0, ["class", "mean", "defined", "undefined"]].tolist() == ["", 0.5, 1, 1]
 
 
 def test_a_table_without_values_is_refused():
     with pytest.raises(RecordError, match="lacks the column"):
-        summarise(pd.DataFrame({"loss": ["a"], "metric": ["dice"]}))
+        summarize(pd.DataFrame({"loss": ["a"], "metric": ["dice"]}))

@@ -12,7 +12,7 @@ from pipeline.metrics.calibration import (
     foreground_calibration_error,
     negative_log_likelihood,
 )
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 
 
 def test_calibration_error_by_hand():
@@ -48,7 +48,12 @@ def test_the_region_is_the_reference_and_ten_millimetres_around_it():
 
 def scores(reference, prediction, probability):
     found = evaluate_case(
-        "c", reference, prediction, (1, 1, 1), {1: "it"}, probabilities=np.stack([1 - probability, probability])
+        "c",
+        reference,
+        prediction,
+        (1, 1, 1),
+        PanelSettings({1: "it"}),
+        probabilities=np.stack([1 - probability, probability]),
     )
     return {score.metric: score.value for score in found}
 
@@ -173,7 +178,9 @@ def test_what_is_no_probability_is_refused(wrong):
 def test_probabilities_of_another_number_of_classes_are_refused():
     reference = np.ones((3, 3, 3), np.uint8)
     with pytest.raises(ValueError, match="probabilities have shape"):
-        evaluate_case("c", reference, reference, (1, 1, 1), {1: "it"}, probabilities=np.zeros((3, 3, 3, 3)))
+        evaluate_case(
+            "c", reference, reference, (1, 1, 1), PanelSettings({1: "it"}), probabilities=np.zeros((3, 3, 3, 3))
+        )
 
 
 def test_classes_take_their_probabilities_in_the_order_of_their_values():
@@ -181,6 +188,6 @@ def test_classes_take_their_probabilities_in_the_order_of_their_values():
     reference[0], reference[1] = 3, 7
     probabilities = np.stack([reference == 0, reference == 3, reference == 7]).astype(float)
     found = evaluate_case(
-        "c", reference, reference, (1, 1, 1), {7: "seven", 3: "three"}, probabilities=probabilities, metrics=("brier",)
+        "c", reference, reference, (1, 1, 1), PanelSettings({7: "seven", 3: "three"}, metrics=("brier",)), probabilities
     )
     assert [(score.class_name, score.value) for score in found] == [("three", 0.0), ("seven", 0.0)]

@@ -8,7 +8,8 @@ from pipeline.data.datalists import read_dataset
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import ConfigError, DatasetError
-from pipeline.metrics.evaluation import Failure, evaluate_folders
+from pipeline.metrics.case_evaluation import Failure
+from pipeline.metrics.evaluation import evaluate_folders
 from pipeline.records.tolerance import Tolerance, ToleranceRequest
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monai.metrics import HausdorffDistanceMetric
 
-from pipeline.metrics.evaluation import METRICS
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.case_evaluation import METRICS
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.metrics.surface import surface_distances
 from pipeline.records.metrics import REGISTRY, names_of
 from pipeline.records.tolerance import Tolerance
@@ -19,8 +19,9 @@ OVERLAP = {name for name in METRICS if REGISTRY[name].higher_is_better}
 DISTANCES = {"hausdorff_mm", "hausdorff95_mm", "assd_mm"}
 
 
-def panel(reference, prediction, spacing=(1.0, 1.0, 1.0), **options):
-    scores = evaluate_case("c", np.asarray(reference), np.asarray(prediction), spacing, CLASSES, **options)
+def panel(reference, prediction, spacing=(1.0, 1.0, 1.0), metrics=tuple(REGISTRY), probabilities=None):
+    settings = PanelSettings(CLASSES, metrics=metrics)
+    scores = evaluate_case("c", np.asarray(reference), np.asarray(prediction), spacing, settings, probabilities)
     return {score.metric: score.value for score in scores}, {score.state for score in scores}
 
 
@@ -87,7 +88,7 @@ def test_each_class_has_its_own_tolerance_and_it_is_stored_with_surface_dice_alo
     reference[1:4, 2:6, 2:6], reference[7:10, 2:6, 2:6] = 1, 2
     prediction = np.roll(reference, 2, 2)
     tolerance = Tolerance(1.0, {"lesion": 2.0})
-    scores = evaluate_case("c", reference, prediction, (1, 1, 1), {1: "organ", 2: "lesion"}, tolerance=tolerance)
+    scores = evaluate_case("c", reference, prediction, (1, 1, 1), PanelSettings({1: "organ", 2: "lesion"}, tolerance))
     by_class = {score.class_name: score for score in scores if score.metric == "nsd"}
     assert by_class["organ"].tolerance_mm == 1.0
     assert by_class["organ"].value < 1
@@ -195,3 +196,9 @@ def test_trees_and_distance_maps_give_the_same(monkeypatch):
 def test_surfaces_that_make_no_sense_are_refused(reference, prediction, spacing):
     with pytest.raises(ValueError, match=r"differ|empty|positive"):
         surface_distances(reference.astype(bool), prediction.astype(bool), spacing)
+
+
+@pytest.mark.parametrize(("classes", "metrics"), [({0: "background"}, ("dice",)), (CLASSES, ("dice", "no_such"))])
+def test_settings_that_make_no_sense_cannot_be_built(classes, metrics):
+    with pytest.raises(ValueError, match=r"foreground|no_such"):
+        PanelSettings(classes, metrics=metrics)

@@ -6,8 +6,8 @@ import torch
 from monai.handlers import HausdorffDistance
 from monai.metrics import DiceMetric, HausdorffDistanceMetric
 
-from pipeline.metrics.aggregate import summarise
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.aggregate import summarize
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.records.table import scores_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -28,9 +28,9 @@ def means(*pairs, spacing=(1.0, 1.0, 1.0)):
     scores = [
         score
         for index, (reference, prediction) in enumerate(pairs)
-        for score in evaluate_case(str(index), reference, prediction, spacing, {1: "it"})
+        for score in evaluate_case(str(index), reference, prediction, spacing, PanelSettings({1: "it"}))
     ]
-    return summarise(scores_frame("a", 0, 0, scores)).set_index("metric")
+    return summarize(scores_frame("a", 0, 0, scores)).set_index("metric")
 
 
 def stock(metric, *pairs):
@@ -83,7 +83,9 @@ def test_the_argmax_of_nan_is_a_plausible_background_and_its_probabilities_are_r
     prediction = dead.argmax(0).numpy()
     assert not prediction.any()
     with pytest.raises(ValueError, match="probabilities must lie"):
-        evaluate_case("c", cube(), prediction, (1, 1, 1), {1: "it"}, probabilities=dead.softmax(0).numpy())
+        evaluate_case(
+            "c", cube(), prediction, (1, 1, 1), PanelSettings({1: "it"}), probabilities=dead.softmax(0).numpy()
+        )
 
 
 def test_labels_that_are_nan_or_fractions_are_refused_instead_of_called_background():
@@ -91,4 +93,4 @@ def test_labels_that_are_nan_or_fractions_are_refused_instead_of_called_backgrou
         labels = cube().astype(float)
         labels[0, 0, 0] = wrong
         with pytest.raises(ValueError, match="not whole numbers"):
-            evaluate_case("c", cube(), labels, (1, 1, 1), {1: "it"})
+            evaluate_case("c", cube(), labels, (1, 1, 1), PanelSettings({1: "it"}))

@@ -9,7 +9,7 @@ from surface_distance.lookup_tables import (
     create_table_neighbour_code_to_surface_area,
 )
 
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.metrics.surface_elements import corner_codes, element_areas_mm2, surface_elements
 from pipeline.records.tolerance import Tolerance
 
@@ -25,7 +25,7 @@ def thick_slices():
 
 
 def scores(reference, prediction, spacing, tolerance_mm=1.0):
-    found = evaluate_case("c", reference, prediction, spacing, {1: "it"}, tolerance=Tolerance(tolerance_mm))
+    found = evaluate_case("c", reference, prediction, spacing, PanelSettings({1: "it"}, Tolerance(tolerance_mm)))
     return {score.metric: score.value for score in found}
 
 

@@ -22,8 +22,8 @@ from surface_distance import (
     compute_surface_distances,
 )
 
-from pipeline.metrics.panel import evaluate_case
-from pipeline.metrics.surface import surface, surface_distances
+from pipeline.metrics.panel import PanelSettings, evaluate_case
+from pipeline.metrics.surface import surface_distances, surface_voxels
 from pipeline.records.tolerance import Tolerance
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -33,7 +33,7 @@ SPACINGS = [(1.0, 1.0, 1.0), (0.5, 1.0, 3.0), (0.7, 0.7, 5.0)]
 
 def ours(reference, prediction, spacing, tolerance_mm=1.0):
     masks = reference.astype(np.uint8), prediction.astype(np.uint8)
-    scores = evaluate_case("case", *masks, spacing, {1: "it"}, tolerance=Tolerance(tolerance_mm))
+    scores = evaluate_case("case", *masks, spacing, PanelSettings({1: "it"}, Tolerance(tolerance_mm)))
     return {score.metric: score.value for score in scores}
 
 
@@ -181,10 +181,10 @@ def test_a_shifted_box_has_the_hausdorff_of_deepmind_and_both_surface_dices_step
 
 def test_a_surface_is_the_voxels_with_a_face_outside():
     mask = np.ones((4, 4, 4), bool)
-    assert surface(mask).sum() == 64 - 8
+    assert surface_voxels(mask).sum() == 64 - 8
     mask[0, 0, 0] = False
-    assert surface(mask).sum() == 63 - 8
-    assert surface(np.ones((5, 1, 1), bool)).all()
+    assert surface_voxels(mask).sum() == 63 - 8
+    assert surface_voxels(np.ones((5, 1, 1), bool)).all()
 
 
 def test_distances_by_hand():

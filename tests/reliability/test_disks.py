@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_line_with_its_remedy(tmp_path: Path) -> None:
     assert "Traceback" not in "\n".join(lines)
     assert len(errors) == 1
     assert "No space left on device" in errors[0]
-    assert "free space there, then call again: the same command continues" in errors[0]
+    assert "free disk space, then repeat the command; it continues" in errors[0]
 
 
 def test_a_read_only_output_is_one_line_before_any_work(tmp_path: Path) -> None:

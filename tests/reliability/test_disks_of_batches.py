@@ -26,7 +26,7 @@ from pipeline.system.files import atomic_path
 
 CASES = 4
 SIZE = 8 << 20
-REMEDY = "free space there, then call again: the same command continues"
+REMEDY = "free disk space, then repeat the command; it continues"
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
 from commands import ended, ended_within, start
 from small_model import save_head, small_model
 
-from pipeline.cli.failures import Stopped, stopped_by_signals
+from pipeline.cli.failures import Stopped, stop_on_signals
 from pipeline.inference import batch as engine
 
 CASES = 12
@@ -161,7 +161,7 @@ def test_the_nightly_script_stops_its_batch_and_logs_the_exit_code(tmp_path: Pat
 
 def test_the_handlers_of_signals_are_those_of_before_once_a_command_is_over() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(Stopped, match="SIGTERM"), stopped_by_signals():
+    with pytest.raises(Stopped, match="SIGTERM"), stop_on_signals():
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     assert signal.set_wakeup_fd(-1) == -1

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.cli.failures import explained
+from pipeline.cli.failures import as_user_error
 from pipeline.errors import TrainingError
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.study import executor
@@ -111,19 +111,19 @@ def test_other_errors_of_a_worker_are_bugs(tmp_path, carry_out):
     [
         (OSError(28, os.strerror(28), "/out/x"), "/out/x: cannot be written or read (No space left on device)"),
         (OSError(30, os.strerror(30), "/out/x"), "give a folder that can be written"),
-        (PermissionError(13, os.strerror(13), "/out/x"), "correct its rights"),
-        (MemoryError(), "give --jobs 1"),
+        (PermissionError(13, os.strerror(13), "/out/x"), "correct its permissions"),
+        (MemoryError(), "retry with --jobs 1"),
         (RuntimeError(TORCH_SAYS), "can't allocate memory"),
     ],
 )
 def test_what_the_machine_refuses_is_one_line(error, words):
-    assert words in str(explained(error))
-    assert "\n" not in str(explained(error))
+    assert words in str(as_user_error(error))
+    assert "\n" not in str(as_user_error(error))
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), RuntimeError("x"), ValueError("x")])
 def test_bugs_stay_bugs(error):
-    assert explained(error) is None
+    assert as_user_error(error) is None
 
 
 def test_an_error_comes_back_from_a_worker_as_it_is():

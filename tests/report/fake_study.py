@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from pipeline.metrics.panel import evaluate_case
+from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import Score, scores_frame, write_table
 
@@ -99,7 +99,7 @@ def write_fake_study(
             image = nib.Nifti1Image(mask, data[name]["affine"])
             folder.predictions.mkdir(exist_ok=True)
             nib.save(image, folder.predictions / f"{name}.nii.gz")
-            found = evaluate_case(name, reference, mask, SPACING_MM, CLASSES, metrics=METRICS)
+            found = evaluate_case(name, reference, mask, SPACING_MM, PanelSettings(CLASSES, metrics=METRICS))
             scores += [_failed(score, reference.shape) for score in found] if fallen else found
         write_table(folder.cases, scores_frame(loss, fold, seed, scores))
         dice = [s.value for s in scores if s.metric == "dice" and s.value is not None]

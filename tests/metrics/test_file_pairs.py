@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import DatasetError
-from pipeline.metrics.folders import Pair, pair_files
+from pipeline.metrics.file_pairs import FilePair, pair_files
 
 
 def folder(tmp_path, name, *files):
@@ -17,8 +17,8 @@ def test_files_are_matched_by_name_whatever_their_compression(tmp_path):
     predictions = folder(tmp_path, "p", "a.nii", "b.nii.gz", "d.nii.gz")
     found = pair_files(references, predictions)
     assert found.pairs == (
-        Pair("a", references / "a.nii.gz", predictions / "a.nii"),
-        Pair("b", references / "b.nii", predictions / "b.nii.gz"),
+        FilePair("a", references / "a.nii.gz", predictions / "a.nii"),
+        FilePair("b", references / "b.nii", predictions / "b.nii.gz"),
     )
     assert found.missing == (references / "c.nii.gz",)
     assert found.extra == (predictions / "d.nii.gz",)
@@ -27,7 +27,7 @@ def test_files_are_matched_by_name_whatever_their_compression(tmp_path):
 def test_two_files_are_a_pair_whatever_their_names(tmp_path):
     reference = folder(tmp_path, "r", "truth.nii.gz") / "truth.nii.gz"
     prediction = folder(tmp_path, "p", "mine.nii") / "mine.nii"
-    assert pair_files(reference, prediction).pairs == (Pair("truth", reference, prediction),)
+    assert pair_files(reference, prediction).pairs == (FilePair("truth", reference, prediction),)
 
 
 def test_folders_that_cannot_be_matched_are_refused(tmp_path):
@@ -47,9 +47,9 @@ def test_the_output_folder_of_predict_stands_for_its_masks(tmp_path):
     out = folder(tmp_path, "out", "manifest.json", "index.html")
     masks = folder(out, "masks", "a.nii.gz")
     found = pair_files(references, out)
-    assert found.pairs == (Pair("a", references / "a.nii.gz", masks / "a.nii.gz"),)
+    assert found.pairs == (FilePair("a", references / "a.nii.gz", masks / "a.nii.gz"),)
     assert found.missing == (references / "b.nii.gz",)
-    assert found.searched == masks
+    assert found.prediction_folder == masks
 
 
 def test_a_folder_with_label_maps_of_its_own_is_not_left_for_a_folder_masks(tmp_path):
