@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.bundle.losses import ARGUMENTS, LOSSES
-from pipeline.data.plan import Normalisation, Plan
+from pipeline.data.plan import Normalization, Plan
 
 MAXIMUM_LEVELS = 9
 
@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     patch: tuple[Edge, Edge, Edge]
-    normalisation: tuple[Normalisation, ...] = Field(min_length=1, max_length=64)
+    normalisation: tuple[Normalization, ...] = Field(min_length=1, max_length=64)
     intensity_range: tuple[tuple[Finite, Finite], ...]
     intensity_mean: tuple[Finite, ...]
     intensity_std: tuple[Finite, ...]

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.data.dataset import Dataset
-    from pipeline.data.inspection import Inspection, TextTable
+    from pipeline.data.inspection import Inspection
+    from pipeline.data.inspection_tables import TextTable
 
 
 def inspect(
@@ -68,7 +69,7 @@ def _missing(dataset: "Dataset") -> list[Path]:
 
 
 def _print(inspection: "Inspection") -> None:
-    from pipeline.data.inspection import tables
+    from pipeline.data.inspection_tables import inspection_tables
 
     of = "" if inspection.cases == inspection.cases_found else f" of {inspection.cases_found}"
     head = f"{inspection.name}: {inspection.cases}{of} cases usable, {inspection.patients} patients"
@@ -77,7 +78,7 @@ def _print(inspection: "Inspection") -> None:
         for problem in inspection.problems:
             if problem.severity == severity:
                 console.print(f"{severity}: {problem.line()}", style=style, highlight=False, markup=False)
-    for table in tables(inspection):
+    for table in inspection_tables(inspection):
         console.print()
         console.print(_rich(table))
 

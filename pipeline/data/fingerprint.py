@@ -1,14 +1,22 @@
-"""What is measured of every case in one pass over its files, and of the dataset as a whole."""
+"""Measurements of every case from one pass over its files, and of the dataset as a whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 
 @dataclass(frozen=True, slots=True)
-class ChannelScan:
-    """Intensity statistics of one channel of one case (after slope and intercept), over all voxels and foreground."""
+class IntensityStatistics:
+    """Intensities of one channel after slope and intercept, over all voxels and over the foreground.
+
+    Attributes
+    ----------
+    minimum, maximum, mean, std
+        Over all voxels.
+    zero_fraction
+        Share of voxels that are exactly 0, in 0..1.
+    foreground_mean, foreground_std, foreground_percentile_00_5, foreground_percentile_99_5
+        Over the voxels with a label other than 0; None without such voxels.
+    """
 
     minimum: float
     maximum: float
@@ -23,7 +31,19 @@ class ChannelScan:
 
 @dataclass(frozen=True, slots=True)
 class ClassScan:
-    """Size of one class in one case. `extent_mm` is the bounding box of the class along the stored axes."""
+    """Size of one class in one case.
+
+    Attributes
+    ----------
+    voxels, volume_ml
+        Size of the class.
+    components
+        Number of components (26 neighbors); 0 for the background, whose components are not computed.
+    smallest_component_ml, largest_component_ml
+        Size of the smallest and of the largest component.
+    extent_mm
+        Edges of the bounding box of the class along the stored axes.
+    """
 
     voxels: int
     volume_ml: float
@@ -35,10 +55,24 @@ class ClassScan:
 
 @dataclass(frozen=True, slots=True)
 class CaseScan:
-    """One case as measured.
+    """Measurements of one case.
 
-    `shape`, `spacing_mm` are along the axes as stored; `orientation` names these axes, e.g. ``"LAS"``.
-    `content_hash` is the SHA-256 over the bytes of the image files, then the label file.
+    Attributes
+    ----------
+    case
+        Id of the case.
+    shape, spacing_mm
+        Voxels, and edges of a voxel, along the stored axes.
+    orientation
+        Directions of the stored axes, e.g. ``"LAS"``.
+    content_hash
+        SHA-256 over the bytes of the image files, then the label file.
+    dtype
+        Data type of the first image file.
+    channels
+        Intensities of each channel.
+    classes
+        Size of each class by label value.
     """
 
     case: str
@@ -47,34 +81,34 @@ class CaseScan:
     orientation: str
     content_hash: str
     dtype: str
-    channels: tuple[ChannelScan, ...]
+    channels: tuple[IntensityStatistics, ...]
     classes: Mapping[int, ClassScan]
+
+    def in_ras(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+        """Return shape and spacing in mm with the axes permuted to right, anterior, superior (R, A, S).
+
+        Examples
+        --------
+        >>> CaseScan("a", (30, 20, 10), (3.0, 2.0, 1.0), "SAR", "", "int16", (), {}).in_ras()
+        ((10, 20, 30), (1.0, 2.0, 3.0))
+        """
+        r, a, s = (next(i for i, axis in enumerate(self.orientation) if axis in pair) for pair in ("RL", "AP", "SI"))
+        return (
+            (self.shape[r], self.shape[a], self.shape[s]),
+            (self.spacing_mm[r], self.spacing_mm[a], self.spacing_mm[s]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The scans of all usable cases, in the order of the dataset, and what follows for the whole."""
+    """Measurements of all usable cases, in the order of the dataset."""
 
     scans: tuple[CaseScan, ...]
 
-    def ras(self, scan: CaseScan) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-        """Return shape and spacing_mm of `scan` with its axes permuted to R, A, S order."""
-        order = [next(i for i, axis in enumerate(scan.orientation) if axis in pair) for pair in ("RL", "AP", "SI")]
-        shape, spacing = scan.shape, scan.spacing_mm
-        return (
-            (shape[order[0]], shape[order[1]], shape[order[2]]),
-            (spacing[order[0]], spacing[order[1]], spacing[order[2]]),
-        )
-
-    def median_spacing_mm(self) -> tuple[float, float, float]:
-        """Median spacing along R, A, S."""
-        x, y, z = np.median([self.ras(scan)[1] for scan in self.scans], axis=0)
-        return float(x), float(y), float(z)
-
     def class_voxels(self) -> dict[int, int]:
-        """Voxels of each label value, background included, over all cases."""
+        """Return the number of voxels of each label value over all cases, including the background."""
         totals: dict[int, int] = {}
         for scan in self.scans:
-            for value, found in scan.classes.items():
-                totals[value] = totals.get(value, 0) + found.voxels
+            for value, size in scan.classes.items():
+                totals[value] = totals.get(value, 0) + size.voxels
         return dict(sorted(totals.items()))

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from pipeline.data.dataset import Case, Problem
-from pipeline.data.fingerprint import CaseScan, ChannelScan, ClassScan
+from pipeline.data.fingerprint import CaseScan, ClassScan, IntensityStatistics
 from pipeline.data.intensities import NonFinite, scan_channel
 from pipeline.data.labels import NotALabel, count_values, label_values, scan_classes
 from pipeline.data.nifti import NiftiFile, read_nifti
@@ -56,7 +56,7 @@ class _CasePass:
         # The label comes first, since the statistics of images are those within it; images are then held one by one.
         label, classes, foreground = self._label()
         digest = hashlib.sha256()
-        channels: list[ChannelScan] = []
+        channels: list[IntensityStatistics] = []
         first: NiftiHeader | None = None
         for path in self.case.images:
             file = self._read(path)
@@ -124,7 +124,7 @@ class _CasePass:
         grid = values.reshape(header.grid, order="F")
         return file, scan_classes(grid, counts, header.spacing_mm, voxel_ml), foreground
 
-    def _channels(self, file: NiftiFile, foreground: np.ndarray | None) -> list[ChannelScan]:
+    def _channels(self, file: NiftiFile, foreground: np.ndarray | None) -> list[IntensityStatistics]:
         """Return the statistics of each channel in a file; keep its hash where it has any contrast."""
         size = len(file.voxels) // file.header.channels
         found = []
@@ -144,7 +144,7 @@ class _CasePass:
         self.image_hashes.append(digest.hexdigest() if has_contrast else "")
         return found
 
-    def _note_flat_channels(self, channels: Sequence[ChannelScan]) -> None:
+    def _note_flat_channels(self, channels: Sequence[IntensityStatistics]) -> None:
         flat = [index for index, channel in enumerate(channels) if channel.minimum == channel.maximum]
         if not flat:
             return

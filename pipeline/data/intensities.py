@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.fingerprint import ChannelScan
+from pipeline.data.fingerprint import IntensityStatistics
 
 _BLOCK = 1 << 18
 _LARGEST = float(np.finfo(np.float32).max)
@@ -24,7 +24,7 @@ def scan_channel(
     intercept: float,
     foreground: np.ndarray | None,
     digest: "hashlib._Hash",
-) -> ChannelScan | NonFinite:
+) -> IntensityStatistics | NonFinite:
     """Measure one channel.
 
     Parameters
@@ -57,7 +57,7 @@ def scan_channel(
         return NonFinite(strange)
     mean = total / len(stored)
     inside = None if foreground is None or not len(foreground) else _values(stored[foreground], slope, intercept)
-    return ChannelScan(
+    return IntensityStatistics(
         minimum=minimum,
         maximum=maximum,
         mean=about + mean,

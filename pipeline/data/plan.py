@@ -1,4 +1,4 @@
-"""What follows from a fingerprint: how images are prepared and how large the network is, with the reason for each."""
+"""Settings of preprocessing and network that follow from a fingerprint, with the reason for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,26 +6,49 @@ from typing import Literal
 
 from pipeline.records.tolerance import Tolerance
 
-Normalisation = Literal["zscore", "zscore_nonzero", "ct"]
+Normalization = Literal["zscore", "zscore_nonzero", "ct"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Settings of preprocessing and network, all axes in R, A, S order.
+    """Settings of preprocessing and network. All axes are in R, A, S order.
 
-    `stem` is the stride from the image to the first level and back, (1, 1, 1) for a first level at full resolution;
-    `strides[i]` leads from level i to level i + 1, so there is one fewer than `channels`. `patch`, what is trained on,
-    and `window`, what is predicted at once (None: the patch), are divisible by the product of stem and strides along
-    each axis. `intensity_range`, `intensity_mean` and `intensity_std` (one per channel)
-    matter for channels with normalisation "ct" only. `tolerance_mm` is the tolerance of surface Dice (`nsd`), and
-    `class_tolerance_mm` that of classes with their own. With `tta` held-out cases are predicted with test-time
-    augmentation (`pipeline.network.test_time_augmentation`).
+    The fields are stored in files of studies and bundles, which is why `normalisation` is spelled as it is.
+
+    Attributes
+    ----------
+    spacing_mm
+        Edges of a voxel after resampling.
+    patch
+        Voxels of a training patch. Like `window`, divisible by the product of stem and strides along each axis.
+    batch
+        Patches per training step.
+    normalisation
+        Kind of normalization of each channel (`pipeline.data.normalization`).
+    intensity_range, intensity_mean, intensity_std
+        Clipping range, mean and standard deviation of each channel; used for kind ``ct`` only.
+    channels
+        Features of each level of the network.
+    strides
+        ``strides[i]`` leads from level i to level i + 1, so there is one fewer than `channels`.
+    tolerance_mm, class_tolerance_mm
+        Tolerance of surface Dice (`nsd`), and that of classes with their own by name.
+    metrics
+        Names of the metrics to compute.
+    reasons
+        Reason for each setting, for people.
+    stem
+        Stride from the image to the first level and back; (1, 1, 1) for a first level at full resolution.
+    window
+        Voxels that are predicted at once; None for the patch.
+    tta
+        Whether held-out cases are predicted with test-time augmentation (`pipeline.network.test_time_augmentation`).
     """
 
     spacing_mm: tuple[float, float, float]
     patch: tuple[int, int, int]
     batch: int
-    normalisation: tuple[Normalisation, ...]
+    normalisation: tuple[Normalization, ...]
     intensity_range: tuple[tuple[float, float], ...]
     intensity_mean: tuple[float, ...]
     intensity_std: tuple[float, ...]
@@ -41,10 +64,10 @@ class Plan:
 
     @property
     def inference_window(self) -> tuple[int, int, int]:
-        """Shape of what is predicted at once."""
+        """Voxels that are predicted at once, along R, A, S."""
         return self.window or self.patch
 
     @property
     def tolerance(self) -> Tolerance:
-        """Tolerance of surface Dice."""
+        """Tolerance of surface Dice in mm, with those of single classes."""
         return Tolerance(self.tolerance_mm, self.class_tolerance_mm)

@@ -1,7 +1,6 @@
-"""From a fingerprint to a plan: spacing, patch, normalisation and network, each with its reason."""
+"""From a fingerprint to a plan: spacing, patch, normalization and network, each with its reason."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,35 +9,40 @@ import numpy as np
 from pipeline.data.class_weights import imbalance_ratio
 from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
-from pipeline.data.plan import Normalisation, Plan
+from pipeline.data.normalization import choose_normalization
+from pipeline.data.patch_planning import (
+    MINIMUM_EDGE,
+    Triple,
+    choose_patch,
+    choose_strides,
+    median_shape,
+    shrink_to_limit,
+    target_spacing,
+)
+from pipeline.data.plan import Plan
 from pipeline.records.metrics import Family, names_of
 from pipeline.records.tolerance import Tolerance, ToleranceRequest
 
 PATCH_VOXELS = 64**3
-"""Largest patch: what two CPU cores train in well under a second a step."""
+"""Largest patch. Two CPU cores train on it in well under a second per step."""
 
 BATCH_VOXELS = 100_000
+"""Voxels of a batch of small patches."""
+
 MINIMUM_BATCH = 2
 BYTES_PER_VOXEL = 3000
-"""Of one training step, for each voxel of a batch: twice the peak measured in float32 (1,440, four channels)."""
-
-MINIMUM_EDGE = 4
-"""An axis is not halved below this many voxels."""
+"""Memory of a training step for each voxel of a batch: twice the peak measured in float32 (1,440, four channels)."""
 
 FEATURES = (16, 32, 64, 128)
-ANISOTROPY = 3.0
-MOSTLY_ZERO = 0.4
+"""Feature channels of the levels of the network."""
+
 SMALL_STRUCTURE_VOXELS = 500
+"""A structure below this size needs a first level at full resolution, and surface metrics matter most for it."""
+
 LONG_STEPS = 1500
-"""A training whose budget pays for so many steps behind a stem goes without one, at full resolution
-(docs/performance.md)."""
+"""A budget of at least this many steps behind a stem pays for full resolution instead (docs/performance.md)."""
 
 DEFAULT_TOLERANCE = ToleranceRequest()
-
-LEAST_SHARE = 0.85
-"""Of a volume's edge that a patch may have for lack of divisibility, rather than be padded."""
-
-Triple = tuple[int, int, int]
 
 
 def make_plan(
@@ -47,77 +51,88 @@ def make_plan(
     memory_gib: float = 8.0,
     tolerance: ToleranceRequest = DEFAULT_TOLERANCE,
 ) -> Plan:
-    """Return the plan for a dataset, from what was measured of it.
+    """Return the plan for a dataset.
 
     Parameters
     ----------
     dataset, fingerprint
-        Of one case or more, as `pipeline.data.scan.scan_dataset` returns them.
+        One case or more, as `pipeline.data.scan.scan_dataset` returns them.
     memory_gib
-        What one run may take; it bounds the patch where it is less than the largest patch needs (about 1.5 GiB).
+        Memory of one run. It limits the patch if it is less than the largest patch needs (about 1.5 GiB).
     tolerance
         Tolerances of surface Dice that the user gave.
 
     Raises
     ------
     ValueError
-        Where there is no case.
+        There is no case.
     ConfigError
-        Where `tolerance` names a class that the dataset does not have.
+        `tolerance` names a class that the dataset does not have.
     """
     if not fingerprint.scans:
         raise ValueError("a plan needs at least one scanned case")
-    reasons: dict[str, str] = {}
-    spacing = _spacing(fingerprint, reasons)
-    shape = _median_shape(fingerprint, spacing)
+    spacing = target_spacing(fingerprint)
+    shape = median_shape(fingerprint, spacing.mm)
     limit = min(PATCH_VOXELS, int(memory_gib * 2**30 / (MINIMUM_BATCH * BYTES_PER_VOXEL)))
-    strides = _strides(_scaled(shape, limit), spacing)
-    patch, window = _patch(shape, strides, limit, reasons)
+    strides = choose_strides(shrink_to_limit(shape, limit), spacing.mm)
+    patch = choose_patch(shape, strides, limit)
     features = FEATURES[: len(strides) + 1]
     stem: Triple = (1, 1, 1)
-    smallest = _smallest_structure(fingerprint)
+    smallest = _smallest_structure_voxels(fingerprint)
     if len(features) == len(FEATURES) and smallest >= SMALL_STRUCTURE_VOXELS:
         stem, strides, features = strides[0], strides[1:], features[:-1]
-        reasons["network"] = (
+        network_reason = (
             f"{_levels(features)} behind a stem, which is the first halving, since structures have {smallest:,.0f} "
-            f"voxels and more: several times as fast a step as at full resolution (benchmarks/training.py), which a "
+            f"voxels and more: a step is several times as fast as at full resolution (benchmarks/training.py), which a "
             f"budget of {LONG_STEPS:,} such steps or more gets instead"
         )
     else:
-        reasons["network"] = (
+        network_reason = (
             f"{_levels(features)}: an axis is halved while it keeps {MINIMUM_EDGE} voxels and is not coarser than "
             f"twice the finest"
         )
-    batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch))))
-    reasons["batch"] = f"{batch} patches of {math.prod(patch):,} voxels each"
-    normalisation, ranges, means, stds = _normalisation(dataset, fingerprint, reasons)
-    tolerances = _tolerances(dataset, fingerprint, tolerance, reasons)
+    batch = max(MINIMUM_BATCH, min(8, round(BATCH_VOXELS / math.prod(patch.patch))))
+    channels = [
+        choose_normalization(name, [scan.channels[index] for scan in fingerprint.scans])
+        for index, name in enumerate(dataset.channels)
+    ]
+    tolerance.check(dataset.foreground.values())
+    tolerances = tolerance.resolve(scan.spacing_mm for scan in fingerprint.scans)
+    metrics, metrics_reason = _choose_metrics(dataset, fingerprint)
     return Plan(
-        spacing_mm=spacing,
-        patch=patch,
+        spacing_mm=spacing.mm,
+        patch=patch.patch,
         batch=batch,
-        normalisation=normalisation,
-        intensity_range=ranges,
-        intensity_mean=means,
-        intensity_std=stds,
+        normalisation=tuple(channel.kind for channel in channels),
+        intensity_range=tuple(channel.intensity_range for channel in channels),
+        intensity_mean=tuple(channel.mean for channel in channels),
+        intensity_std=tuple(channel.std for channel in channels),
         channels=features,
         strides=strides,
         tolerance_mm=tolerances.mm,
         class_tolerance_mm=tolerances.by_class,
-        metrics=_metrics(dataset, fingerprint, reasons),
-        reasons=reasons,
+        metrics=metrics,
+        reasons={
+            "spacing_mm": spacing.reason,
+            "patch": patch.reason,
+            "network": network_reason,
+            "batch": f"{batch} patches of {math.prod(patch.patch):,} voxels each",
+            "normalisation": "; ".join(channel.reason for channel in channels),
+            "tolerance_mm": _tolerance_reason(tolerances, is_default=tolerance.mm is None),
+            "metrics": metrics_reason,
+        },
         stem=stem,
-        window=window,
+        window=patch.window,
     )
 
 
 def plan_for_budget(plan: Plan, steps: int) -> Plan:
-    """Return the plan for a budget that pays for so many steps of `plan`, which is that of `make_plan`."""
+    """Return the plan for a budget that pays for `steps` steps of a plan from `make_plan`."""
     return budget_plans(plan)[-1] if steps >= LONG_STEPS else plan
 
 
 def budget_plans(plan: Plan) -> tuple[Plan, ...]:
-    """Return the plans of short and of long budgets; without a stem they are one."""
+    """Return the plans of short and of long budgets; a plan without a stem is the only one."""
     if plan.stem == (1, 1, 1):
         return (plan,)
     reason = (
@@ -134,182 +149,51 @@ def budget_plans(plan: Plan) -> tuple[Plan, ...]:
     return plan, full
 
 
+def smaller_memory_gib(plan: Plan) -> float:
+    """Return the memory of a run, in GiB, for which `make_plan` gives half the patch of `plan`."""
+    return math.prod(plan.patch) / 2 * MINIMUM_BATCH * BYTES_PER_VOXEL / 2**30
+
+
 def _levels(features: Sequence[int]) -> str:
     return f"{len(features)} levels of {', '.join(map(str, features))} features"
 
 
-def _smallest_structure(fingerprint: Fingerprint) -> float:
-    """Return the median voxels of one connected structure, over cases, of the class where that is least; 0 if none."""
+def _smallest_structure_voxels(fingerprint: Fingerprint) -> float:
+    """Return the median over cases of the mean component size of a class, for the smallest class; 0 without classes."""
     sizes: dict[int, list[float]] = {}
     for scan in fingerprint.scans:
-        for value, item in scan.classes.items():
-            if value and item.voxels:
-                sizes.setdefault(value, []).append(item.voxels / max(item.components or 1, 1))
-    return min((float(np.median(found)) for found in sizes.values()), default=0.0)
+        for value, size in scan.classes.items():
+            if value and size.voxels:
+                sizes.setdefault(value, []).append(size.voxels / max(size.components or 1, 1))
+    return min((float(np.median(of_class)) for of_class in sizes.values()), default=0.0)
 
 
-def _spacing(fingerprint: Fingerprint, reasons: dict[str, str]) -> tuple[float, float, float]:
-    """Return the median spacing; along a very coarse axis the 10th percentile, to keep what thin slices show."""
-    spacings = np.asarray([fingerprint.ras(scan)[1] for scan in fingerprint.scans])
-    target = np.median(spacings, axis=0)
-    reason = "the median of all cases"
-    coarse = int(np.argmax(target))
-    if target[coarse] > ANISOTROPY * target.min():
-        target[coarse] = max(float(np.percentile(spacings[:, coarse], 10)), float(np.delete(target, coarse).max()))
-        reason += f", axis {'RAS'[coarse]} at its 10th percentile, since it is over {ANISOTROPY:g} times coarser"
-    x, y, z = (float(np.round(edge, 4)) for edge in target)
-    reasons["spacing_mm"] = f"{x:g} x {y:g} x {z:g} mm: {reason}"
-    return x, y, z
+def _tolerance_reason(tolerance: Tolerance, *, is_default: bool) -> str:
+    by_class = "".join(f", {mm:g} mm for {name}" for name, mm in tolerance.by_class.items())
+    source = "the median edge of a pixel in plane" if is_default else "as given"
+    return f"{tolerance.mm:g} mm for surface Dice: {source}{by_class}"
 
 
-def _median_shape(fingerprint: Fingerprint, spacing: Sequence[float]) -> Triple:
-    shapes = [
-        [n * edge / target for n, edge, target in zip(*fingerprint.ras(scan), spacing, strict=True)]
-        for scan in fingerprint.scans
-    ]
-    x, y, z = (max(1, round(float(edge))) for edge in np.median(shapes, axis=0))
-    return x, y, z
-
-
-def _strides(shape: Triple, spacing: Sequence[float]) -> tuple[Triple, ...]:
-    """Return up to three halvings; coarse axes join when the others have become as coarse."""
-    size, edge = [float(min(n, 64)) for n in shape], list(spacing)
-    strides: list[Triple] = []
-    while len(strides) < len(FEATURES) - 1:
-        finest = min(e for e, n in zip(edge, size, strict=True) if n >= 2 * MINIMUM_EDGE or n == max(size))
-        x, y, z = (2 if n >= 2 * MINIMUM_EDGE and e <= 2 * finest else 1 for n, e in zip(size, edge, strict=True))
-        if x == y == z == 1:
-            break
-        stride = (x, y, z)
-        strides.append(stride)
-        size = [n / s for n, s in zip(size, stride, strict=True)]
-        edge = [e * s for e, s in zip(edge, stride, strict=True)]
-    return tuple(strides) or ((1, 1, 1),)
-
-
-def _scaled(shape: Triple, limit: int) -> Triple:
-    """Return about the largest shape of these proportions within `limit` voxels; thin axes stay as they are."""
-    edges = [float(n) for n in shape]
-    while math.prod(edges) > limit:
-        thick = [axis for axis in range(3) if edges[axis] > 2 * MINIMUM_EDGE]
-        if not thick:
-            break
-        scale = (limit / math.prod(edges)) ** (1 / len(thick))
-        for axis in thick:
-            edges[axis] = max(2 * MINIMUM_EDGE, edges[axis] * min(scale, 0.999))
-    x, y, z = (max(1, round(edge)) for edge in edges)
-    return x, y, z
-
-
-def smaller_memory_gib(plan: Plan) -> float:
-    """Return the memory of a run that gives a plan of half the patch."""
-    return math.prod(plan.patch) / 2 * MINIMUM_BATCH * BYTES_PER_VOXEL / 2**30
-
-
-def _patch(
-    shape: Triple, strides: Sequence[Triple], limit: int, reasons: dict[str, str]
-) -> tuple[Triple, Triple | None]:
-    """Return about the median volume where it is small enough, else its shape cut down to `limit` voxels.
-
-    Edges are multiples of the product of the strides. What is cut is always a step off the axis that keeps the largest
-    share of the volume, and never so much that fewer than `MINIMUM_EDGE` voxels reach the deepest level. Where nothing
-    is cut the second shape is the window that holds the whole volume, and the patch the largest multiple within it that
-    keeps `LEAST_SHARE` of each edge: padding costs time and teaches nothing.
-    """
-    factor = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
-    edges = [math.ceil(n / f) * f for n, f in zip(shape, factor, strict=True)]
-    cut = False
-    while math.prod(edges) > limit:
-        free = [axis for axis in range(3) if edges[axis] - factor[axis] >= factor[axis] * MINIMUM_EDGE]
-        if not free:
-            break
-        axis = max(free, key=lambda axis: edges[axis] / shape[axis])
-        edges[axis] -= factor[axis]
-        cut = True
-    whole = tuple(edges)
-    if not cut:
-        below = [n // f * f for n, f in zip(shape, factor, strict=True)]
-        edges = [
-            b if b >= LEAST_SHARE * n and b >= f * MINIMUM_EDGE else e
-            for b, e, n, f in zip(below, edges, shape, factor, strict=True)
-        ]
-    x, y, z = edges
-    median = f"the median volume of {shape[0]} x {shape[1]} x {shape[2]} voxels"
-    if cut:
-        reasons["patch"] = f"{x} x {y} x {z} has about the proportions, within {limit:,} voxels, of {median}"
-    elif whole == (x, y, z):
-        reasons["patch"] = f"{x} x {y} x {z} holds {median}"
-    else:
-        window = " x ".join(map(str, whole))
-        reasons["patch"] = f"{x} x {y} x {z} without padding in {median}; predicted at once are {window}"
-    return (x, y, z), None if whole == (x, y, z) else (whole[0], whole[1], whole[2])
-
-
-def _normalisation(
-    dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]
-) -> tuple[tuple[Normalisation, ...], tuple[tuple[float, float], ...], tuple[float, ...], tuple[float, ...]]:
-    kinds: list[Normalisation] = []
-    ranges, means, stds, said = [], [], [], []
-    for index, name in enumerate(dataset.channels):
-        channels = [scan.channels[index] for scan in fingerprint.scans]
-        zero = float(np.median([channel.zero_fraction for channel in channels]))
-        lows = [c.foreground_percentile_00_5 for c in channels if c.foreground_percentile_00_5 is not None]
-        highs = [c.foreground_percentile_99_5 for c in channels if c.foreground_percentile_99_5 is not None]
-        inside = [c.foreground_mean for c in channels if c.foreground_mean is not None]
-        spread = [c.foreground_std for c in channels if c.foreground_std is not None]
-        ranges.append((float(np.median(lows)), float(np.median(highs))) if lows and highs else (0.0, 1.0))
-        means.append(float(np.mean(inside)) if inside else 0.0)
-        between = float(np.var(inside)) if inside else 0.0
-        stds.append(float(np.sqrt(np.mean(np.square(spread)) + between)) if spread else 1.0)
-        hounsfield = (
-            "ct" in re.split("[^a-z0-9]+", name.lower()) or float(np.median([c.minimum for c in channels])) < -500
-        )
-        if hounsfield and lows:
-            kinds.append("ct")
-            said.append(
-                f"{name}: Hounsfield units, clipped to {ranges[-1][0]:g}..{ranges[-1][1]:g} as in the foreground"
-            )
-        elif zero > MOSTLY_ZERO:
-            kinds.append("zscore_nonzero")
-            said.append(f"{name}: z-score over non-zero voxels, since {zero:.0%} are zero")
-        else:
-            kinds.append("zscore")
-            said.append(f"{name}: z-score of each volume, since intensities have no unit")
-    reasons["normalisation"] = "; ".join(said)
-    return tuple(kinds), tuple(ranges), tuple(means), tuple(stds)
-
-
-def _tolerances(
-    dataset: Dataset, fingerprint: Fingerprint, asked: ToleranceRequest, reasons: dict[str, str]
-) -> Tolerance:
-    asked.check(dataset.foreground.values())
-    found = asked.resolve(scan.spacing_mm for scan in fingerprint.scans)
-    own = "".join(f", {mm:g} mm for {name}" for name, mm in found.by_class.items())
-    reason = "the median edge of a pixel in plane" if asked.mm is None else "as given"
-    reasons["tolerance_mm"] = f"{found.mm:g} mm for surface Dice: {reason}{own}"
-    return found
-
-
-def _metrics(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]) -> tuple[str, ...]:
+def _choose_metrics(dataset: Dataset, fingerprint: Fingerprint) -> tuple[tuple[str, ...], str]:
+    """Return the names of the metrics to compute, and the reason for people."""
     families = [Family.OVERLAP, Family.HAUSDORFF, Family.SURFACE_AREA, Family.CALIBRATION]
-    small, many = [], []
+    small, multiple = [], []
     for value, name in dataset.foreground.items():
-        found = [scan.classes[value] for scan in fingerprint.scans if value in scan.classes]
-        voxels = [item.voxels for item in found if item.voxels]
-        components = [item.components for item in found if item.voxels]
+        sizes = [scan.classes[value] for scan in fingerprint.scans if value in scan.classes]
+        voxels = [size.voxels for size in sizes if size.voxels]
+        components = [size.components for size in sizes if size.voxels]
         if voxels and np.median(voxels) < SMALL_STRUCTURE_VOXELS:
             small.append(name)
         if components and np.median(components) > 1:
-            many.append(name)
-    said = ["overlap and surface distances for every class"]
+            multiple.append(name)
+    reasons = ["overlap and surface distances for every class"]
     if small:
-        said.append(
+        reasons.append(
             f"surface metrics matter most for {', '.join(small)} (median below {SMALL_STRUCTURE_VOXELS} voxels)"
         )
-    if many:
+    if multiple:
         families.append(Family.LESIONS)
-        said.append(f"lesion-wise scores for {', '.join(many)} (several structures per case)")
-    totals = fingerprint.class_voxels()
-    said.append(f"imbalance {imbalance_ratio(list(totals.values())):,.0f}:1")
-    reasons["metrics"] = "; ".join(said)
-    return names_of(*families)
+        reasons.append(f"lesion-wise scores for {', '.join(multiple)} (several structures per case)")
+    imbalance = imbalance_ratio(list(fingerprint.class_voxels().values()))
+    reasons.append(f"imbalance {imbalance:,.0f}:1")
+    return names_of(*families), "; ".join(reasons)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from pipeline.data.dataset import Case, Dataset
-from pipeline.data.fingerprint import CaseScan, ChannelScan, ClassScan, Fingerprint
+from pipeline.data.fingerprint import CaseScan, ClassScan, Fingerprint, IntensityStatistics
 
-MRI = ChannelScan(0.0, 900.0, 100.0, 50.0, 0.01, 300.0, 60.0, 150.0, 600.0)
+MRI = IntensityStatistics(0.0, 900.0, 100.0, 50.0, 0.01, 300.0, 60.0, 150.0, 600.0)
 
 
 def scan(

@@ -8,7 +8,8 @@ from scanned_cases import MRI, scan, scanned
 from pipeline.data.class_weights import POLICIES
 from pipeline.data.dataset import Problem
 from pipeline.data.fingerprint import ClassScan
-from pipeline.data.inspection import Spread, inspect_scan, tables
+from pipeline.data.inspection import ComponentSizes, Spread, inspect_scan
+from pipeline.data.inspection_tables import inspection_tables
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import ScanResult
 
@@ -34,7 +35,7 @@ def test_the_mean_piece_is_the_whole_volume_over_all_pieces():
     lesions = ClassScan(100, 0.1, 4, 0.01, 0.06, (9.0, 9.0, 9.0))
     one = scan("a", voxels=(900, 100))
     found = inspected(replace(one, classes={0: one.classes[0], 1: lesions}), scan("b", voxels=(900, 200)))
-    assert found.classes[1].component_ml == pytest.approx({"smallest": 0.01, "mean": 0.3 / 5, "largest": 0.2})
+    assert found.classes[1].component_ml == ComponentSizes(0.01, pytest.approx(0.3 / 5), 0.2)
     assert found.classes[1].components == Spread(1, 2.5, 2.5, 4)
 
 
@@ -64,7 +65,7 @@ def test_json_has_the_promised_keys_and_no_number_json_does_not_know():
 def test_extreme_imbalance_is_flagged_for_people_and_programs():
     extreme = inspected(scan("a", voxels=(1_000_000, 100)))
     assert extreme.to_json()["imbalance_is_extreme"]
-    assert any("collapse" in table.caption for table in tables(extreme))
+    assert any("collapse" in table.caption for table in inspection_tables(extreme))
     assert not inspected(scan("a")).to_json()["imbalance_is_extreme"]
 
 
@@ -73,13 +74,13 @@ def test_every_row_of_every_table_fits_its_header():
     found = inspected(
         scan("a", channels=(empty, MRI), voxels=(900, 0, 4)), scan("b", channels=(empty, MRI)), channels=("T1", "T2")
     )
-    for table in tables(found):
+    for table in inspection_tables(found):
         assert table.rows
         assert {len(row) for row in table.rows} == {len(table.header)}
 
 
 def test_nothing_usable_is_an_inspection_with_problems_alone():
     content = inspected(problems=[Problem("a", "a", "is broken", "mend it", "error")])
-    assert tables(content) == []
+    assert inspection_tables(content) == []
     said = content.to_json()
     assert (said["cases"], said["classes"], said["plan"], len(said["problems"])) == (0, [], None, 1)

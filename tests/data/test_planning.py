@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scanned_cases import MRI, scan, scanned
 
 from pipeline.data.fingerprint import ClassScan
-from pipeline.data.planning import MINIMUM_EDGE, PATCH_VOXELS, make_plan, plan_for_budget
+from pipeline.data.patch_planning import MINIMUM_EDGE
+from pipeline.data.planning import PATCH_VOXELS, make_plan, plan_for_budget
 from pipeline.errors import ConfigError
 from pipeline.records.metrics import Family, names_of
 from pipeline.records.tolerance import ToleranceRequest
