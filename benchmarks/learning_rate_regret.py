@@ -124,7 +124,7 @@ def arms(bench: Bench, data: Path, work: Path, replicate: int) -> Iterator[Any]:
     from pipeline.training.preparation import prepare_dataset
     from pipeline.training.settings import RunSettings
 
-    scanned = scan_dataset(dataset_of(bench, data, work), remembered=work / "checked")
+    scanned = scan_dataset(dataset_of(bench, data, work), cache_folder=work / "checked")
     dataset, fingerprint = scanned.dataset, scanned.fingerprint
     plan = make_plan(dataset, fingerprint, bench.memory_gib)
     plan = small(plan) if bench.fraction is not None else plan_for_budget(plan, bench.steps)

@@ -81,7 +81,7 @@ def carry_out(stage: str, dataset: Path, cache: Path, edge: int) -> None:
     from pipeline.data.scan import scan_dataset
     from pipeline.training.preparation import prepare_dataset
 
-    result = scan_dataset(read_dataset(dataset), remembered=cache / "checked")
+    result = scan_dataset(read_dataset(dataset), cache_folder=cache / "checked")
     plan = make_plan(result.dataset, result.fingerprint)
     make_folds(result.dataset, result.fingerprint, 5, 0)
     if stage == "cache":

@@ -1,4 +1,4 @@
-"""Datasets in from whatever layout they have on disk."""
+"""Reading of a dataset in any supported layout."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.data.layouts.tables import read_json_list, read_list
 from pipeline.errors import DatasetError
 
 _LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json")
-_LAYOUTS = "give a Decathlon or nnU-Net v2 folder, a folder with one folder a case, or a CSV or JSON list"
+_LAYOUTS = "give a Decathlon or nnU-Net v2 folder, a folder with one folder per case, or a CSV or JSON list"
 
 
 def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
@@ -21,17 +21,25 @@ def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
     Parameters
     ----------
     path
-        A Medical Segmentation Decathlon folder, an nnU-Net v2 raw folder, a folder with one folder a case, or a CSV or
-        JSON list. Lists and case folders may not tell classes (`Dataset.classes` is then empty) nor the channels of
-        4D images; `pipeline.data.scan.scan_dataset` fills them in.
+        A Medical Segmentation Decathlon folder, an nnU-Net v2 raw folder, a folder with one folder per case, or a CSV
+        or JSON list. Lists and case folders may lack classes (`Dataset.classes` is then empty) and the channels of 4D
+        images; `pipeline.data.scan.scan_dataset` adds them.
     allow_missing
-        Keep cases whose files do not exist, for the scan to report one by one.
+        Whether cases with missing files are returned, so that the scan can report each of them.
 
     Raises
     ------
     DatasetError
-        When the layout is none of these (saying what was looked for and what was found), when cases share an id, or
-        when files are missing.
+        The layout is none of these, cases share an id, or files are missing.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.data.phantoms import make_phantoms
+    >>> with TemporaryDirectory() as name:
+    ...     dataset = read_dataset(make_phantoms(Path(name), cases=2, shape=(24, 24, 20), foreground_fraction=0.05))
+    >>> [case.id for case in dataset.cases], dataset.foreground
+    (['phantom_000', 'phantom_001'], {1: 'deep_grey', 2: 'nucleus', 3: 'lesions'})
     """
     path = Path(path).expanduser()
     try:
@@ -41,7 +49,7 @@ def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             raise DatasetError(path, "is a single volume, not a dataset", _LAYOUTS)
         if path.suffix.lower() not in _LIST_SUFFIXES:
-            raise DatasetError(path, f"is no list of cases (looked for {', '.join(_LIST_SUFFIXES)})", _LAYOUTS)
+            raise DatasetError(path, f"is not a list of cases (expected {', '.join(_LIST_SUFFIXES)})", _LAYOUTS)
         if path.suffix.lower() == ".json":
             content = read_json(path)
             described = isinstance(content, Mapping) and ("training" in content or _is_nnunet(content))
@@ -51,12 +59,12 @@ def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
         return read_list(path, allow_missing=allow_missing)
     except OSError as error:
         raise DatasetError(
-            path, f"cannot be read ({error.strerror or error})", "check the path and its rights"
+            path, f"cannot be read ({error.strerror or error})", "check the path and its permissions"
         ) from None
 
 
 def require_dataset(path: Path) -> None:
-    """Raise a `DatasetError` where there is nothing at this path; it takes no time, unlike reading the dataset."""
+    """Raise a `DatasetError` if a path does not exist; a quick check before the dataset is read."""
     if not path.expanduser().exists():
         raise DatasetError(path, "does not exist", _LAYOUTS)
 
@@ -67,15 +75,15 @@ def _read_folder(root: Path, allow_missing: bool) -> Dataset:
         content = read_json(description)
         if not isinstance(content, Mapping):
             raise DatasetError(
-                description, "is no JSON object", "write the description of a Decathlon or nnU-Net dataset"
+                description, "is not a JSON object", "write the description of a Decathlon or nnU-Net dataset"
             )
         return _read_described(description, content, allow_missing)
-    inside = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
-    if not inside:
+    names = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    if not names:
         raise DatasetError(root, "is an empty folder", _LAYOUTS)
-    if "imagesTr" in inside or "labelsTr" in inside:
+    if "imagesTr" in names or "labelsTr" in names:
         raise DatasetError(
-            root, f"has no dataset.json, found {listed(inside)}", "add the dataset.json that names channels and classes"
+            root, f"has no dataset.json, found {listed(names)}", "add the dataset.json that names channels and classes"
         )
     return read_case_folders(root, allow_missing=allow_missing)
 
@@ -88,7 +96,7 @@ def _read_described(path: Path, content: Mapping[str, object], allow_missing: bo
     raise DatasetError(
         path,
         f"has the keys {listed(sorted(map(str, content)))}; "
-        "looked for 'training' (Decathlon) or 'channel_names' (nnU-Net)",
+        "expected 'training' (Decathlon) or 'channel_names' (nnU-Net)",
         "write the description of one of these",
     )
 

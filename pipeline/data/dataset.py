@@ -1,4 +1,4 @@
-"""What a dataset is, whatever its layout on disk."""
+"""A dataset, its cases and their problems, whatever the layout on disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,20 @@ Layout = Literal["msd", "nnunet", "list"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One patient's image(s) and label.
+    """Images and label of one patient at one time.
 
-    `images` holds one file (3D, or 4D with channels last) or one 3D file for each channel.
+    Attributes
+    ----------
+    id
+        Unique name, safe as a file name.
+    images
+        One file (3D, or 4D with channels last), or one 3D file per channel.
+    label
+        Label map; None where the dataset names none.
+    patient
+        Patient of the case; folds never split a patient.
+    fold
+        Fold that the user gave, if any.
     """
 
     id: str
@@ -23,16 +34,25 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of the images, then that of the label where there is one."""
+        """Image files, then the label file if there is one."""
         return (*self.images, *([self.label] if self.label else []))
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled cases with the names of their channels and classes.
+    """Labeled cases with the names of their channels and classes.
 
-    `classes` maps label values to names and includes the background, value 0. Networks see the index of a value in
-    `sorted(classes)`; files and tables use the values and names given here.
+    Attributes
+    ----------
+    name, root, layout
+        Name, folder and layout on disk.
+    channels
+        Names of the channels, in the order of the network's input.
+    classes
+        Names by label value, including the background (value 0). Networks see the index of a value in
+        ``sorted(classes)``; files and tables have these values and names.
+    cases
+        The cases, in the order of the source.
     """
 
     name: str
@@ -44,13 +64,19 @@ class Dataset:
 
     @property
     def foreground(self) -> dict[int, str]:
-        """Label values and names without the background, in ascending order of value."""
+        """Names by label value without the background, in ascending order of value."""
         return {value: self.classes[value] for value in sorted(self.classes) if value != 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong (severity `error`) or worth knowing (`note`) about one file."""
+    """A problem of a file (severity ``error``), or a peculiarity worth knowing (``note``).
+
+    Examples
+    --------
+    >>> Problem("a.nii.gz", "a", "is empty (0 bytes)", "copy the file again", "error").line()
+    'a.nii.gz: is empty (0 bytes); copy the file again'
+    """
 
     file: str
     case: str
@@ -59,5 +85,5 @@ class Problem:
     severity: Literal["error", "note"]
 
     def line(self) -> str:
-        """Return the problem as the one line a user reads."""
+        """Return the problem as one line of text."""
         return f"{self.file}: {self.problem}; {self.remedy}"

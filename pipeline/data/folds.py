@@ -1,4 +1,4 @@
-"""Folds of a cross-validation that never split a patient and are alike in what they hold."""
+"""Folds of a cross-validation that never split a patient, stratified by classes and volume."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipeline.system.random_streams import stream
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """The cases that models of this fold never see in training, and their patients."""
+    """Cases on which the models of this fold are evaluated and not trained, and their patients."""
 
     index: int
     cases: tuple[str, ...]
@@ -19,27 +19,40 @@ class Fold:
 
 
 def make_folds(dataset: Dataset, fingerprint: Fingerprint, folds: int, seed: int) -> tuple[Fold, ...]:
-    """Return `folds` folds, stratified by which classes a patient has and by how much foreground.
+    """Return the folds of a dataset, stratified by the classes of a patient and by its volume of foreground.
 
-    Patients are sorted by both and dealt in blocks of `folds`, each block in a random order, so that folds differ by
-    one patient at most. Folds given by the user (`Case.fold`) are honoured instead, whatever `folds` is. The order of
-    cases in the dataset does not matter: those of a fold are sorted.
+    Patients are sorted by both and assigned to folds in blocks of `folds`, each block in a random order, so that folds
+    differ by at most one patient. Folds that the user gave (`Case.fold`) are used instead, whatever `folds` is.
+
+    Parameters
+    ----------
+    dataset, fingerprint
+        Usable cases and their measurements.
+    folds
+        Number of folds.
+    seed
+        Seed of the random order.
+
+    Returns
+    -------
+    tuple of Fold
+        Cases and patients of a fold are sorted, so that their order in the dataset does not matter.
 
     Raises
     ------
     ConfigError
-        Where `folds` is below two or above the number of patients.
+        `folds` is below two or above the number of patients.
     DatasetError
-        Where folds are given for some cases only, split a patient, leave all cases in one fold, or skip a number.
+        Folds are given for some cases only, split a patient, put all cases into one fold, or skip a number.
     """
     patients: dict[str, list[str]] = {}
     for case in dataset.cases:
         patients.setdefault(case.patient, []).append(case.id)
-    given = _given(dataset)
-    if given is None:
+    fold_of = _given_folds(dataset)
+    if fold_of is None:
         if folds < 2:
             raise ConfigError(
-                f"--folds {folds}", "leaves nothing to train on or to test with", "give --folds 2 or more"
+                f"--folds {folds}", "leaves no cases for training or for testing", "give --folds 2 or more"
             )
         if len(patients) < 2:
             raise ConfigError(f"--folds {folds}", f"but there is only {len(patients)} patient", "add patients")
@@ -49,46 +62,48 @@ def make_folds(dataset: Dataset, fingerprint: Fingerprint, folds: int, seed: int
                 f"but there are only {len(patients)} patients",
                 f"give --folds {len(patients)}" + (" or fewer" if len(patients) > 2 else ""),
             )
-        given = _dealt(dataset, fingerprint, patients, folds, seed)
+        fold_of = _stratified_folds(dataset, fingerprint, patients, folds, seed)
     return tuple(
         Fold(
             index,
-            tuple(sorted(case.id for case in dataset.cases if given[case.patient] == index)),
-            tuple(sorted(patient for patient in patients if given[patient] == index)),
+            tuple(sorted(case.id for case in dataset.cases if fold_of[case.patient] == index)),
+            tuple(sorted(patient for patient in patients if fold_of[patient] == index)),
         )
-        for index in sorted(set(given.values()))
+        for index in sorted(set(fold_of.values()))
     )
 
 
-def _given(dataset: Dataset) -> dict[str, int] | None:
-    """Return the fold of each patient as given by the user, None where none is given."""
+def _given_folds(dataset: Dataset) -> dict[str, int] | None:
+    """Return the fold of each patient as the user gave it; None if the user gave none."""
     without = [case.id for case in dataset.cases if case.fold is None]
     if len(without) == len(dataset.cases):
         return None
     if without:
         raise DatasetError(
-            dataset.root, f"{len(without)} cases have no fold ({without[0]}) while others do", "give all or none a fold"
+            dataset.root,
+            f"{len(without)} cases have no fold ({without[0]}) while others do",
+            "give a fold to all cases or to none",
         )
-    found: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
     for case in dataset.cases:
         fold = int(case.fold or 0)
-        if found.setdefault(case.patient, fold) != fold:
+        if fold_of.setdefault(case.patient, fold) != fold:
             raise DatasetError(
                 dataset.root,
-                f"patient {case.patient} is in folds {found[case.patient]} and {fold}",
+                f"patient {case.patient} is in folds {fold_of[case.patient]} and {fold}",
                 "keep a patient in one fold",
             )
-    numbers = sorted(set(found.values()))
+    numbers = sorted(set(fold_of.values()))
     if len(numbers) < 2:
         raise DatasetError(dataset.root, "all cases are in one fold", "give two folds or more")
     if numbers != list(range(len(numbers))):
         raise DatasetError(
             dataset.root, f"its folds are numbered {', '.join(map(str, numbers))}", "number them from 0 without gaps"
         )
-    return found
+    return fold_of
 
 
-def _dealt(
+def _stratified_folds(
     dataset: Dataset, fingerprint: Fingerprint, patients: dict[str, list[str]], folds: int, seed: int
 ) -> dict[str, int]:
     """Return a stratified fold for each patient."""
@@ -98,17 +113,18 @@ def _dealt(
         present: set[int] = set()
         volumes: list[float] = []
         for case in patients[patient]:
-            for value, found in scans[case].classes.items():
-                if value != 0 and found.voxels:
+            for value, size in scans[case].classes.items():
+                if value != 0 and size.voxels:
                     present.add(value)
-                    volumes.append(found.volume_ml)
+                    volumes.append(size.volume_ml)
+        # fsum does not depend on the order of the cases.
         return tuple(sorted(present)), math.fsum(volumes), patient
 
     order = sorted(patients, key=key)
     random = stream(seed, "folds", folds)
-    dealt: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
     for start in range(0, len(order), folds):
         block = order[start : start + folds]
         for patient, fold in zip(block, random.permutation(folds), strict=False):
-            dealt[patient] = int(fold)
-    return dealt
+            fold_of[patient] = int(fold)
+    return fold_of

@@ -1,4 +1,4 @@
-"""One case checked and measured in one pass over its files."""
+"""Checks and measurements of one case, in one pass over its files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,21 +13,31 @@ from pipeline.data.fingerprint import CaseScan, ClassScan, IntensityStatistics
 from pipeline.data.intensities import NonFinite, scan_channel
 from pipeline.data.labels import NotALabel, count_values, label_values, scan_classes
 from pipeline.data.nifti import NiftiFile, read_nifti
-from pipeline.data.nifti_header import NiftiHeader, by, corner_distance_mm, mm
+from pipeline.data.nifti_header import NiftiHeader, corner_distance_mm, format_shape, format_spacing
 from pipeline.errors import DatasetError
 
 SAME_GRID = 0.1
-"""Two grids are one when no corner lies further apart than this share of the smallest spacing."""
+"""Two grids are the same if no corner differs by more than this share of the smallest spacing."""
 
-_SAVE_LABEL_ON_GRID = "resample the label to the grid of its image, or give the right label"
+_RESAMPLE_LABEL = "resample the label to the grid of its image, or give the right label"
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What one pass over a case found; `scan` is None when there are errors.
+    """Result of the check of one case.
 
-    `image_hashes` are SHA-256 of the values of each image file, "" where it is unreadable or constant; `label_hash` is
-    that of the label's values.
+    Attributes
+    ----------
+    case
+        The case.
+    scan
+        Its measurements; None if there are errors.
+    problems
+        Errors and notes.
+    image_hashes
+        SHA-256 of the values of each image file; "" for a file that is unreadable or constant.
+    label_hash
+        SHA-256 of the values of the label; "" without a valid label.
     """
 
     case: Case
@@ -38,12 +48,20 @@ class CaseResult:
 
 
 def check_case(case: Case, max_bytes: int) -> CaseResult:
-    """Read each file of `case` once, all checks included, and measure it."""
-    return _CasePass(case, max_bytes).run()
+    """Read each file of a case once, check it and measure it.
+
+    Parameters
+    ----------
+    case
+        The case; its problems are part of the result and are not raised.
+    max_bytes
+        Largest size of an uncompressed file.
+    """
+    return _CaseCheck(case, max_bytes).run()
 
 
-class _CasePass:
-    """The state of one pass: what was found so far."""
+class _CaseCheck:
+    """One check, with its results so far."""
 
     def __init__(self, case: Case, max_bytes: int) -> None:
         self.case = case
@@ -53,7 +71,7 @@ class _CasePass:
         self.label_hash = ""
 
     def run(self) -> CaseResult:
-        # The label comes first, since the statistics of images are those within it; images are then held one by one.
+        # The label comes first, since images are measured within it. Images can then be read one after another.
         label, classes, foreground = self._label()
         digest = hashlib.sha256()
         channels: list[IntensityStatistics] = []
@@ -67,12 +85,14 @@ class _CasePass:
             if first is None:
                 first = file.header
                 if label is not None:
-                    self._compare(label.path, label.header, first, "the label", _SAVE_LABEL_ON_GRID)
+                    self._compare(label.path, label.header, first, "the label", _RESAMPLE_LABEL)
             else:
                 self._compare(path, file.header, first, "this channel", "resample all channels to one grid")
             if len(self.case.images) > 1 and file.header.channels > 1:
                 self._error(
-                    path, f"is 4D ({by(file.header.shape)}) where one 3D channel is meant", "give one file each"
+                    path,
+                    f"is 4D ({format_shape(file.header.shape)}) but must be one 3D channel",
+                    "give one file per channel",
                 )
             same_grid = label is not None and label.header.grid == file.header.grid
             channels += self._channels(file, foreground if same_grid else None)
@@ -95,20 +115,22 @@ class _CasePass:
         return CaseResult(self.case, scan, tuple(self.problems), tuple(self.image_hashes), self.label_hash)
 
     def _label(self) -> tuple[NiftiFile | None, dict[int, ClassScan], np.ndarray | None]:
-        """Return the label, its classes, and the flat indices of its foreground."""
+        """Return the label, the size of its classes, and the flat indices of its foreground."""
         path = self.case.label
         if path is None:
-            self._error(self.case.images[0], "has no label", "add the label, or take the case out")
+            self._error(self.case.images[0], "has no label", "add the label, or remove the case")
             return None, {}, None
         if any(image == path or _same_file(image, path) for image in self.case.images):
-            self._error(path, "is both image and label of the case", "name the label file")
+            self._error(path, "is both image and label of the case", "give the label file")
             return None, {}, None
         file = self._read(path)
         if file is None:
             return None, {}, None
         header = file.header
         if header.channels > 1:
-            self._error(path, f"is 4D ({by(header.shape)}) where a 3D label is meant", "store one class value a voxel")
+            self._error(
+                path, f"is 4D ({format_shape(header.shape)}) but must be a 3D label", "store one class value per voxel"
+            )
             return file, {}, None
         try:
             values = label_values(file.voxels, header)
@@ -119,15 +141,15 @@ class _CasePass:
         self.label_hash = hashlib.sha256(values.astype("<u2").tobytes()).hexdigest()
         foreground = np.flatnonzero(values)
         if not len(foreground):
-            self._note(path, "is an empty label (background only)", "kept: a case without the structure")
+            self._note(path, "is an empty label (background only)", "used as a case without the structure")
         voxel_ml = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
         grid = values.reshape(header.grid, order="F")
         return file, scan_classes(grid, counts, header.spacing_mm, voxel_ml), foreground
 
     def _channels(self, file: NiftiFile, foreground: np.ndarray | None) -> list[IntensityStatistics]:
-        """Return the statistics of each channel in a file; keep its hash where it has any contrast."""
+        """Return the statistics of each channel in a file; record the hash of a file with any contrast."""
         size = len(file.voxels) // file.header.channels
-        found = []
+        channels = []
         digest = hashlib.sha256()
         for index in range(file.header.channels):
             stored = file.voxels[index * size : (index + 1) * size]
@@ -136,13 +158,13 @@ class _CasePass:
                 self._error(
                     file.path,
                     f"has {channel.voxels} of {size} voxels that are NaN, infinite or beyond float32",
-                    "replace them by a number or write the image again",
+                    "replace them by a number or export the image again",
                 )
             else:
-                found.append(channel)
-        has_contrast = any(channel.minimum < channel.maximum for channel in found)
+                channels.append(channel)
+        has_contrast = any(channel.minimum < channel.maximum for channel in channels)
         self.image_hashes.append(digest.hexdigest() if has_contrast else "")
-        return found
+        return channels
 
     def _note_flat_channels(self, channels: Sequence[IntensityStatistics]) -> None:
         flat = [index for index, channel in enumerate(channels) if channel.minimum == channel.maximum]
@@ -153,14 +175,14 @@ class _CasePass:
             path = self.case.images[index if one_file_each else 0]
             problem = f"is constant: every voxel of channel {index} is {channels[index].minimum:g}"
             if len(flat) == len(channels):
-                self._error(path, problem, "give the right image, or take the case out")
+                self._error(path, problem, "replace the image, or remove the case")
             else:
-                self._note(path, problem, "kept: the other channels have contrast")
+                self._note(path, problem, "used, since other channels have contrast")
 
-    def _compare(self, path: Path, header: NiftiHeader, reference: NiftiHeader, what: str, remedy: str) -> None:
+    def _compare(self, path: Path, header: NiftiHeader, reference: NiftiHeader, name: str, remedy: str) -> None:
         difference = grid_difference(header, reference)
         if difference:
-            self._error(path, f"does not match its image {self.case.images[0].name}: {what} has {difference}", remedy)
+            self._error(path, f"does not match its image {self.case.images[0].name}: {name} has {difference}", remedy)
 
     def _read(self, path: Path) -> NiftiFile | None:
         try:
@@ -180,19 +202,25 @@ class _CasePass:
 
 
 def grid_difference(header: NiftiHeader, reference: NiftiHeader) -> str:
-    """Return in words, with numbers, how two grids differ, or "" when they are the same."""
+    """Return a description of how a grid differs from a reference, with numbers, or "" for the same grid.
+
+    Parameters
+    ----------
+    header, reference
+        Headers of the two files. Only shape and affine matter.
+    """
     if header.grid != reference.grid:
-        return f"shape {by(header.grid)}, not {by(reference.grid)}"
+        return f"shape {format_shape(header.grid)}, not {format_shape(reference.grid)}"
     distance = corner_distance_mm(header.affine, reference.affine, header.grid)
     if distance <= SAME_GRID * min(reference.spacing_mm):
         return ""
-    spacing, meant = np.array(header.spacing_mm), np.array(reference.spacing_mm)
-    if (np.abs(spacing - meant) > 0.01 * meant).any():
-        return f"spacing {mm(spacing)} mm, not {mm(meant)} mm"
-    if not np.allclose(header.affine[:3, :3] / spacing, reference.affine[:3, :3] / meant, atol=0.01):
+    spacing, expected = np.array(header.spacing_mm), np.array(reference.spacing_mm)
+    if (np.abs(spacing - expected) > 0.01 * expected).any():
+        return f"spacing {format_spacing(spacing)} mm, not {format_spacing(expected)} mm"
+    if not np.allclose(header.affine[:3, :3] / spacing, reference.affine[:3, :3] / expected, atol=0.01):
         return f"another direction, {_axes(header)} not {_axes(reference)}, up to {distance:.3g} mm away"
-    origin, meant_origin = header.affine[:3, 3], reference.affine[:3, 3]
-    return f"origin ({_point(origin)}) mm, not ({_point(meant_origin)}) mm, up to {distance:.3g} mm away"
+    origin, expected_origin = header.affine[:3, 3], reference.affine[:3, 3]
+    return f"origin ({_point(origin)}) mm, not ({_point(expected_origin)}) mm, up to {distance:.3g} mm away"
 
 
 def _axes(header: NiftiHeader) -> str:

@@ -1,4 +1,4 @@
-"""Intensity statistics of one channel, block by block, so that no volume is ever copied to float64."""
+"""Intensity statistics of one channel, in blocks of voxels so that no whole volume is copied to float64."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ import numpy as np
 from pipeline.data.fingerprint import IntensityStatistics
 
 _BLOCK = 1 << 18
+"""Voxels per block."""
+
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
 class NonFinite:
-    """A channel that has voxels without a number."""
+    """Number of voxels of a channel that are NaN, infinite or beyond float32."""
 
     voxels: int
 
@@ -25,42 +27,45 @@ def scan_channel(
     foreground: np.ndarray | None,
     digest: "hashlib._Hash",
 ) -> IntensityStatistics | NonFinite:
-    """Measure one channel.
+    """Return the statistics of one channel, or the number of its voxels that are not finite.
 
     Parameters
     ----------
     stored
-        Numbers (N,) as in the file; values are ``stored * slope + intercept``.
+        Stored numbers (N,) of the file.
+    slope, intercept
+        The values are ``stored * slope + intercept``.
     foreground
-        Flat indices of the voxels with a label, or None where there is no usable label.
+        Flat indices of the voxels with a label other than 0; None without a usable label.
     digest
-        Is fed the values in single precision: the same for the same image, however it is stored.
+        Updated with the values in single precision, so that the same image has the same hash however it is stored.
     """
-    # Sums are taken about one of the values, so that a large offset costs no precision.
-    about = float(stored[0]) * slope + intercept
-    about = about if abs(about) <= _LARGEST else 0.0
-    minimum, maximum, total, squares, zeros, strange = np.inf, -np.inf, 0.0, 0.0, 0, 0
+    # Sums are of differences from the first value, so that a large offset costs no precision.
+    offset = float(stored[0]) * slope + intercept
+    offset = offset if abs(offset) <= _LARGEST else 0.0
+    minimum, maximum, total, squares, zeros, non_finite = np.inf, -np.inf, 0.0, 0.0, 0, 0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(stored), _BLOCK):
             block = _values(stored[start : start + _BLOCK], slope, intercept)
             zeros += len(block) - int(np.count_nonzero(block))
             low, high = float(block.min()), float(block.max())
+            # A comparison with NaN is false, so "not <=" finds NaN as well.
             if not max(-low, high) <= _LARGEST:
-                strange += _strange_voxels(block)
+                non_finite += int(np.count_nonzero(~(np.abs(block) <= _LARGEST)))
                 continue
             minimum, maximum = min(minimum, low), max(maximum, high)
             digest.update(block.astype("<f4").tobytes())
-            block -= about
+            block -= offset
             total += float(block.sum())
             squares += float(np.square(block, out=block).sum())
-    if strange:
-        return NonFinite(strange)
+    if non_finite:
+        return NonFinite(non_finite)
     mean = total / len(stored)
     inside = None if foreground is None or not len(foreground) else _values(stored[foreground], slope, intercept)
     return IntensityStatistics(
         minimum=minimum,
         maximum=maximum,
-        mean=about + mean,
+        mean=offset + mean,
         std=float(np.sqrt(max(squares / len(stored) - mean * mean, 0.0))),
         zero_fraction=zeros / len(stored),
         foreground_mean=None if inside is None else float(inside.mean()),
@@ -77,8 +82,3 @@ def _values(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     if intercept != 0.0:
         values += intercept
     return values
-
-
-def _strange_voxels(block: np.ndarray) -> int:
-    """Count values that single precision, which networks see, has no number for."""
-    return int(np.count_nonzero(~(np.abs(block) <= _LARGEST)))

@@ -1,4 +1,8 @@
-"""NIfTI volumes read whole: gzip stream to its end with CRC, header against stream and budget before any allocation."""
+"""Reading of NIfTI volumes with all checks.
+
+The gzip stream is read to its end, including its CRC. The header is compared with the length of the stream and with a
+budget before memory is allocated, so that a damaged or hostile file cannot exhaust the memory.
+"""
 
 import math
 import os
@@ -10,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.nifti_header import LONGEST_HEADER, NiftiHeader, by, parse_header
+from pipeline.data.nifti_header import LONGEST_HEADER, NiftiHeader, format_shape, parse_header
 from pipeline.errors import DatasetError
 from pipeline.system.files import open_regular
 
@@ -19,16 +23,31 @@ MAX_FILE_BYTES = 2 << 30
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW = 256 << 10
+"""Compressed bytes that are decompressed at a time."""
+
 _PADDING = 4096
+"""Zero bytes that may follow the voxels, as tapes and some archives leave them."""
+
 _CLAIMS = ((348, ("8h", 40), 72, ("f", 108)), (540, ("8q", 16), 14, ("q", 168)))
-"""Of NIfTI-1 and NIfTI-2: size of the header; format and place of shape, of bits a voxel, of where the voxels start."""
+"""For NIfTI-1 and NIfTI-2: size of the header; format and offset of the shape; offset of the bits per voxel; format and
+offset of the position of the voxels."""
 
 _COPY_AGAIN = "copy or download the file again"
 
 
 @dataclass(frozen=True, slots=True)
 class NiftiFile:
-    """A file that was read once: `stored`, its bytes on disk, and `voxels`, its stored numbers in Fortran order."""
+    """A file that was read once.
+
+    Attributes
+    ----------
+    path, header
+        File and its checked header.
+    stored
+        Bytes of the file on disk.
+    voxels
+        Stored numbers (N,) in Fortran order, before slope and intercept.
+    """
 
     path: Path
     header: NiftiHeader
@@ -37,11 +56,11 @@ class NiftiFile:
 
     def values(self) -> np.ndarray:
         """Return the values with slope and intercept applied, in the shape of the file."""
-        return scaled(self.voxels, self.header).reshape(self.header.shape, order="F")
+        return apply_scaling(self.voxels, self.header).reshape(self.header.shape, order="F")
 
 
-def scaled(voxels: np.ndarray, header: NiftiHeader) -> np.ndarray:
-    """Return stored numbers with slope and intercept applied: float64 where there are any, else as they are."""
+def apply_scaling(voxels: np.ndarray, header: NiftiHeader) -> np.ndarray:
+    """Return stored numbers with slope and intercept applied, as float64; unchanged if the header has neither."""
     if not header.is_scaled:
         return voxels
     return voxels.astype(np.float64) * header.slope + header.intercept
@@ -65,7 +84,7 @@ def read_volume(
     Raises
     ------
     DatasetError
-        In one line, when the file is missing, cut short, corrupt, larger than `max_bytes`, or no volume in space.
+        The file is missing, truncated, corrupt, larger than `max_bytes`, or not a volume with a valid geometry.
     """
     file = read_nifti(path, max_bytes)
     array = file.values()
@@ -75,19 +94,32 @@ def read_volume(
 
 
 def read_nifti(path: Path, max_bytes: int = MAX_FILE_BYTES) -> NiftiFile:
-    """Read a file of at most `max_bytes` of voxels, once, and check it (see `read_volume` for the errors)."""
+    """Read a file once and check it.
+
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file.
+    max_bytes
+        Largest size of the uncompressed file.
+
+    Raises
+    ------
+    DatasetError
+        As for `read_volume`.
+    """
     stored = _read_bytes(path, max_bytes)
     gzipped = stored.startswith(_GZIP_MAGIC)
     if gzipped != path.name.lower().endswith(".gz"):
         found = "is compressed with gzip but not named .gz" if gzipped else "is named .gz but not compressed with gzip"
-        raise DatasetError(path, found, f"rename it to {'.nii.gz' if gzipped else '.nii'}, or write it again")
+        raise DatasetError(path, found, f"rename it to {'.nii.gz' if gzipped else '.nii'}, or export it again")
 
     head = bytes(_inflate(stored, LONGEST_HEADER, path, whole=False)) if gzipped else stored[:LONGEST_HEADER]
     header = parse_header(head, path)
     if header.end > max_bytes:
         raise DatasetError(
             path,
-            f"claims {by(header.shape)} voxels of {header.dtype.name}, {header.end / 2**30:.3g} GiB, "
+            f"claims {format_shape(header.shape)} voxels of {header.dtype.name}, {header.end / 2**30:.3g} GiB, "
             f"over the budget of {max_bytes / 2**30:.3g} GiB",
             "check its header, crop it, or give more memory",
         )
@@ -101,12 +133,12 @@ def read_nifti(path: Path, max_bytes: int = MAX_FILE_BYTES) -> NiftiFile:
 
 
 def read_header(path: Path) -> NiftiHeader:
-    """Read the header of a file and nothing else of it.
+    """Read only the header of a file.
 
     Raises
     ------
     DatasetError
-        When the file cannot be read, or its header is not that of a volume in space.
+        The file cannot be read, or its header does not describe a volume with a valid geometry.
     """
     try:
         return parse_header(_first_bytes(path), path)
@@ -118,14 +150,13 @@ def _first_bytes(path: Path) -> bytes:
     """Return the bytes of the longest header, decompressed."""
     with open_regular(path) as stream:
         start = stream.read(4 * LONGEST_HEADER)
+    # 31: a gzip header and trailer (16) with the largest window (15).
     return zlib.decompressobj(31).decompress(start, LONGEST_HEADER) if start.startswith(_GZIP_MAGIC) else start
 
 
 def claimed_bytes(path: Path) -> int:
-    """Return how much memory a file says that it needs, without reading more than its header; 0 if it can't be told.
-
-    It is asked of every file of a dataset before any is read, so the three fields are unpacked alone.
-    """
+    """Return the uncompressed size of a file in bytes according to its header; 0 if the header is invalid."""
+    # Called for every file of a dataset before the scan starts, so only the three fields are unpacked.
     try:
         start = _first_bytes(path)
         for size, dims, bits, offset in _CLAIMS:
@@ -143,6 +174,7 @@ def claimed_bytes(path: Path) -> int:
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of a regular file that does not change meanwhile."""
     try:
         before = os.stat(path)
         if not stat.S_ISREG(before.st_mode):
@@ -159,25 +191,36 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
             after = os.fstat(stream.fileno())
     except FileNotFoundError:
         found = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
-        raise DatasetError(path, found, "add the file, or take the case out of the list") from None
+        raise DatasetError(path, found, "add the file, or remove the case from the list") from None
     except OSError as error:
         raise DatasetError(
-            path, f"cannot be read ({error.strerror or error})", "check the file and its rights"
+            path, f"cannot be read ({error.strerror or error})", "check the file and its permissions"
         ) from None
     if len(stored) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise DatasetError(path, "changed while it was read", "wait until it is written to its end")
+        raise DatasetError(path, "changed while it was read", "retry when it is written completely")
     return stored
 
 
 def _inflate(stored: bytes, limit: int, path: Path, *, whole: bool) -> bytearray:
-    """Return the uncompressed bytes of a gzip file, its CRC checked.
+    """Return the uncompressed bytes of a gzip file.
 
-    With `whole`, the stream must end before `limit` bytes; without, the first `limit` bytes are given.
+    Parameters
+    ----------
+    stored
+        Bytes of the file; several gzip members one after another are one stream.
+    limit
+        Largest number of uncompressed bytes.
+    path
+        File that errors name.
+    whole
+        Whether to read to the end and check the CRC of each member; more than `limit` bytes are then an error.
+        Otherwise the first `limit` bytes are returned.
     """
     view = memoryview(stored)
     out = bytearray()
     position = empty_members = 0
     while position < len(view):
+        # Only zeros are left: padding.
         if position and stored.count(0, position) == len(stored) - position:
             break
         if view[position : position + 2] != _GZIP_MAGIC:
@@ -187,6 +230,7 @@ def _inflate(stored: bytes, limit: int, path: Path, *, whole: bool) -> bytearray
         while not member.eof:
             window = view[position : position + _WINDOW]
             try:
+                # Never more than one byte beyond the limit, so that a zip bomb is refused without being inflated.
                 out += member.decompress(window, limit + 1 - len(out))
             except zlib.error as error:
                 reason = str(error).split(": ", 1)[-1]
@@ -206,6 +250,7 @@ def _inflate(stored: bytes, limit: int, path: Path, *, whole: bool) -> bytearray
                 raise DatasetError(
                     path, f"is cut short: its gzip stream ends after {len(out)} bytes of data", _COPY_AGAIN
                 )
+        # Millions of empty members fit into a small file and would take hours.
         empty_members += len(out) == start
         if empty_members > 1000:
             raise DatasetError(path, "has over 1000 empty gzip members", _COPY_AGAIN)
@@ -216,7 +261,7 @@ def _check_length(data: bytes | bytearray, header: NiftiHeader, path: Path) -> N
     if len(data) < header.end:
         raise DatasetError(
             path,
-            f"is cut short: {len(data)} bytes of data where {by(header.shape)} voxels of {header.dtype.name} "
+            f"is cut short: {len(data)} bytes of data where {format_shape(header.shape)} voxels of {header.dtype.name} "
             f"need {header.end}",
             _COPY_AGAIN,
         )
@@ -224,13 +269,13 @@ def _check_length(data: bytes | bytearray, header: NiftiHeader, path: Path) -> N
     if surplus > _PADDING or any(memoryview(data)[header.end :]):
         raise DatasetError(
             path,
-            f"holds {surplus} bytes more than the {header.end} of its header's shape {by(header.shape)}",
+            f"holds {surplus} bytes more than the {header.end} of its header's shape {format_shape(header.shape)}",
             "check its header",
         )
 
 
 def _check_extensions(data: bytes | bytearray, header: NiftiHeader, path: Path) -> None:
-    """Walk the header extensions as nibabel will do, which must end where the voxels begin."""
+    """Check that the header extensions, which nibabel reads one by one, end before the voxels."""
     order = "little" if data[0] != 0 else "big"
     at = 352 if int.from_bytes(data[:4], order) == 348 else 544  # type: ignore[arg-type]
     if data[at - 4] == 0:

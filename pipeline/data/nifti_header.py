@@ -1,4 +1,4 @@
-"""What a NIfTI header claims, checked before a single voxel is read (NIfTI-1.1 and NIfTI-2 standards)."""
+"""Checks of a NIfTI header before any voxel is read (NIfTI-1.1 and NIfTI-2 standards)."""
 
 import math
 from dataclasses import dataclass
@@ -11,26 +11,30 @@ from nibabel.spatialimages import HeaderDataError
 from pipeline.errors import DatasetError
 
 LONGEST_HEADER = 544
-"""Bytes that hold any NIfTI header: 348 (NIfTI-1) or 540 (NIfTI-2) and the four bytes of the extension flag."""
+"""Bytes that hold any NIfTI header: 348 (NIfTI-1) or 540 (NIfTI-2), and the four bytes of the extension flag."""
 
 _NUMERIC = {2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280}
+"""Codes of data types with one real number per voxel: integers of 1 to 8 bytes, float32 and float64."""
+
 _REFUSED = {
     0: "unknown",
     1: "binary",
     32: "complex64",
-    128: "RGB colour",
+    128: "RGB color",
     1536: "float128",
     1792: "complex128",
     2048: "complex256",
-    2304: "RGBA colour",
+    2304: "RGBA color",
 }
 _EOL_CHECKS = (bytes(4), b"\r\n\x1a\n")
-_SPATIAL_UNITS = {1: "metres", 3: "micrometres"}
-_RESAVE = "write the file again from its source"
+"""Values of NIfTI-2's field `eol_check`; a conversion of line ends, as in text files, changes them."""
+
+_SPATIAL_UNITS = {1: "meters", 3: "micrometers"}
+_RESAVE = "export the file again from its source"
 
 
 class Finding(NamedTuple):
-    """Something odd about a file that does not keep it from being used."""
+    """A peculiarity of a file that can be used nevertheless."""
 
     problem: str
     remedy: str
@@ -38,10 +42,22 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """The layout and geometry of a volume.
+    """Layout and geometry of a volume.
 
-    `dtype` has the byte order of the file; values are ``stored * slope + intercept``; `affine` (4, 4) leads from voxel
-    indices to mm in R, A, S; `voxels_at` is where the voxels start in the uncompressed file.
+    Attributes
+    ----------
+    shape
+        Voxels along the stored axes, then channels for 4D files.
+    dtype
+        Data type in the byte order of the file.
+    voxels_at
+        Byte at which the voxels start in the uncompressed file.
+    slope, intercept
+        The values are ``stored * slope + intercept``.
+    affine
+        (4, 4), from voxel indices to mm in R, A, S.
+    findings
+        Peculiarities worth a note.
     """
 
     shape: tuple[int, ...]
@@ -54,38 +70,45 @@ class NiftiHeader:
 
     @property
     def is_scaled(self) -> bool:
-        """True when stored numbers are not yet the values."""
+        """Whether the values differ from the stored numbers."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """The three spatial dimensions."""
+        """Voxels along the three spatial axes."""
         return self.shape[0], self.shape[1], self.shape[2]
 
     @property
     def channels(self) -> int:
-        """Volumes in the file: 1 for 3D, the fourth dimension for 4D."""
+        """Number of channels: 1 for a 3D file, the fourth dimension of a 4D file."""
         return self.shape[3] if len(self.shape) == 4 else 1
 
     @property
     def end(self) -> int:
-        """Bytes of the uncompressed file up to and with the last voxel."""
+        """Number of bytes of the uncompressed file, up to and including the last voxel."""
         return self.voxels_at + math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxels along the stored axes."""
+        """Distance in mm between neighboring voxels along the stored axes."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
 
 def parse_header(head: bytes, subject: object) -> NiftiHeader:
-    """Return what the first `LONGEST_HEADER` bytes of an uncompressed NIfTI file say.
+    """Return the checked header of a NIfTI file.
+
+    Parameters
+    ----------
+    head
+        The first `LONGEST_HEADER` bytes of the uncompressed file.
+    subject
+        File that errors name.
 
     Raises
     ------
     DatasetError
-        Naming `subject`, when they are no NIfTI header or describe no 3D or 4D volume of real numbers in space.
+        The bytes are not a NIfTI header, or do not describe a 3D or 4D volume of real numbers with a valid geometry.
     """
     header = _typed_header(head, subject)
     shape = _shape(header, subject)
@@ -120,12 +143,18 @@ def _shape(header: nib.Nifti1Header, subject: object) -> tuple[int, ...]:
         raise _error(subject, f"claims {dim[0]} dimensions", _RESAVE)
     shape = tuple(dim[1 : dim[0] + 1])
     if min(shape) < 1:
-        raise _error(subject, f"claims a shape of {by(shape)}", _RESAVE)
+        raise _error(subject, f"claims a shape of {format_shape(shape)}", _RESAVE)
     if len(shape) < 3:
-        raise _error(subject, f"is {len(shape)}D ({by(shape)}) where a 3D volume is meant", "stack slices to a volume")
+        raise _error(
+            subject,
+            f"is {len(shape)}D ({format_shape(shape)}) but must be a 3D volume",
+            "stack its slices into a volume",
+        )
     if len(shape) > 4:
         raise _error(
-            subject, f"is {len(shape)}D ({by(shape)})", "store channels along a fourth dimension or as one file each"
+            subject,
+            f"is {len(shape)}D ({format_shape(shape)})",
+            "store channels along a fourth dimension or as one file each",
         )
     return shape
 
@@ -134,7 +163,9 @@ def _dtype(header: nib.Nifti1Header, subject: object) -> np.dtype:
     code = int(header["datatype"])
     if code not in _NUMERIC:
         name = _REFUSED.get(code, "unknown")
-        raise _error(subject, f"has data type {code} ({name})", "store one real number a voxel, e.g. int16 or float32")
+        raise _error(
+            subject, f"has data type {code} ({name})", "store one real number per voxel, e.g. int16 or float32"
+        )
     dtype = np.dtype(header.get_data_dtype())  # type: ignore[no-untyped-call]
     bits = int(header["bitpix"])
     if bits != dtype.itemsize * 8:
@@ -146,12 +177,13 @@ def _offset(header: nib.Nifti1Header, subject: object) -> int:
     offset = float(header["vox_offset"])
     least = int(header.single_vox_offset)
     if not math.isfinite(offset) or offset != int(offset) or offset < least:
-        raise _error(subject, f"says that voxels start at byte {offset:g}, inside the {least} bytes of header", _RESAVE)
+        raise _error(subject, f"places its voxels at byte {offset:g}, inside the {least} bytes of the header", _RESAVE)
     return int(offset)
 
 
 def _scaling(header: nib.Nifti1Header, subject: object) -> tuple[float, float]:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    # The standard says that a slope of 0 means no scaling; nibabel writes NaN for it.
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
     if not math.isfinite(slope) or not math.isfinite(intercept):
@@ -160,17 +192,21 @@ def _scaling(header: nib.Nifti1Header, subject: object) -> tuple[float, float]:
 
 
 def _geometry(header: nib.Nifti1Header, shape: tuple[int, ...], subject: object) -> tuple[np.ndarray, list[Finding]]:
-    """Return the affine (sform before qform before pixdim) and what is odd about it."""
+    """Return the affine (sform before qform before pixdim) and its peculiarities."""
     findings: list[Finding] = []
     codes = {name: int(header[f"{name}_code"]) for name in ("qform", "sform")}
     for name, code in codes.items():
         if not 0 <= code <= 5:
-            raise _error(subject, f"has the {name} code {code}, none of 0 to 5", _RESAVE)
+            raise _error(subject, f"has the {name} code {code}, but must have one of 0 to 5", _RESAVE)
     pixdim = np.array(header["pixdim"][1:4], dtype=np.float64)
-    meant = np.array([size > 1 or not codes["sform"] for size in shape[:3]])
-    wrong = meant & ~(np.isfinite(pixdim) & (pixdim > 0))
+    # The spacing of an axis with one voxel matters only where no sform gives it.
+    checked = np.array([size > 1 or not codes["sform"] for size in shape[:3]])
+    wrong = checked & ~(np.isfinite(pixdim) & (pixdim > 0))
     if wrong.any():
-        raise _error(subject, f"has a voxel size (pixdim) of {mm(pixdim)} mm", "correct the spacing in the header")
+        raise _error(
+            subject, f"has a voxel size (pixdim) of {format_spacing(pixdim)} mm", "correct the spacing in the header"
+        )
+    # pixdim[0] is qfac, the handedness of the qform. Some writers leave it 0, which the standard takes for 1.
     if header["pixdim"][0] not in (-1, 1):
         header["pixdim"][0] = 1
 
@@ -180,16 +216,15 @@ def _geometry(header: nib.Nifti1Header, shape: tuple[int, ...], subject: object)
     except (HeaderDataError, ValueError) as error:
         raise _error(subject, f"has no valid orientation in its qform ({error})", _RESAVE) from None
     spacing = _checked_spacing(affine, source, subject)
-    if (meant & (np.abs(pixdim - spacing) > 0.01 * spacing)).any():
+    if (checked & (np.abs(pixdim - spacing) > 0.01 * spacing)).any():
         raise _error(
             subject,
-            f"contradicts itself: voxels of {mm(pixdim)} mm (pixdim) or {mm(spacing)} mm ({source})",
+            f"contradicts itself: voxels of {format_spacing(pixdim)} mm (pixdim) "
+            f"or {format_spacing(spacing)} mm ({source})",
             "keep the right one in both places",
         )
     if source == "pixdim":
-        findings.append(
-            Finding("says nothing on orientation (qform and sform codes 0)", "axes are taken as they are stored")
-        )
+        findings.append(Finding("has no orientation (qform and sform codes are 0)", "axes are used as they are stored"))
     if codes["qform"] and codes["sform"]:
         findings += _forms_disagree(header, affine, shape)
     shear = _shear_degrees(affine)
@@ -197,7 +232,7 @@ def _geometry(header: nib.Nifti1Header, shape: tuple[int, ...], subject: object)
         findings.append(Finding(f"has axes {shear:.1f}° off a right angle", "distances in mm ignore the shear"))
     unit = int(header["xyzt_units"]) & 7
     if unit in _SPATIAL_UNITS:
-        findings.append(Finding(f"gives lengths in {_SPATIAL_UNITS[unit]}", "its numbers are taken as mm"))
+        findings.append(Finding(f"gives lengths in {_SPATIAL_UNITS[unit]}", "its numbers are used as mm"))
     return affine, findings
 
 
@@ -206,9 +241,12 @@ def _checked_spacing(affine: np.ndarray, source: str, subject: object) -> np.nda
         raise _error(subject, f"has an affine ({source}) with non-finite numbers", _RESAVE)
     with np.errstate(all="ignore"):
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        # Volume of a parallelepiped with these axes and edges of 1: 1 for right angles, 0 for axes in one plane.
         volume = abs(np.linalg.det(affine[:3, :3] / spacing)) if (spacing > 0).all() else 0.0
     if not volume > 1e-3 or not np.isfinite(spacing).all():
-        raise _error(subject, f"has a singular affine ({source}): axes of {mm(spacing)} mm span no volume", _RESAVE)
+        raise _error(
+            subject, f"has a singular affine ({source}): axes of {format_spacing(spacing)} mm span no volume", _RESAVE
+        )
     return np.asarray(spacing)
 
 
@@ -225,26 +263,54 @@ def _forms_disagree(header: nib.Nifti1Header, affine: np.ndarray, shape: tuple[i
 
 
 def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, int, int]) -> float:
-    """Return how far apart two affines (4, 4) place the same voxel of a grid of `shape`, at the worst corner."""
+    """Return the largest distance in mm between the positions that two affines (4, 4) give to a corner of a grid.
+
+    Parameters
+    ----------
+    first, second
+        From voxel indices to mm.
+    shape
+        Voxels of the grid.
+
+    Examples
+    --------
+    >>> shifted = np.eye(4)
+    >>> shifted[2, 3] = 1.5
+    >>> corner_distance_mm(np.eye(4), shifted, (10, 10, 10))
+    1.5
+    """
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape])).reshape(3, 8)
     difference = first[:3] - second[:3]
     return float(np.linalg.norm(difference[:, :3] @ corners + difference[:, 3:], axis=0).max())
 
 
 def _shear_degrees(affine: np.ndarray) -> float:
+    # The cosine between two axes is the sine of the angle by which they miss a right angle.
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = np.abs(axes.T @ axes - np.eye(3))
     return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
 
 
-def by(shape: tuple[int, ...]) -> str:
-    """Return a shape for reading: ``35×51×35``."""
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape as text.
+
+    Examples
+    --------
+    >>> format_shape((35, 51, 35))
+    '35×51×35'
+    """
     return "×".join(map(str, shape))
 
 
-def mm(lengths: np.ndarray | tuple[float, ...]) -> str:
-    """Return three lengths for reading: ``1×1×2.5``."""
-    return "×".join(f"{length:.4g}" for length in lengths)
+def format_spacing(lengths_mm: np.ndarray | tuple[float, ...]) -> str:
+    """Return edges of a voxel as text, without the unit.
+
+    Examples
+    --------
+    >>> format_spacing((1.0, 1.0, 2.5))
+    '1×1×2.5'
+    """
+    return "×".join(f"{length:.4g}" for length in lengths_mm)
 
 
 def _error(subject: object, problem: str, remedy: str) -> DatasetError:

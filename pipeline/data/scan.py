@@ -1,4 +1,4 @@
-"""A whole dataset checked and measured in one pass, in parallel, with all its problems listed at once."""
+"""Scan of a dataset: all cases are checked and measured in one pass, in parallel; all problems are listed at once."""
 
 import os
 from collections import Counter
@@ -14,22 +14,29 @@ from pipeline.data.integrity import CaseResult, check_case
 from pipeline.data.labels import MAX_CLASSES
 from pipeline.data.nifti import claimed_bytes
 from pipeline.errors import DatasetError
-from pipeline.system.worker_pool import worker_pool
+from pipeline.system.worker_pool import map_in_processes
 
-WORTH_A_POOL_BYTES = 128 << 20
-"""Below this, starting processes takes longer than they save (about 0.5 s for each 64 MiB)."""
+MINIMUM_POOL_BYTES = 128 << 20
+"""Uncompressed size of all files below which starting processes takes longer than they save (0.5 s per 64 MiB)."""
+
 _COPIES = 3
-"""Peak memory of one worker in units of its largest file: stored, inflated, and what is derived from it."""
+"""Peak memory of one worker in units of its largest file: stored bytes, uncompressed bytes, and derived arrays."""
 
 _ABSENT = ClassScan(0, 0.0, 0, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """The usable part of a dataset, its fingerprint, and what is wrong or worth knowing.
+    """Result of the scan of a dataset.
 
-    `dataset` has its classes (and, for lists of 4D images, channels) filled in and lacks every case with an error;
-    `fingerprint.scans` are those of its cases, in order.
+    Attributes
+    ----------
+    dataset
+        The dataset without the cases that have an error, with its classes (and, for lists of 4D images, its channels).
+    fingerprint
+        Measurements of these cases, in the same order.
+    problems
+        Errors and notes of all cases.
     """
 
     dataset: Dataset
@@ -38,7 +45,7 @@ class ScanResult:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that keep cases out."""
+        """The problems because of which cases cannot be used."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
@@ -48,29 +55,34 @@ def scan_dataset(
     on_case: Callable[[], None] | None = None,
     *,
     memory_gib: float = 8.0,
-    remembered: Path | None = None,
+    cache_folder: Path | None = None,
 ) -> ScanResult:
-    """Check and measure every case of a dataset, reading each file once.
+    """Check and measure every case of a dataset; each file is read once.
 
     Parameters
     ----------
+    dataset
+        The dataset as it was read (`pipeline.data.datalists.read_dataset`).
     workers
-        Processes; by default one a core. Fewer are used where their files would not fit into memory together.
+        Number of processes; by default one per core. Fewer are started if their files would not fit into memory
+        together.
     on_case
         Called after each case, for a progress bar.
     memory_gib
-        Budget of all workers together. A file whose header claims more than a third of it is refused unread.
-    remembered
-        Folder that keeps what was found, by the content of the files; files that are there again are only hashed.
+        Memory of all workers together. A file whose header claims more than a third of it is refused without being
+        read.
+    cache_folder
+        Folder of cached results (`pipeline.data.scan_cache`); files with a cached result are only hashed.
 
     Raises
     ------
     DatasetError
-        Only when a worker dies; everything wrong with the dataset is in `ScanResult.problems`.
+        A worker was killed, or labels without named classes have too many values. All other problems of the dataset are
+        in `ScanResult.problems`.
     """
     budget = int(memory_gib * 2**30)
     results = []
-    for result in _results(dataset, workers or os.cpu_count() or 1, budget, remembered):
+    for result in _results(dataset, workers or os.cpu_count() or 1, budget, cache_folder):
         results.append(result)
         if on_case is not None:
             on_case()
@@ -99,33 +111,30 @@ def scan_dataset(
     return ScanResult(dataset, Fingerprint(scans), tuple(problems))
 
 
-def _results(dataset: Dataset, workers: int, budget: int, remembered: Path | None) -> Iterator[CaseResult]:
-    """Yield the results in the order of the cases; small datasets are not worth starting processes for."""
+def _results(dataset: Dataset, workers: int, budget: int, cache_folder: Path | None) -> Iterator[CaseResult]:
+    """Yield the results in the order of the cases."""
     limit = budget // _COPIES
     claims = [claimed_bytes(path) for case in dataset.cases for path in case.files]
     sizes = [size for size in claims if size <= limit]
     largest = max(sizes, default=0)
     workers = min(workers, len(dataset.cases), max(1, limit // max(largest, 1)))
     check: Callable[[Case], CaseResult] = partial(check_case, max_bytes=limit)
-    if remembered is not None:
-        from pipeline.data.scan_cache import remembered_check
+    if cache_folder is not None:
+        from pipeline.data.scan_cache import check_case_cached
 
-        check = partial(remembered_check, max_bytes=limit, folder=remembered)
-    if workers <= 1 or sum(sizes) < WORTH_A_POOL_BYTES:
-        yield from map(check, dataset.cases)
-        return
-    chunk = max(1, min(8, len(dataset.cases) // (4 * workers)))
+        check = partial(check_case_cached, max_bytes=limit, cache_folder=cache_folder)
+    if sum(sizes) < MINIMUM_POOL_BYTES:
+        workers = 1
+    chunk_size = max(1, min(8, len(dataset.cases) // (4 * max(workers, 1))))
     try:
-        with worker_pool(workers) as pool:
-            yield from pool.map(check, dataset.cases, chunksize=chunk)
+        yield from map_in_processes(check, dataset.cases, workers, chunk_size)
     except BrokenProcessPool:
-        raise DatasetError(
-            dataset.root, "a process that read it was killed, most likely for memory", "use fewer workers"
-        ) from None
+        problem = "a worker was killed while reading it, most likely out of memory"
+        raise DatasetError(dataset.root, problem, "use fewer workers") from None
 
 
 def _with_channels(dataset: Dataset, results: Sequence[CaseResult]) -> Dataset:
-    """Name the channels of a list's 4D images, which the list itself does not tell."""
+    """Name the channels of 4D images in a list, which does not name them itself."""
     counts = Counter(len(result.scan.channels) for result in results if result.scan is not None)
     if dataset.layout != "list" or len(dataset.channels) != 1 or not counts:
         return dataset
@@ -136,13 +145,15 @@ def _with_channels(dataset: Dataset, results: Sequence[CaseResult]) -> Dataset:
 
 
 def _with_classes(dataset: Dataset, results: Sequence[CaseResult]) -> Dataset:
-    """Name the classes of a list that does not, from the values found; more than a network could tell are refused."""
+    """Name the classes of a dataset that does not name them, from the values in its labels."""
     if dataset.classes:
         return dataset
     values = sorted({value for result in results if result.scan is not None for value in result.scan.classes} - {0})
     if len(values) >= MAX_CLASSES:
         raise DatasetError(
-            dataset.root, f"its labels hold {len(values)} different values", "give class labels, or name the classes"
+            dataset.root,
+            f"its labels hold {len(values)} different values",
+            "give labels with fewer values, or name the classes",
         )
     return replace(dataset, classes={0: "background"} | {value: f"class {value}" for value in values})
 
@@ -163,25 +174,25 @@ def _wrong_channels(result: CaseResult, channels: Sequence[str]) -> Iterator[Pro
 
 
 def _unexpected_values(result: CaseResult, classes: Mapping[int, str]) -> Iterator[Problem]:
-    found = result.scan.classes if result.scan is not None else {}
-    strange = [value for value in found if value not in classes]
-    if strange:
-        shown = ", ".join(f"{value} ({found[value].voxels} voxels)" for value in strange[:5])
+    sizes = result.scan.classes if result.scan is not None else {}
+    unknown = [value for value in sizes if value not in classes]
+    if unknown:
+        shown = ", ".join(f"{value} ({sizes[value].voxels} voxels)" for value in unknown[:5])
         yield Problem(
             str(result.case.label),
             result.case.id,
-            f"has label values that are no class of the dataset: {shown}{', …' if len(strange) > 5 else ''}; "
-            f"classes are {', '.join(map(str, sorted(classes)))}",
+            f"has label values that are not among the classes of the dataset: {shown}"
+            f"{', …' if len(unknown) > 5 else ''}; classes are {', '.join(map(str, sorted(classes)))}",
             "correct the label, or name the class",
             "error",
         )
 
 
 def same_images(results: Sequence[CaseResult]) -> list[Problem]:
-    """Return a problem for each case whose voxels came before under another name.
+    """Return a problem for each case that has the same voxels as an earlier case.
 
-    Between patients that is a leak from training to validation: an error, for both cases where their labels differ.
-    Within one patient, whom folds never split, it is a note.
+    Between patients this is an error, since it leaks training data into the validation; if the labels differ, it is an
+    error of both cases. Within one patient it is a note, since folds never split a patient.
     """
     first: dict[str, CaseResult] = {}
     problems: dict[tuple[str, str], Problem] = {}
@@ -203,7 +214,9 @@ def same_images(results: Sequence[CaseResult]) -> list[Problem]:
                         one.case.id,
                         f"has the same voxels as case {other.case.id}"
                         + (", with another label" if labels_differ else ""),
-                        "keep one of them, or give both the same patient" if error else "kept: both are of one patient",
+                        "keep one of them, or give both the same patient"
+                        if error
+                        else "used, since both are of one patient",
                         "error" if error else "note",
                     ),
                 )
@@ -211,7 +224,7 @@ def same_images(results: Sequence[CaseResult]) -> list[Problem]:
 
 
 def _whole_dataset(dataset: Dataset, scans: Sequence[CaseScan]) -> Iterator[Problem]:
-    """Yield what only all cases together can show."""
+    """Yield problems of the dataset as a whole: classes without a voxel."""
     if not scans:
         return
     empty = [
@@ -220,8 +233,8 @@ def _whole_dataset(dataset: Dataset, scans: Sequence[CaseScan]) -> Iterator[Prob
         if not any(s.classes[value].voxels for s in scans)
     ]
     if len(empty) == len(dataset.foreground):
-        found = "has no voxel of any class in any label"
-        yield Problem(str(dataset.root), "", found, "give labels with something to find", "error")
+        problem = "has no voxel of any class in any label"
+        yield Problem(str(dataset.root), "", problem, "give labels with at least one structure", "error")
     elif empty:
-        found = f"has no voxel of class {', '.join(empty)} in any label"
-        yield Problem(str(dataset.root), "", found, "take the class out, or add cases that have it", "note")
+        problem = f"has no voxel of class {', '.join(empty)} in any label"
+        yield Problem(str(dataset.root), "", problem, "remove the class, or add cases that have it", "note")

@@ -1,4 +1,7 @@
-"""What a check of a case found, kept by the content of its files, so that the next start reads and hashes only."""
+"""Cache of the results of `check_case` by the content of the files.
+
+With a cached result, the next start of a command reads and hashes the files of a case but does not measure them.
+"""
 
 import hashlib
 from dataclasses import replace
@@ -10,30 +13,41 @@ from pipeline.data.dataset import Case
 from pipeline.data.integrity import CaseResult, check_case
 from pipeline.system.files import sha256_of_files, write_text
 
-FORMAT = 1
-"""Raised whenever a check or a measurement changes, since what is kept is then of another kind."""
+FORMAT = 2
+"""Version of the cache. It must be raised when a check, a message or a measurement changes."""
 
 _RESULT = TypeAdapter(CaseResult)
 
 
-def remembered_check(case: Case, max_bytes: int, folder: Path) -> CaseResult:
-    """Return what `check_case` returns, from `folder` where these very files were found sound before.
+def check_case_cached(case: Case, max_bytes: int, cache_folder: Path) -> CaseResult:
+    """Return the result of `check_case`, from the cache if it holds one for the same files.
 
-    Kept are results of cases without an error, under a hash of the files' bytes and names; whatever cannot be read or
-    does not belong to the files is measured anew. A file that changes while it is read is never kept.
+    Only results without an error are cached. A cached result that cannot be read, or belongs to other files, is
+    computed again. The result of files that change while they are read is not cached.
+
+    Parameters
+    ----------
+    case
+        The case.
+    max_bytes
+        Largest size of an uncompressed file.
+    cache_folder
+        Folder of the cache, with one JSON file per case.
     """
     content = content_hash(case)
     if content is None:
         return check_case(case, max_bytes)
+    # Names are part of the key, since problems contain them.
     names = [str(path) for path in (*case.images, case.label)]
     key = hashlib.sha256("\n".join([str(FORMAT), str(max_bytes), case.id, content, *names]).encode()).hexdigest()
-    path = folder / f"{key[:32]}.json"
+    path = cache_folder / f"{key[:32]}.json"
     try:
-        kept = _RESULT.validate_json(path.read_bytes())
+        cached = _RESULT.validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        kept = None
-    if kept is not None and kept.scan is not None and kept.scan.content_hash == content:
-        return replace(kept, case=case)
+        cached = None
+    if cached is not None and cached.scan is not None and cached.scan.content_hash == content:
+        # Patient and fold are not part of the key.
+        return replace(cached, case=case)
     result = check_case(case, max_bytes)
     if result.scan is not None and result.scan.content_hash == content:
         write_text(path, _RESULT.dump_json(result).decode())
@@ -41,7 +55,7 @@ def remembered_check(case: Case, max_bytes: int, folder: Path) -> CaseResult:
 
 
 def content_hash(case: Case) -> str | None:
-    """Return the SHA-256 over the bytes of the image files, then the label file; None where one cannot be read."""
+    """Return the SHA-256 over the bytes of the image files, then the label file; None if a file cannot be read."""
     try:
         return sha256_of_files(case.files)
     except OSError:

@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.data.integrity import grid_difference
 from pipeline.data.intensities import NonFinite, scan_channel
-from pipeline.data.nifti import MAX_FILE_BYTES, NiftiFile, read_nifti, scaled
-from pipeline.data.nifti_header import NiftiHeader, by
+from pipeline.data.nifti import MAX_FILE_BYTES, NiftiFile, apply_scaling, read_nifti
+from pipeline.data.nifti_header import NiftiHeader, format_shape
 from pipeline.errors import DatasetError
 from pipeline.system.files import NotRegularFile, sha256_of_files
 
@@ -35,7 +35,7 @@ class ImageFacts:
 
     def values(self, where: np.ndarray | tuple[slice | int, ...]) -> np.ndarray:
         """Return the values of the first channel at an index, slope and intercept applied."""
-        return scaled(self.voxels[where], self.header)
+        return apply_scaling(self.voxels[where], self.header)
 
 
 def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int = MAX_FILE_BYTES) -> ImageFacts:
@@ -53,7 +53,7 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
         file = read_nifti(path, max_bytes)
         notes += [f"{finding.problem}; {finding.remedy}" for finding in file.header.findings]
         if len(paths) > 1 and file.header.channels > 1:
-            problem = f"is 4D ({by(file.header.shape)}) where one 3D channel is meant"
+            problem = f"is 4D ({format_shape(file.header.shape)}) where one 3D channel is meant"
             raise DatasetError(path, problem, "give one 3D file for each channel")
         if first is not None and (difference := grid_difference(file.header, first.header)):
             problem = f"does not lie on the grid of the first channel: it has {difference}"
@@ -62,7 +62,7 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
         first = first or file
     assert first is not None
     if len(ranges) != len(channels):
-        dimensions = f"4D ({by(first.header.shape)}), " if first.header.channels > 1 else ""
+        dimensions = f"4D ({format_shape(first.header.shape)}), " if first.header.channels > 1 else ""
         raise DatasetError(
             first.path,
             f"is {dimensions}{_count(len(ranges))} where the model takes {len(channels)} ({', '.join(channels)})",

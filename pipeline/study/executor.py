@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.data.nifti_header import by
+from pipeline.data.nifti_header import format_shape
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.records.folder import RunFolder, RunKey
@@ -64,7 +64,8 @@ def run_locally(
                     names,
                     f"{lost.why} twice",
                     f"free memory and call again, it continues; or begin another --out with "
-                    f"--memory {smaller_memory_gib(plan):.2g}, which halves the patch of {by(plan.patch)} voxels",
+                    f"--memory {smaller_memory_gib(plan):.2g}, which halves the patch of "
+                    f"{format_shape(plan.patch)} voxels",
                 ) from lost
             if jobs == 1:
                 alone.update(lost.keys)

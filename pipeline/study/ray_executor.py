@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.nifti_header import by
+from pipeline.data.nifti_header import format_shape
 from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.records.folder import RunFolder, RunKey
@@ -201,7 +201,7 @@ class _Cluster:
                 work.key.short_name,
                 "had no memory left twice, the second time alone on a node",
                 f"give nodes with more memory and call again, it continues; or begin another --out with "
-                f"--memory {smaller_memory_gib(plan):.2g}, which halves the patch of {by(plan.patch)} voxels",
+                f"--memory {smaller_memory_gib(plan):.2g}, which halves the patch of {format_shape(plan.patch)} voxels",
             ) from error
         self.say(f"{work.key.short_name}: had no memory left; it is tried again at the end, alone on a node")
         work.alone = True

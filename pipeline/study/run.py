@@ -132,7 +132,7 @@ def _shares_cores(request: StudyRequest) -> bool:
 def _scan(dataset: Dataset, skip_bad: bool, remembered: Path, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
     """Return the usable part of a dataset; problems are said all at once and refuse it unless bad cases are skipped."""
     advance = watcher.stage("checking", len(dataset.cases))
-    result = scan_dataset(dataset, on_case=advance, remembered=remembered)
+    result = scan_dataset(dataset, on_case=advance, cache_folder=remembered)
     errors = result.errors
     refused = bool(errors) and not (skip_bad and result.dataset.cases)
     # A single problem stands in the refusal itself: one line.

@@ -24,7 +24,7 @@ from nibabel.orientations import aff2axcodes
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.nifti import claimed_bytes
 from pipeline.data.plan import Plan
-from pipeline.data.scan import WORTH_A_POOL_BYTES
+from pipeline.data.scan import MINIMUM_POOL_BYTES
 from pipeline.system.background_thread import map_in_background
 from pipeline.system.files import WRITING, fsync_file, remove_leftovers, write_json
 from pipeline.system.worker_pool import worker_pool
@@ -206,7 +206,7 @@ def _prepare_here(
 def _worth_a_pool(cases: Sequence[Case]) -> bool:
     """Whether processes, each of which first imports torch and MONAI, save more time than they cost."""
     claims = (claimed_bytes(path) for case in cases for path in case.files)
-    return any(total >= WORTH_A_POOL_BYTES for total in accumulate(claims))
+    return any(total >= MINIMUM_POOL_BYTES for total in accumulate(claims))
 
 
 def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -> None:

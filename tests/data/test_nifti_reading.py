@@ -100,7 +100,7 @@ def test_grids_differ_only_beyond_a_tenth_of_a_voxel() -> None:
 def test_units_other_than_mm_are_told() -> None:
     data = bytearray(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_bytes()[:544])
     data[123] = 3
-    assert any("micrometres" in finding.problem for finding in parse_header(bytes(data), "a").findings)
+    assert any("micrometers" in finding.problem for finding in parse_header(bytes(data), "a").findings)
 
 
 def test_sheared_axes_are_told() -> None:

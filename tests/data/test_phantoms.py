@@ -96,7 +96,7 @@ def test_grids_are_reversed_permuted_oblique_and_anisotropic(five):
 
 
 def test_every_grid_sees_the_same_person_in_the_same_place():
-    """The head's middle, in millimetres, is where it was put, whatever the axes of the grid."""
+    """The head's middle, in millimeters, is where it was put, whatever the axes of the grid."""
     head = Head.draw(stream(0, "a head"), 1)
     half_mm = np.array(SMALL) * VOXEL_MM / 2
     middles, volumes_ml = [], []

@@ -233,7 +233,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path: Path, monkeypatc
     cases = dataset(*[pair(tmp_path, f"c{index}", seed=index) for index in range(4)])
     done: list[int] = []
     alone = scan_dataset(cases, workers=1)
-    monkeypatch.setattr("pipeline.data.scan.WORTH_A_POOL_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.scan.MINIMUM_POOL_BYTES", 0)
     together = scan_dataset(cases, workers=2, on_case=lambda: done.append(1))
     assert together == alone
     assert len(done) == 4

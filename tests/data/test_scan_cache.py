@@ -2,11 +2,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.data import scan_cache as remembered
+from pipeline.data import scan_cache
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.integrity import check_case
 from pipeline.data.scan import scan_dataset
-from pipeline.data.scan_cache import remembered_check
+from pipeline.data.scan_cache import check_case_cached
 
 LIMIT = 1 << 30
 
@@ -27,46 +27,46 @@ def counted(monkeypatch):
         calls.append(case.id)
         return check_case(case, max_bytes)
 
-    monkeypatch.setattr(remembered, "check_case", counting)
+    monkeypatch.setattr(scan_cache, "check_case", counting)
     return calls
 
 
 def test_files_that_were_found_sound_are_not_measured_again(case, counted, tmp_path):
-    first = remembered_check(case, LIMIT, tmp_path / "kept")
-    again = remembered_check(case, LIMIT, tmp_path / "kept")
+    first = check_case_cached(case, LIMIT, tmp_path / "cache")
+    again = check_case_cached(case, LIMIT, tmp_path / "cache")
     assert counted == ["a"]
     assert again == first == check_case(case, LIMIT)
 
 
 def test_a_file_that_changed_is_measured_anew(case, counted, tmp_path):
-    before = remembered_check(case, LIMIT, tmp_path / "kept")
+    before = check_case_cached(case, LIMIT, tmp_path / "cache")
     image = np.asarray(nib.load(case.images[0]).dataobj) + 1
     nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), case.images[0])
-    after = remembered_check(case, LIMIT, tmp_path / "kept")
+    after = check_case_cached(case, LIMIT, tmp_path / "cache")
     assert counted == ["a", "a"]
     assert after.scan.channels[0].mean == pytest.approx(before.scan.channels[0].mean + 1)
 
 
-def test_errors_and_damaged_notes_are_never_kept(case, counted, tmp_path):
-    kept = tmp_path / "kept"
-    remembered_check(case, LIMIT, kept)
-    (path,) = kept.iterdir()
+def test_errors_are_never_cached_and_damaged_results_are_measured_anew(case, counted, tmp_path):
+    cache = tmp_path / "cache"
+    check_case_cached(case, LIMIT, cache)
+    (path,) = cache.iterdir()
     path.write_text(path.read_text()[:100])
-    assert remembered_check(case, LIMIT, kept) == check_case(case, LIMIT)
+    assert check_case_cached(case, LIMIT, cache) == check_case(case, LIMIT)
     case.images[0].write_bytes(case.images[0].read_bytes()[:-9])
     for _ in range(2):
-        assert remembered_check(case, LIMIT, kept).scan is None
+        assert check_case_cached(case, LIMIT, cache).scan is None
     assert counted == ["a"] * 4
 
 
 def test_a_missing_file_is_still_named(case, tmp_path):
     case.label.unlink()
-    result = remembered_check(case, LIMIT, tmp_path / "kept")
+    result = check_case_cached(case, LIMIT, tmp_path / "cache")
     assert [problem.severity for problem in result.problems] == ["error"]
 
 
-def test_a_dataset_scanned_from_memory_is_the_same_to_the_last_bit(case, tmp_path):
+def test_a_dataset_scanned_from_the_cache_is_the_same_to_the_last_bit(case, tmp_path):
     dataset = Dataset("d", tmp_path, "list", ("MRI",), {0: "background", 1: "organ"}, (case,))
     plain = scan_dataset(dataset)
-    scan_dataset(dataset, remembered=tmp_path / "kept")
-    assert scan_dataset(dataset, remembered=tmp_path / "kept") == plain
+    scan_dataset(dataset, cache_folder=tmp_path / "cache")
+    assert scan_dataset(dataset, cache_folder=tmp_path / "cache") == plain

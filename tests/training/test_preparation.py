@@ -34,7 +34,7 @@ def test_processes_and_this_one_prepare_the_same_bytes(tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     here = prepare_dataset(found.dataset, plan, hashes, tmp_path / "here")
     assert torch.get_num_threads() == threads
-    monkeypatch.setattr("pipeline.training.preparation.WORTH_A_POOL_BYTES", 0)
+    monkeypatch.setattr("pipeline.training.preparation.MINIMUM_POOL_BYTES", 0)
     pooled = prepare_dataset(found.dataset, plan, hashes, tmp_path / "pooled")
     assert len(here) == 3
     assert here.keys() == pooled.keys()

@@ -1,1 +1,1 @@
-"""One module for each layout of a dataset on disk."""
+"""Layouts of datasets on disk, one module for each."""

@@ -1,4 +1,4 @@
-"""One folder a case, with one file a channel and one label: ``patient07/{FLAIR,T1,lesions}.nii.gz``."""
+"""One folder per case, with one file per channel and one label: ``patient07/{FLAIR,T1,lesions}.nii.gz``."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,13 +13,26 @@ LABEL_NAMES = frozenset(
     for name in ("label", "seg", "segmentation", "mask", "lesion", "annotation", "gt", "groundtruth", "ground_truth")
     for plural in ("", "s")
 )
+"""Names, in lower case and without suffix, of the file that holds the label."""
 
 
 def read_case_folders(root: Path, *, allow_missing: bool = False) -> Dataset:
     """Return the dataset whose cases are the folders of `root` that hold NIfTI files.
 
-    All must hold files of the same names, exactly one of them in `LABEL_NAMES`; a prefix that repeats the name of the
-    folder is ignored (``BraTS_001/BraTS_001_flair.nii.gz``).
+    All folders must hold files with the same names, exactly one of them in `LABEL_NAMES`. A prefix that repeats the
+    name of the folder is ignored (``BraTS_001/BraTS_001_flair.nii.gz``).
+
+    Parameters
+    ----------
+    root
+        Folder of the case folders.
+    allow_missing
+        Whether cases with missing files are returned.
+
+    Raises
+    ------
+    DatasetError
+        There are no such folders, no or several labels, or folders with different files.
     """
     folders = {
         folder: _files_by_role(folder)
@@ -30,7 +43,7 @@ def read_case_folders(root: Path, *, allow_missing: bool = False) -> Dataset:
         found = listed(sorted(path.name for path in root.iterdir() if not path.name.startswith(".")))
         raise DatasetError(
             root,
-            f"is no dataset: looked for dataset.json or one folder a case with NIfTI files, found {found}",
+            f"is not a dataset: expected dataset.json or one folder per case with NIfTI files, found {found}",
             "give a Decathlon or nnU-Net folder, a CSV or JSON list, or case folders",
         )
     roles = Counter(frozenset(files) for files in folders.values()).most_common(1)[0][0]
@@ -39,14 +52,14 @@ def read_case_folders(root: Path, *, allow_missing: bool = False) -> Dataset:
         found = "none" if not labels else listed(labels)
         raise DatasetError(
             root,
-            f"has case folders with {listed(sorted(roles))}; looked for one label file (label, seg, lesions, ...), "
+            f"has case folders with {listed(sorted(roles))}; expected one label file (label, seg, lesions, ...), "
             f"found {found}",
             "name the label file label.nii.gz in every case folder",
         )
     for folder, files in folders.items():
         surplus, lacking = sorted(set(files) - roles), sorted(roles - set(files))
         if surplus or (lacking and not allow_missing):
-            difference = f"lacks {listed(lacking)}" if lacking else f"has {listed(surplus)} besides"
+            difference = f"lacks {listed(lacking)}" if lacking else f"also has {listed(surplus)}"
             raise DatasetError(
                 folder, f"{difference}, where most case folders hold {listed(sorted(roles))}", "give all the same files"
             )

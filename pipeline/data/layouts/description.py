@@ -1,4 +1,4 @@
-"""The parts of a dataset.json that layouts share: reading it, names of channels and classes, missing files."""
+"""Parts of dataset descriptions that layouts share: JSON files, names of channels and classes, missing files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,36 +10,77 @@ from pipeline.system.files import open_regular
 
 
 def read_json(path: Path) -> object:
-    """Return the content of a JSON file, or raise a DatasetError that says where it is broken."""
+    """Return the content of a JSON file.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read or is not JSON; the message has line and column.
+    """
     try:
         with open_regular(path) as stream:
             content: object = json.loads(stream.read().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DatasetError(
-            path, f"is no valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", "correct that place"
+            path, f"is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", "correct that place"
         ) from None
     except (UnicodeDecodeError, RecursionError):
-        raise DatasetError(path, "is no JSON text in UTF-8", "save it as UTF-8") from None
+        raise DatasetError(path, "is not JSON text in UTF-8", "save it as UTF-8") from None
     except OSError as error:
         raise DatasetError(path, f"cannot be read ({error.strerror or error})", "check the file") from None
     return content
 
 
 def channel_names(value: object, path: Path, key: str) -> tuple[str, ...]:
-    """Return names of channels from ``{"0": "T1", "1": "T2"}`` or ``["T1", "T2"]``, in order."""
+    """Return the names of channels from ``{"0": "T1", "1": "T2"}`` or ``["T1", "T2"]``, in order.
+
+    Parameters
+    ----------
+    value
+        Content of the description.
+    path, key
+        File and key of this content, for the error message.
+
+    Raises
+    ------
+    DatasetError
+        The content has another form.
+
+    Examples
+    --------
+    >>> channel_names({"1": "T2", "0": "T1"}, Path("dataset.json"), "modality")
+    ('T1', 'T2')
+    """
     if isinstance(value, Mapping) and value:
         by_index = {_whole_number(index): str(name) for index, name in value.items()}
         if set(by_index) == set(range(len(value))):
             return unique([by_index[index] for index in range(len(value))])
     elif isinstance(value, Sequence) and not isinstance(value, str) and value:
         return unique([str(name) for name in value])
-    raise DatasetError(path, f"has no channels from 0 upwards in {key!r}: {shown(value)}", 'write {"0": "T1", ...}')
+    raise DatasetError(path, f"has no channels from 0 upward in {key!r}: {shown(value)}", 'write {"0": "T1", ...}')
 
 
 def class_names(value: object, path: Path) -> dict[int, str]:
     """Return names by label value from ``{"1": "liver"}``, ``{"liver": 1}`` or ``["background", "liver"]``.
 
-    The background is added where it is missing. Regions (lists of values) and an ignore label are refused.
+    The background is added if it is missing.
+
+    Parameters
+    ----------
+    value
+        Content of the description.
+    path
+        Its file, for the error message.
+
+    Raises
+    ------
+    DatasetError
+        The content has another form, names a region (a list of values) or an ignore label, or gives a value twice.
+
+    Examples
+    --------
+    >>> class_names({"liver": 1, "tumor": 2}, Path("dataset.json"))
+    {0: 'background', 1: 'liver', 2: 'tumor'}
     """
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = {str(index): name for index, name in enumerate(value)}
@@ -60,7 +101,7 @@ def class_names(value: object, path: Path) -> dict[int, str]:
             )
         if number in classes:
             raise DatasetError(
-                path, f"gives value {number} to {classes[number]!r} and {name!r}", "use one value a class"
+                path, f"gives value {number} to {classes[number]!r} and {name!r}", "use one value per class"
             )
         classes[number] = name
     classes.setdefault(0, "background")
@@ -71,7 +112,20 @@ def class_names(value: object, path: Path) -> dict[int, str]:
 
 
 def refuse_missing_files(source: Path, cases: Sequence[Case]) -> None:
-    """Raise a DatasetError that counts the files of `cases` which do not exist and names the first."""
+    """Raise a `DatasetError` if files of `cases` do not exist; it has their number and the first one.
+
+    Parameters
+    ----------
+    source
+        File or folder that lists the cases.
+    cases
+        Cases to check.
+
+    Raises
+    ------
+    DatasetError
+        A file does not exist.
+    """
     files = [file for case in cases for file in case.files]
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -79,28 +133,40 @@ def refuse_missing_files(source: Path, cases: Sequence[Case]) -> None:
             source,
             f"lists {len(files)} files of which {len(missing)} do{'es' if len(missing) == 1 else ''} not exist, "
             f"first {missing[0]}",
-            "add what is missing or take its case out of the list",
+            "add the missing files, or remove their cases from the list",
         )
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Return `names` with those that occur twice numbered: ``MRI, MRI`` gives ``MRI, MRI 2``."""
+    """Return names without duplicates, by numbering repeated ones.
+
+    Examples
+    --------
+    >>> unique(["MRI", "MRI", "CT"])
+    ('MRI', 'MRI 2', 'CT')
+    """
     seen: dict[str, int] = {}
-    found = []
+    numbered = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return tuple(found)
+        numbered.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return tuple(numbered)
 
 
 def shown(value: object) -> str:
-    """Return a value for an error message, cut to a readable length."""
+    """Return a value as JSON for an error message, cut to 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return names for an error message: ``a, b, c`` and how many more there are."""
+    """Return names for an error message, and the number of those beyond the first `most`.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest if names else "nothing"
 

@@ -1,4 +1,4 @@
-"""Folders of the Medical Segmentation Decathlon: dataset.json with `training`, `modality` and `labels`."""
+"""Folders of the Medical Segmentation Decathlon: a dataset.json with `training`, `modality` and `labels`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,22 @@ from pipeline.errors import DatasetError
 
 
 def read_msd(root: Path, description: Mapping[str, object], *, allow_missing: bool = False) -> Dataset:
-    """Return the dataset that `description`, the content of ``root/dataset.json``, lists."""
+    """Return the dataset that a dataset.json lists.
+
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    description
+        Content of its dataset.json.
+    allow_missing
+        Whether cases with missing files are returned.
+
+    Raises
+    ------
+    DatasetError
+        The description is malformed, cases share an id, or files are missing.
+    """
     source = root / "dataset.json"
     training = description["training"]
     if not isinstance(training, list) or not training:
@@ -20,7 +35,9 @@ def read_msd(root: Path, description: Mapping[str, object], *, allow_missing: bo
         if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
             found = listed(sorted(map(str, entry))) if isinstance(entry, Mapping) else shown(entry)
             raise DatasetError(
-                source, f"training entry {index} has no image and label but {found}", "give the paths of both"
+                source,
+                f"training entry {index} must have an image and a label; found {found}",
+                "give the paths of both",
             )
         pairs.append((root / entry["image"], root / entry["label"]))
     ids = case_ids([stem(image) for image, _ in pairs], source)

@@ -1,4 +1,4 @@
-"""Raw folders of nnU-Net v2: imagesTr/CASE_0000.nii.gz (one file a channel), labelsTr/CASE.nii.gz, dataset.json."""
+"""Raw folders of nnU-Net v2: imagesTr/CASE_0000.nii.gz (one file per channel), labelsTr/CASE.nii.gz, dataset.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,22 @@ from pipeline.errors import DatasetError
 
 
 def read_nnunet(root: Path, description: Mapping[str, object], *, allow_missing: bool = False) -> Dataset:
-    """Return the dataset in `root`, whose dataset.json holds `description`."""
+    """Return the dataset of an nnU-Net folder.
+
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    description
+        Content of its dataset.json.
+    allow_missing
+        Whether cases with missing files are returned.
+
+    Raises
+    ------
+    DatasetError
+        The description is malformed, files are missing or have no place in the layout.
+    """
     source = root / "dataset.json"
     channels = channel_names(description.get("channel_names"), source, "channel_names")
     classes = class_names(description.get("labels"), source)
@@ -20,7 +35,7 @@ def read_nnunet(root: Path, description: Mapping[str, object], *, allow_missing:
     if isinstance(description.get("dataset"), Mapping):
         named = _listed_cases(root, description["dataset"], source)
     else:
-        named = _found_cases(root, ending, len(channels), allow_missing)
+        named = _cases_in_folders(root, ending, len(channels), allow_missing)
     ids = case_ids(list(named), source)
     cases = tuple(
         Case(id=case, images=images, label=label, patient=case)
@@ -33,6 +48,7 @@ def read_nnunet(root: Path, description: Mapping[str, object], *, allow_missing:
 
 
 _Files = dict[str, tuple[tuple[Path, ...], Path]]
+"""Images and label by name of the case."""
 
 
 def _listed_cases(root: Path, listing: object, source: Path) -> _Files:
@@ -50,14 +66,15 @@ def _listed_cases(root: Path, listing: object, source: Path) -> _Files:
     return cases
 
 
-def _found_cases(root: Path, ending: str, channels: int, allow_missing: bool) -> _Files:
+def _cases_in_folders(root: Path, ending: str, channels: int, allow_missing: bool) -> _Files:
+    """Return the files in imagesTr and labelsTr, matched by name."""
     names = {}
     for folder in ("imagesTr", "labelsTr"):
         if not (root / folder).is_dir():
-            inside = sorted(path.name for path in root.iterdir() if path.is_dir())
+            folders = sorted(path.name for path in root.iterdir() if path.is_dir())
             raise DatasetError(
                 root,
-                f"has no folder {folder}, found {listed(inside)}",
+                f"has no folder {folder}, found {listed(folders)}",
                 "give imagesTr and labelsTr beside dataset.json",
             )
         names[folder] = {
@@ -69,17 +86,19 @@ def _found_cases(root: Path, ending: str, channels: int, allow_missing: bool) ->
     if not labels:
         raise DatasetError(root / "labelsTr", f"holds no label files (*{ending})", "add a label for each training case")
     numbered = {name: name.rpartition("_") for name in names["imagesTr"]}
-    odd = sorted(name for name, (case, _, number) in numbered.items() if not case or not _is_channel(number))
-    if odd:
+    unnumbered = sorted(name for name, (case, _, number) in numbered.items() if not case or not _is_channel(number))
+    if unnumbered:
         raise DatasetError(
-            root / "imagesTr", f"holds {odd[0]}{ending} without a channel number", f"name it {odd[0]}_0000{ending}"
+            root / "imagesTr",
+            f"holds {unnumbered[0]}{ending} without a channel number",
+            f"name it {unnumbered[0]}_0000{ending}",
         )
     surplus = sorted(name for name, (_, _, number) in numbered.items() if int(number) >= channels)
     if surplus:
         raise DatasetError(
             root / "imagesTr",
             f"holds {surplus[0]}{ending} where dataset.json names {channels} channel(s), _0000 to _{channels - 1:04d}",
-            "name every channel in channel_names, or take the file away",
+            "name every channel in channel_names, or remove the file",
         )
     imaged = {case for case, _, _ in numbered.values()}
     if not allow_missing and imaged ^ labels:

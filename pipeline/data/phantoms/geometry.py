@@ -28,7 +28,7 @@ class Grid:
     shape
         Voxels along i, j, k.
     affine
-        (4, 4), voxel index to RAS+ millimetres; the middle of the grid is near the origin.
+        (4, 4), voxel index to RAS+ millimeters; the middle of the grid is near the origin.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Grid:
     affine: NDArray[np.float64]
 
     def points_mm(self) -> NDArray[np.float64]:
-        """Return the middles of all voxels: (I, J, K, 3), in millimetres."""
+        """Return the middles of all voxels: (I, J, K, 3), in millimeters."""
         return self._to_mm(np.moveaxis(np.indices(self.shape), 0, -1))
 
     def parts_mm(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the middles of the parts that voxels (N, 3) are cut into: (N, parts of a voxel, 3), in millimetres.
+        """Return the middles of the parts that voxels (N, 3) are cut into: (N, parts of a voxel, 3), in millimeters.
 
         A voxel is cut in two along each axis, in three along its long ones.
         """
