@@ -1,1 +1,1 @@
-"""Datasets in: layouts, integrity, fingerprint, plan, folds and phantoms."""
+"""Datasets: layouts, NIfTI files, checks, measurements, folds and plans."""

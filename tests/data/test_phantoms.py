@@ -146,8 +146,8 @@ def test_the_folder_is_a_sound_decathlon_dataset(five):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"cases": 0}, "are none"),
-        ({"foreground_fraction": 0.0}, "not above 0"),
+        ({"cases": 0}, "must be at least 1"),
+        ({"foreground_fraction": 0.0}, "must be above 0"),
         ({"foreground_fraction": 0.2}, "at most 0.1"),
         ({"foreground_fraction": 1e-6}, "too few for 3 structures"),
         ({"shape": (4, 24, 24)}, "too small for a head"),

@@ -1,4 +1,4 @@
-"""Made-up heads with known labels: for the demo, for tests, and for sweeps over the foreground fraction."""
+"""Phantoms: synthetic heads with exact labels, for the demo, for tests and for sweeps over the foreground fraction."""
 
 from pipeline.data.phantoms.writing import make_phantoms
 

@@ -1,4 +1,4 @@
-"""The grids of phantoms: spacing, orientation and obliqueness that real scanners deliver."""
+"""Grids of phantoms, with the spacings, orientations and oblique axes that scanners produce."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 from pipeline.system.random_streams import stream
 
 VOXEL_MM = 2.0
-"""Edge of an isotropic voxel; anisotropic voxels have the same volume."""
+"""Edge of an isotropic voxel. Anisotropic voxels have the same volume."""
 
 THICK_SLICES = (0.75, 0.75, 1 / 0.75**2)
-"""Edges of an anisotropic voxel over those of the isotropic one, along right, anterior and superior."""
+"""Edges of an anisotropic voxel along right, anterior and superior, relative to the isotropic one."""
 
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A voxel grid in the world.
+    """A voxel grid in world coordinates.
 
     Attributes
     ----------
     name
-        What is special about it, e.g. `"LPS, thick slices"`.
+        Description, e.g. ``"LPS, thick slices"``.
     shape
         Voxels along i, j, k.
     affine
-        (4, 4), voxel index to RAS+ millimeters; the middle of the grid is near the origin.
+        (4, 4), from voxel indices to mm in R, A, S; the center of the grid is near the origin.
     """
 
     name: str
@@ -36,13 +36,23 @@ class Grid:
     affine: NDArray[np.float64]
 
     def points_mm(self) -> NDArray[np.float64]:
-        """Return the middles of all voxels: (I, J, K, 3), in millimeters."""
+        """Return the centers of all voxels in mm: (I, J, K, 3)."""
         return self._to_mm(np.moveaxis(np.indices(self.shape), 0, -1))
 
     def parts_mm(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the middles of the parts that voxels (N, 3) are cut into: (N, parts of a voxel, 3), in millimeters.
+        """Return the centers in mm of the parts into which voxels are divided, for partial volume effects.
 
-        A voxel is cut in two along each axis, in three along its long ones.
+        A voxel is divided into two parts along each axis, and into three along its long axes.
+
+        Parameters
+        ----------
+        voxels
+            Indices (N, 3).
+
+        Returns
+        -------
+        array
+            (N, parts per voxel, 3).
         """
         spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
         cuts = [3 if edge > 1.5 * spacing.min() else 2 for edge in spacing]
@@ -56,12 +66,21 @@ class Grid:
 
 
 def draw_grid(index: int, shape: Shape, seed: int) -> Grid:
-    """Return the grid of the case number `index`; five kinds take turns.
+    """Return the grid of a case. Five kinds take turns: other orientations, thick slices, oblique axes.
 
     Parameters
     ----------
+    index
+        Number of the case, from 0.
     shape
-        Voxels along right, anterior and superior at isotropic spacing; the field of view is the same in all kinds.
+        Voxels along right, anterior and superior at isotropic spacing. All kinds have the same field of view.
+    seed
+        Seed of the dataset.
+
+    Examples
+    --------
+    >>> draw_grid(1, (48, 48, 40), seed=0).name
+    'LPS, thick slices'
     """
     draws = stream(seed, "phantom-grid", index)
     kind = index % 5
@@ -85,7 +104,7 @@ def _grid(
     rotation: NDArray[np.float64],
     draws: np.random.Generator,
 ) -> Grid:
-    """Lay a grid whose axis number n runs along world axis `order[n]`, reversed where `signs` of that is negative."""
+    """Return a grid of which axis n runs along world axis ``order[n]``, reversed if ``signs[order[n]]`` is negative."""
     spacing = VOXEL_MM * np.asarray(stretch)
     extent = np.maximum(np.rint(np.asarray(shape) / np.asarray(stretch)), 1).astype(int)
     direction = np.zeros((3, 3))
@@ -99,7 +118,7 @@ def _grid(
 
 
 def _rotation(draws: np.random.Generator) -> NDArray[np.float64]:
-    """Return a rotation by 8 to 15 degrees about an axis drawn at random, by Rodrigues' formula."""
+    """Return a rotation (3, 3) by 8 to 15 degrees about a random axis, by Rodrigues' formula."""
     axis = draws.normal(size=3)
     axis /= np.linalg.norm(axis)
     angle = np.deg2rad(draws.uniform(8, 15))

@@ -1,4 +1,4 @@
-"""Phantoms as a Medical Segmentation Decathlon folder."""
+"""Writing of phantoms as a Medical Segmentation Decathlon folder."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from pipeline.system.files import atomic_path, write_json
 from pipeline.system.random_streams import derived_seed, stream
 
 SHARES = {2: 0.12, 3: 0.06}
-"""Of the foreground, for the nucleus and the lesions; the pair of large bodies has the rest."""
+"""Shares of the foreground for the nucleus and the lesions; the pair of large bodies has the rest."""
 
-VOXELS_OF_A_LESION = 12
-MOST_FOREGROUND = 0.1
+VOXELS_PER_LESION = 12
+MAXIMUM_FOREGROUND = 0.1
+"""Largest fraction of labeled voxels for which the head has room."""
 
 
 def make_phantoms(
@@ -29,20 +30,22 @@ def make_phantoms(
     foreground_fraction: float = 0.03,
     shape: Shape = (48, 48, 40),
 ) -> Path:
-    """Write made-up heads with their labels; the same arguments give the same bytes.
+    """Write a dataset of synthetic heads with their labels; the same arguments give the same bytes.
 
-    Each case is another person on one of five kinds of grid (axes reversed, permuted or oblique, thick slices), with
-    partial volume, a bias field and Rician noise. Labels: 1 a pair of large bodies, 2 a small one, 3 lesions of a few
-    voxels.
+    Each case is another person on one of five kinds of grid (reversed, permuted or oblique axes, thick slices), with
+    partial volume, a bias field and Rician noise. Labels are 1 for a pair of large bodies, 2 for a small one, and 3 for
+    lesions of a few voxels.
 
     Parameters
     ----------
     folder
-        Made if it is absent. `dataset.json` is written last.
+        Folder of the dataset, created if it does not exist. `dataset.json` is written last.
     cases
-        How many.
+        Number of cases.
+    seed
+        Seed of all random draws.
     foreground_fraction
-        Labelled voxels over all voxels, at most 0.1: the mean over cases, which vary by about a sixth around it.
+        Mean over cases of labeled voxels over all voxels, at most 0.1. Cases vary around it by about a sixth.
     shape
         Voxels along right, anterior and superior at isotropic spacing (2 mm).
 
@@ -54,9 +57,19 @@ def make_phantoms(
     Raises
     ------
     ConfigError
-        If there are no cases, or the fraction is too large, or too small for a voxel of each structure.
+        There are no cases, the volume is too small, or the fraction is too large or too small for a voxel of each
+        structure.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name:
+    ...     folder = make_phantoms(Path(name), cases=1, shape=(24, 24, 20), foreground_fraction=0.05)
+    ...     image = nib.load(folder / "labelsTr" / "phantom_000.nii.gz")
+    ...     image.shape, sorted({int(value) for value in np.unique(image.dataobj)})
+    ((24, 24, 20), [0, 1, 2, 3])
     """
-    counts = _voxels_wanted(cases, seed, foreground_fraction, shape)
+    counts = _voxel_counts(cases, seed, foreground_fraction, shape)
     training = []
     for index in range(cases):
         name = f"phantom_{index:03d}.nii.gz"
@@ -81,21 +94,21 @@ def make_phantoms(
     return folder
 
 
-def _voxels_wanted(cases: int, seed: int, fraction: float, shape: Shape) -> list[dict[int, int]]:
-    """Return for each case how many voxels each structure gets."""
+def _voxel_counts(cases: int, seed: int, fraction: float, shape: Shape) -> list[dict[int, int]]:
+    """Return the number of voxels of each structure by label, for each case."""
     if cases < 1:
-        raise ConfigError(f"{cases} phantoms", "are none", "ask for at least one")
+        raise ConfigError(f"{cases} phantoms", "must be at least 1", "give a larger number of cases")
     if min(shape) < 8:
         raise ConfigError(f"phantoms of {shape} voxels", "are too small for a head", "give at least 8 along each axis")
-    if not 0 < fraction <= MOST_FOREGROUND:
+    if not 0 < fraction <= MAXIMUM_FOREGROUND:
         raise ConfigError(
             f"foreground fraction {fraction:g}",
-            f"is not above 0 and at most {MOST_FOREGROUND:g}",
-            "give a share of the volume such as 0.03",
+            f"must be above 0 and at most {MAXIMUM_FOREGROUND:g}",
+            "give a share of the volume, e.g. 0.03",
         )
     sizes = stream(seed, "phantom-sizes").uniform(0.85, 1.18, cases)
     sizes /= sizes.mean()
-    wanted = []
+    voxel_counts = []
     for index, size in enumerate(sizes):
         total = round(fraction * size * np.prod(draw_grid(index, shape, seed).shape))
         counts = {label: max(1, round(share * total)) for label, share in SHARES.items()}
@@ -106,16 +119,16 @@ def _voxels_wanted(cases: int, seed: int, fraction: float, shape: Shape) -> list
                 f"is {total} voxels of {'x'.join(map(str, shape))}, too few for {len(STRUCTURES)} structures",
                 "give a larger fraction or a larger shape",
             )
-        wanted.append(counts)
-    return wanted
+        voxel_counts.append(counts)
+    return voxel_counts
 
 
 def _make_case(
     grid: Grid, shape: Shape, counts: dict[int, int], seed: int
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Return the image and the label of one person on `grid`."""
+    """Return the image and the label (I, J, K) of one person on a grid."""
     half_mm = np.asarray(shape) * VOXEL_MM / 2
-    lesions = int(np.clip(counts[3] // VOXELS_OF_A_LESION, 1, 12))
+    lesions = int(np.clip(counts[3] // VOXELS_PER_LESION, 1, 12))
     head = Head.draw(stream(seed, "head"), lesions)
     fields = head.fields(grid.points_mm() / half_mm)
     label, levels = _label(fields, counts, seed)
@@ -146,7 +159,7 @@ def _label(fields: Fields, counts: dict[int, int], seed: int) -> tuple[NDArray[n
         label.reshape(-1)[nearest[: counts[value]]] = value
         # The border lies between the last voxel inside and the first one outside.
         levels[value] = float((last + next_one) / 2 if np.isfinite(next_one) else last)
-    # The order in which they are painted: what was dealt its voxels first lies on top.
+    # The image is painted in ascending order of label, so that lesions, which got their voxels first, lie on top.
     return label, {value: levels[value] for value in sorted(levels)}
 
 
