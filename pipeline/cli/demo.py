@@ -2,6 +2,7 @@
 
 import json as plain
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,55 +21,68 @@ FOLDS = 3
 SHAPE = (24, 28, 20)
 FOREGROUND = 0.08
 LEARNING_RATE = 0.024
-"""One rate for all, so that the demo takes minutes; `segloss study` searches for each loss."""
+"""Learning rate of all losses, so that the demo takes minutes; `segloss study` searches one for each loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """Options of a demo, stored as `demo.json` in its folder."""
+
+    seed: int
+    steps: int
+
+    @property
+    def options(self) -> str:
+        """The options of the command line."""
+        return f"--seed {self.seed} --steps {self.steps}"
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for phantoms and study; the same again continues or shows it.")] = (
-        Path("segloss-demo")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for phantoms and study; the same command continues or shows the demo.")
+    ] = Path("segloss-demo"),
     seed: Annotated[int, typer.Option(help="Seed of phantoms, folds and trainings.")] = 0,
     steps: Annotated[int, typer.Option(help="Steps of each of the twelve trainings.", min=10)] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Make phantoms and carry out a whole small study on them: verdict, report, MLflow; offline, in minutes."""
+    """Run a small study on phantoms in minutes, offline: verdict, report and MLflow."""
     from pipeline.records.folder import StudyFolder
 
     phantoms, study = out / "phantoms", StudyFolder(out / "study")
-    made = _made_before(out, phantoms)
-    wanted = {"seed": seed, "steps": steps}
-    if made is not None and made != wanted:
-        asked = " ".join(f"--{name} {value}" for name, value in made.items())
-        raise ConfigError(out, f"holds a demo of {asked}", f"ask for the same, or name another --out than {out}")
+    settings, earlier = DemoSettings(seed, steps), _earlier_settings(out)
+    if earlier is not None and earlier != settings:
+        remedy = "give the same options, or another --out folder"
+        raise ConfigError(out, f"holds a demo with {earlier.options}", remedy)
     if study.verdict.exists() and study.report.exists():
         _show(study, as_json=json)
         return
-    _make(out, phantoms, wanted)
+    _make_phantoms(out, phantoms, settings)
     _carry_out(phantoms, study, seed, steps, as_json=json)
 
 
-def _made_before(out: Path, phantoms: Path) -> dict[str, int] | None:
-    """Return what the demo in `out` was asked for, None where there is none yet."""
-    asked = out / "demo.json"
+def _earlier_settings(out: Path) -> DemoSettings | None:
+    """Return the settings of the demo in a folder, None if there is no demo yet."""
+    path = out / "demo.json"
     try:
-        return {name: int(value) for name, value in plain.loads(asked.read_text(encoding="utf-8")).items()}
+        content = plain.loads(path.read_text(encoding="utf-8"))
+        return DemoSettings(int(content["seed"]), int(content["steps"]))
     except FileNotFoundError:
         if out.is_file() or (out.is_dir() and any(out.iterdir())):
-            raise ConfigError(out, "is not empty and holds no demo", "name another --out") from None
+            raise ConfigError(out, "is not empty and holds no demo", "give another --out folder") from None
         return None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(asked, f"cannot be read ({error})", "remove the folder, or name another --out") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(path, f"cannot be read ({error})", "remove the folder, or give another --out") from error
 
 
-def _make(out: Path, phantoms: Path, wanted: dict[str, int]) -> None:
-    """Make the phantoms, unless they are there: their description is written last."""
+def _make_phantoms(out: Path, phantoms: Path, settings: DemoSettings) -> None:
+    """Write the phantoms unless they are complete, i.e. have a description, which is written last."""
     from pipeline.data.phantoms import make_phantoms
     from pipeline.system.files import write_json
 
-    write_json(out / "demo.json", wanted)
+    write_json(out / "demo.json", asdict(settings))
     if not (phantoms / "dataset.json").exists():
-        err.print(f"making {CASES} phantoms in {phantoms}", highlight=False, markup=False)
-        make_phantoms(phantoms, CASES, seed=wanted["seed"], foreground_fraction=FOREGROUND, shape=SHAPE)
+        err.print(f"writing {CASES} phantoms to {phantoms}", highlight=False, markup=False)
+        make_phantoms(phantoms, CASES, seed=settings.seed, foreground_fraction=FOREGROUND, shape=SHAPE)
 
 
 def _carry_out(phantoms: Path, study: "StudyFolder", seed: int, steps: int, *, as_json: bool) -> None:
@@ -89,7 +103,7 @@ def _carry_out(phantoms: Path, study: "StudyFolder", seed: int, steps: int, *, a
 
 
 def _show(study: "StudyFolder", *, as_json: bool) -> None:
-    """Print the verdict of a finished demo, from its records."""
+    """Print the stored verdict of a finished demo."""
     from pipeline.cli.verdict_tables import print_verdict
     from pipeline.records.verdict import read_verdict
 

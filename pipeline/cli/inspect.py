@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    dataset: Annotated[Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, of cases) or CSV/JSON list.")],
-    workers: Annotated[int | None, typer.Option(help="Processes; left out: one a core.")] = None,
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder (Decathlon, nnU-Net raw, or one folder per case) or CSV/JSON list.")
+    ],
+    workers: Annotated[int | None, typer.Option(help="Number of processes; default: one per core.")] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Cases that cannot be used are no error of the request (exit code 1).")
+        bool, typer.Option("--skip-bad", help="Exit with code 1 instead of 2 if some cases cannot be used.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check a dataset and measure it: problems, sizes, imbalance, and the plan that follows with its reasons."""
+    """Check and measure a dataset: problems, sizes, class imbalance, and the resulting plan with its reasons."""
     from pipeline.data.datalists import read_dataset
     from pipeline.data.inspection import inspect_scan
     from pipeline.data.planning import make_plan
@@ -33,38 +35,38 @@ def inspect(
 
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers}", "is less than one process", "give 1 or more")
-    found = read_dataset(dataset, allow_missing=True)
+    source = read_dataset(dataset, allow_missing=True)
     with progress_bar() as bar:
-        task = bar.add_task("checking", total=len(found.cases))
-        result = scan_dataset(found, workers=workers, on_case=lambda: bar.advance(task))
-    # A problem of no case is one of the dataset as a whole, e.g. labels without any foreground.
+        task = bar.add_task("checking", total=len(source.cases))
+        result = scan_dataset(source, workers=workers, on_case=lambda: bar.advance(task))
+    # A problem without a case concerns the whole dataset, e.g. labels without any foreground.
     usable = bool(result.dataset.cases) and all(problem.case for problem in result.errors)
-    inspection = inspect_scan(found, result, make_plan(result.dataset, result.fingerprint) if usable else None)
+    inspection = inspect_scan(source, result, make_plan(result.dataset, result.fingerprint) if usable else None)
     if json:
         print_json(inspection.to_json())
     else:
         _print(inspection)
     if not usable:
         cause = result.errors[0].line() if result.errors else "it has no cases"
-        raise DatasetError(dataset, f"cannot be used: {cause}", "mend the problems listed")
-    if missing := _missing(found):
-        problem = f"{len(missing)} files it names do not exist, the first is {missing[0]}"
-        raise DatasetError(dataset, problem, "correct the paths, or take the cases out")
+        raise DatasetError(dataset, f"cannot be used: {cause}", "correct the problems that are listed")
+    if missing := _missing_files(source):
+        problem = f"names {len(missing)} files that do not exist, first {missing[0]}"
+        raise DatasetError(dataset, problem, "correct the paths, or remove the cases")
     if result.errors and not skip_bad:
         bad = len({problem.case for problem in result.errors})
-        listed = "" if bad == 1 else f"{bad} of {len(found.cases)} cases cannot be used, all are listed: "
+        summary = "" if bad == 1 else f"{bad} of {len(source.cases)} cases cannot be used, all are listed: "
         first = result.errors[0]
-        remedy = f"{first.remedy}, or give --skip-bad to go on without"
-        raise DatasetError(first.file, f"{listed}{first.problem}", remedy)
+        remedy = f"{first.remedy}, or give --skip-bad to ignore these cases"
+        raise DatasetError(first.file, f"{summary}{first.problem}", remedy)
     if result.errors:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
 LONGEST_WORD = 20
-"""Longer words, such as case names, may be broken where a terminal is narrow."""
+"""Longer words, such as names of cases, may be broken on a narrow terminal."""
 
 
-def _missing(dataset: "Dataset") -> list[Path]:
+def _missing_files(dataset: "Dataset") -> list[Path]:
     return [path for case in dataset.cases for path in case.files if not path.exists()]
 
 
@@ -88,7 +90,7 @@ def _rich(table: "TextTable") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(
+    rich_table = Table(
         box=box.SIMPLE_HEAD,
         title=table.title,
         title_justify="left",
@@ -101,7 +103,8 @@ def _rich(table: "TextTable") -> "Table":
     for index, name in enumerate(table.header):
         prose = index == 0 or (table.ends_in_prose and index == last)
         cells = [name, *(row[index] for row in table.rows)]
-        drawn.add_column(
+        # Without a minimum width, rich folds columns in the middle of short words.
+        rich_table.add_column(
             name,
             justify="left" if prose or table.ends_in_prose else "right",
             overflow="fold",
@@ -110,5 +113,5 @@ def _rich(table: "TextTable") -> "Table":
             ),
         )
     for row in table.rows:
-        drawn.add_row(*map(escape, row))
-    return drawn
+        rich_table.add_row(*map(escape, row))
+    return rich_table

@@ -113,7 +113,7 @@ def test_a_file_that_does_not_exist_is_a_wrong_request_with_every_problem_listed
     assert code == 2
     assert {problem["case"] for problem in json.loads(out)["problems"]} == {"c", "d"}
     assert len(err.strip().splitlines()) == 1
-    assert "2 files it names do not exist" in err
+    assert "names 2 files that do not exist" in err
 
 
 @pytest.mark.parametrize("kind", ["empty", "absent", "without labels", "workers"])
