@@ -3,6 +3,7 @@
 import pandas as pd
 
 from pipeline.errors import RecordError
+from pipeline.records.states import State
 
 COUNTS = ("defined", "correct_absence", "missed", "false_positive", "collapsed", "undefined")
 """Columns that count cases by state; `summarize` defines them."""
@@ -55,9 +56,9 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     state = table["state"].fillna("") if "state" in table.columns else pd.Series("", index=table.index)
     class_name = table["class"].fillna("") if "class" in table.columns else pd.Series("", index=table.index)
     finite = value.abs() < float("inf")
-    collapsed = state == "collapsed"
+    collapsed = state == State.COLLAPSED
     defined = finite & ~collapsed
-    absent = ~defined & (state == "correct_absence")
+    absent = ~defined & (state == State.CORRECT_ABSENCE)
     rows = pd.DataFrame(
         {
             "loss": table["loss"],
@@ -66,8 +67,8 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
             "value": value.where(finite),
             "defined": defined,
             "correct_absence": absent,
-            "missed": defined & (state == "missed"),
-            "false_positive": defined & (state == "false_positive"),
+            "missed": defined & (state == State.MISSED),
+            "false_positive": defined & (state == State.FALSE_POSITIVE),
             "collapsed": collapsed,
             "undefined": ~defined & ~absent & ~collapsed,
         }

@@ -16,13 +16,11 @@ value carries its state, and counts of states are shown beside every mean.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from pipeline.records.metrics import metric_of
-
-State = Literal["ok", "correct_absence", "missed", "false_positive"]
+from pipeline.records.states import State
 
 
 def state_of(reference_voxels: int, prediction_voxels: int) -> State:
@@ -30,12 +28,12 @@ def state_of(reference_voxels: int, prediction_voxels: int) -> State:
 
     Examples
     --------
-    >>> state_of(120, 0), state_of(0, 3), state_of(0, 0), state_of(120, 118)
-    ('missed', 'false_positive', 'correct_absence', 'ok')
+    >>> state_of(120, 0), state_of(0, 3)
+    (<State.MISSED: 'missed'>, <State.FALSE_POSITIVE: 'false_positive'>)
     """
     if reference_voxels == 0:
-        return "correct_absence" if prediction_voxels == 0 else "false_positive"
-    return "missed" if prediction_voxels == 0 else "ok"
+        return State.CORRECT_ABSENCE if prediction_voxels == 0 else State.FALSE_POSITIVE
+    return State.MISSED if prediction_voxels == 0 else State.OK
 
 
 def surface_metric_of_failure(metric: str, shape: Sequence[int], spacing_mm: Sequence[float]) -> float:

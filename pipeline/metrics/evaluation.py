@@ -14,6 +14,7 @@ from pipeline.data.nifti import read_header
 from pipeline.errors import DatasetError
 from pipeline.metrics.case_evaluation import METRICS, EvaluatedCase, Failure, PairEvaluation
 from pipeline.metrics.file_pairs import FilePair, Pairing, pair_files
+from pipeline.records.states import State
 from pipeline.records.table import Score, scores_frame
 from pipeline.records.tolerance import Tolerance, ToleranceRequest
 from pipeline.system.worker_pool import map_in_processes
@@ -98,7 +99,7 @@ class Evaluation:
     def _correct_absence(self, case: str, class_name: str) -> Iterator[Score]:
         for metric in METRICS:
             tolerance_mm = self.tolerance.of(class_name) if metric == "nsd" else None
-            yield Score(case, class_name, metric, None, "correct_absence", tolerance_mm)
+            yield Score(case, class_name, metric, None, State.CORRECT_ABSENCE, tolerance_mm)
 
 
 def evaluate_folders(

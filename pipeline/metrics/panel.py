@@ -21,6 +21,7 @@ from pipeline.metrics.overlap import Counts
 from pipeline.metrics.surface import surface_distances
 from pipeline.metrics.surface_elements import surface_elements
 from pipeline.records.metrics import REGISTRY, Family, metric_of, names_of
+from pipeline.records.states import State
 from pipeline.records.table import Score
 from pipeline.records.tolerance import Tolerance
 
@@ -110,7 +111,7 @@ def evaluate_case(
     >>> missed = evaluate_case(
     ...     "a", reference, 0 * reference, (1, 1, 1), PanelSettings({1: "organ"}, metrics=("dice", "hausdorff_mm"))
     ... )
-    >>> [(score.metric, round(score.value, 2), score.state) for score in missed]
+    >>> [(score.metric, round(score.value, 2), str(score.state)) for score in missed]
     [('dice', 0.0, 'missed'), ('hausdorff_mm', 13.86, 'missed')]
     """
     classes = settings.classes
@@ -174,7 +175,7 @@ class _ClassMasks:
     ) -> dict[str, float | None]:
         """Return the values by metric, None where undefined; calibration only with probabilities."""
         names = [name for name in metrics if probability is not None or name not in CALIBRATION]
-        if self.state == "correct_absence":
+        if self.state is State.CORRECT_ABSENCE:
             return dict.fromkeys(names)
         values: dict[str, float | None] = {}
         values.update(self._overlap(names))
@@ -194,7 +195,7 @@ class _ClassMasks:
 
     def _surface(self, names: Sequence[str], tolerance_mm: float) -> dict[str, float]:
         names = [name for name in names if metric_of(name).family in (Family.HAUSDORFF, Family.SURFACE_AREA)]
-        if self.state != "ok":
+        if self.state is not State.OK:
             return {
                 name: surface_metric_of_failure(name, self.whole_reference.shape, self.spacing_mm) for name in names
             }

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.empty_masks import state_of
 from pipeline.metrics.overlap import Counts
+from pipeline.records.states import State
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """0.05, 0.10 … 0.95."""
@@ -42,6 +43,6 @@ def dice_at_thresholds(reference: NDArray[np.bool_], probability: NDArray[np.flo
     both = np.bincount(reached[reference[likely]], minlength=size)[::-1].cumsum()[::-1][1:]
     voxels = int(np.count_nonzero(reference))
     return tuple(
-        None if state_of(voxels, int(p)) == "correct_absence" else Counts(voxels, int(p), int(b)).dice
+        None if state_of(voxels, int(p)) is State.CORRECT_ABSENCE else Counts(voxels, int(p), int(b)).dice
         for p, b in zip(predicted, both, strict=True)
     )
