@@ -11,8 +11,8 @@ def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["segloss", "demo", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
-    said = capsys.readouterr()
-    return stopped.value.code or 0, said.out, said.err
+    printed = capsys.readouterr()
+    return stopped.value.code or 0, printed.out, printed.err
 
 
 def test_a_tiny_demo_ends_with_a_verdict_and_is_shown_again_at_once(tmp_path, monkeypatch, capsys):
@@ -42,7 +42,7 @@ def test_a_tiny_demo_ends_with_a_verdict_and_is_shown_again_at_once(tmp_path, mo
     assert "--seed 5" in refused[2]
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capsys):
+def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path, monkeypatch, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     code, out, err = run(monkeypatch, capsys, "--out", tmp_path)
     assert (code, out) == (2, "")

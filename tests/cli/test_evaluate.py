@@ -38,16 +38,16 @@ def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["segloss", "evaluate", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
-    said = capsys.readouterr()
-    return stopped.value.code or 0, said.out, said.err
+    printed = capsys.readouterr()
+    return stopped.value.code or 0, printed.out, printed.err
 
 
 def test_the_panel_of_two_folders(folders, tmp_path, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, *folders, "--out", tmp_path / "cases.csv", "--json")
     assert (code, err) == (0, "")
-    said = json.loads(out)
-    assert (said["loss"], said["cases"], said["classes"]) == ("net", 2, {"1": "1", "3": "3"})
-    dice = next(row for row in said["summary"] if row["class"] == "3" and row["metric"] == "dice")
+    printed = json.loads(out)
+    assert (printed["loss"], printed["cases"], printed["classes"]) == ("net", 2, {"1": "1", "3": "3"})
+    dice = next(row for row in printed["summary"] if row["class"] == "3" and row["metric"] == "dice")
     assert (dice["mean"], dice["defined"], dice["missed"]) == (0.5, 2, 1)
     table = pd.read_csv(tmp_path / "cases.csv", dtype={"class": str})
     assert list(table.columns) == ["loss", "fold", "seed", "case", "class", "metric", "value", "state", "tolerance_mm"]
@@ -208,7 +208,7 @@ def test_tables_of_two_folds_and_two_losses_are_concatenated_and_compared(
 @pytest.mark.parametrize(
     "content", ["[]", "{}", "[1]", '[{"train": []}]', '[{"val": ["a"]}, {"val": ["a"]}]', "not json"]
 )
-def test_what_are_no_splits_is_refused_in_one_line(content, folders, splits, monkeypatch, capsys):
+def test_a_file_that_is_not_splits_is_refused_in_one_line(content, folders, splits, monkeypatch, capsys):
     splits.write_text(content, encoding="utf-8")
     code, _, err = run(monkeypatch, capsys, *folders, "--splits", splits)
     assert code == 2

@@ -46,18 +46,18 @@ def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["segloss", "inspect", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
-    said = capsys.readouterr()
-    return stopped.value.code or 0, said.out, said.err
+    printed = capsys.readouterr()
+    return stopped.value.code or 0, printed.out, printed.err
 
 
-def test_a_sound_dataset_is_measured_and_planned(root, monkeypatch, capsys):
+def test_a_valid_dataset_is_measured_and_planned(root, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, root, "--json")
     assert (code, err) == (0, "")
-    said = json.loads(out)
-    assert (said["cases"], said["problems"]) == (2, [])
-    assert said["classes"][1]["volume_ml"] == pytest.approx(dict.fromkeys(("min", "median", "mean", "max"), 0.036))
-    assert said["plan"]["spacing_mm"] == [1, 1, 1]
-    assert set(said["plan"]["reasons"]) >= {"spacing_mm", "patch", "batch", "normalisation", "network"}
+    printed = json.loads(out)
+    assert (printed["cases"], printed["problems"]) == (2, [])
+    assert printed["classes"][1]["volume_ml"] == pytest.approx(dict.fromkeys(("min", "median", "mean", "max"), 0.036))
+    assert printed["plan"]["spacing_mm"] == [1, 1, 1]
+    assert set(printed["plan"]["reasons"]) >= {"spacing_mm", "patch", "batch", "normalisation", "network"}
 
 
 def test_people_get_tables(root, monkeypatch, capsys):
@@ -71,9 +71,9 @@ def test_a_bad_case_among_good_ones_is_named_and_the_rest_measured(root, monkeyp
     write_case(root, "c", 2, label_shape=(12, 10, 7))
     describe(root, "abc")
     code, out, _ = run(monkeypatch, capsys, root, "--json")
-    said = json.loads(out)
-    assert (code, said["cases"], said["cases_found"]) == (2, 2, 3)
-    assert {problem["case"] for problem in said["problems"] if problem["severity"] == "error"} == {"c"}
+    printed = json.loads(out)
+    assert (code, printed["cases"], printed["cases_found"]) == (2, 2, 3)
+    assert {problem["case"] for problem in printed["problems"] if problem["severity"] == "error"} == {"c"}
     code, out, err = run(monkeypatch, capsys, root)
     assert code == 2
     assert len(err.strip().splitlines()) == 1
@@ -81,7 +81,7 @@ def test_a_bad_case_among_good_ones_is_named_and_the_rest_measured(root, monkeyp
     assert "2 of 3 cases usable" in out
 
 
-def test_bad_cases_that_are_to_be_skipped_leave_exit_code_1(root, monkeypatch, capsys):
+def test_skipped_bad_cases_give_exit_code_1(root, monkeypatch, capsys):
     write_case(root, "c", 2, label_shape=(12, 10, 7))
     describe(root, "abc")
     code, out, err = run(monkeypatch, capsys, root, "--skip-bad")
@@ -117,7 +117,7 @@ def test_a_file_that_does_not_exist_is_a_wrong_request_with_every_problem_listed
 
 
 @pytest.mark.parametrize("kind", ["empty", "absent", "without labels", "workers"])
-def test_what_is_no_dataset_is_one_line_and_exit_code_2(kind, root, tmp_path, monkeypatch, capsys):
+def test_a_path_without_a_dataset_is_one_line_and_exit_code_2(kind, root, tmp_path, monkeypatch, capsys):
     target = tmp_path / "other"
     if kind != "absent":
         target.mkdir()
@@ -150,8 +150,8 @@ def test_two_hundred_hippocampus_volumes_make_one_patch_of_the_whole_volume():
         check=True,
         capture_output=True,
     )
-    said = json.loads(done.stdout)
-    assert (said["cases"], said["plan"]["patch"]) == (200, [32, 48, 32])
+    printed = json.loads(done.stdout)
+    assert (printed["cases"], printed["plan"]["patch"]) == (200, [32, 48, 32])
 
 
 def test_no_word_is_broken_on_a_terminal_of_80_columns(root, monkeypatch, capsys):

@@ -22,7 +22,7 @@ def scan(
 
 
 def dataset(scans, patients=None, folds=None, channels=("MRI",)):
-    """Return the dataset of these scans, one patient a case unless told."""
+    """Return the dataset of these scans, one patient per case by default."""
     values = sorted({value for item in scans for value in item.classes})
     cases = tuple(
         Case(
@@ -38,5 +38,5 @@ def dataset(scans, patients=None, folds=None, channels=("MRI",)):
     return Dataset("made", Path("made"), "list", tuple(channels), classes, cases)
 
 
-def scanned(*scans, **told):
-    return dataset(scans, **told), Fingerprint(tuple(scans))
+def scanned(*scans, **options):
+    return dataset(scans, **options), Fingerprint(tuple(scans))

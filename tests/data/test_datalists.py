@@ -99,7 +99,7 @@ def test_numbered_image_columns_are_channels_in_their_order(tmp_path: Path) -> N
     assert dataset.channels == ("channel 2", "channel 10")
 
 
-def test_cases_without_ids_are_named_by_what_tells_their_files_apart(tmp_path: Path) -> None:
+def test_cases_without_ids_are_named_by_the_part_that_distinguishes_their_files(tmp_path: Path) -> None:
     text = "image,label\np1/t1.nii.gz,p1/seg.nii.gz\np2/t1.nii.gz,p2/seg.nii.gz\n"
     files = ("p1/t1.nii.gz", "p1/seg.nii.gz", "p2/t1.nii.gz", "p2/seg.nii.gz")
     assert [case.id for case in read_dataset(write_csv(tmp_path, text, *files)).cases] == ["p1", "p2"]
@@ -118,7 +118,7 @@ def test_a_json_list_is_read(tmp_path: Path, wrapped: bool) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "case_"])
-def test_a_folder_with_one_folder_a_case_is_read_and_scanned(tmp_path: Path, prefix: str) -> None:
+def test_a_folder_with_one_folder_per_case_is_read_and_scanned(tmp_path: Path, prefix: str) -> None:
     for index in range(2):
         folder = tmp_path / f"p{index}"
         folder.mkdir()
@@ -287,7 +287,7 @@ WRONG_LAYOUTS = {
 
 
 @pytest.mark.parametrize("kind", WRONG_LAYOUTS)
-def test_a_wrong_layout_gets_one_line_that_says_what_was_looked_for_and_found(tmp_path: Path, kind: str) -> None:
+def test_a_wrong_layout_gives_one_line_with_the_expected_and_the_actual_content(tmp_path: Path, kind: str) -> None:
     write, words = WRONG_LAYOUTS[kind]
     path = write(tmp_path)
     with pytest.raises(DatasetError) as caught:
@@ -320,7 +320,7 @@ def test_ids_are_unique_and_safe_as_file_names(names: list[str]) -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,139}", name) for name in ids)
 
 
-def test_safe_names_are_kept_and_others_are_spelt_in_ascii() -> None:
+def test_safe_names_do_not_change_and_others_are_spelled_in_ascii() -> None:
     assert case_ids(["hippocampus_001", "Müller 2", "a b", "a_b"], Path("x"))[:2] == ("hippocampus_001", "Muller_2")
     first, second = case_ids(["a b", "a_b"], Path("x"))
     assert second == "a_b"

@@ -21,7 +21,7 @@ def datasets(draw):
 
 @settings(deadline=None)
 @given(datasets())
-def test_folds_part_the_cases_and_never_split_a_patient(drawn):
+def test_folds_partition_the_cases_and_never_split_a_patient(drawn):
     dataset, fingerprint, count, seed = drawn
     folds = make_folds(dataset, fingerprint, count, seed)
     assert [fold.index for fold in folds] == list(range(count))
@@ -47,7 +47,7 @@ def test_the_order_of_cases_changes_nothing(drawn):
     assert make_folds(turned, fingerprint, count, seed) == make_folds(dataset, fingerprint, count, seed)
 
 
-def test_another_seed_deals_other_folds():
+def test_another_seed_gives_other_folds():
     found = scanned(*(scan(f"c{i:02}", voxels=(900, i, 5)) for i in range(20)))
     assert make_folds(*found, 5, 0) == make_folds(*found, 5, 0)
     assert make_folds(*found, 5, 0) != make_folds(*found, 5, 1)
@@ -62,7 +62,7 @@ def test_every_fold_has_its_share_of_a_rare_class_and_of_large_structures():
         assert 1 <= sum(sizes[case] >= middle for case in fold.cases) <= 4
 
 
-def test_folds_given_by_the_user_are_kept_whatever_number_is_asked():
+def test_folds_given_by_the_user_are_used_whatever_the_number_of_folds():
     found = scanned(*(scan(name) for name in "abcd"), folds=[1, 0, 2, 1])
     assert [fold.cases for fold in make_folds(*found, 5, 0)] == [("b",), ("a", "d"), ("c",)]
 
@@ -77,7 +77,7 @@ def test_folds_given_by_the_user_are_kept_whatever_number_is_asked():
         ([0, 2, 2], None, "numbered 0, 2"),
     ],
 )
-def test_folds_that_cannot_be_honoured_are_refused(folds, patients, words):
+def test_invalid_given_folds_are_refused(folds, patients, words):
     found = scanned(*(scan(name) for name in "abc"), folds=folds, patients=patients)
     with pytest.raises(DatasetError, match=words):
         make_folds(*found, 5, 0)
@@ -93,7 +93,7 @@ def test_folds_that_cannot_be_honoured_are_refused(folds, patients, words):
         (["p", "q", "r"], 0, "give --folds 2 or more"),
     ],
 )
-def test_a_number_of_folds_that_cannot_be_made_is_refused_with_one_that_can(patients, folds, words):
+def test_too_many_folds_are_refused_with_a_possible_number(patients, folds, words):
     found = scanned(*(scan(name) for name in "abc"), patients=patients)
     with pytest.raises(ConfigError, match=words):
         make_folds(*found, folds, 0)

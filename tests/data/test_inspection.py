@@ -14,8 +14,8 @@ from pipeline.data.planning import make_plan
 from pipeline.data.scan import ScanResult
 
 
-def inspected(*scans, problems=(), **told):
-    dataset, fingerprint = scanned(*scans, **told)
+def inspected(*scans, problems=(), **options):
+    dataset, fingerprint = scanned(*scans, **options)
     plan = make_plan(dataset, fingerprint) if scans else None
     return inspect_scan(dataset, ScanResult(dataset, fingerprint, tuple(problems)), plan)
 
@@ -46,7 +46,7 @@ def test_shapes_and_spacings_are_along_ras():
     assert found.orientations == {"SAR": 1}
 
 
-def test_json_has_the_promised_keys_and_no_number_json_does_not_know():
+def test_json_has_the_documented_keys_and_only_numbers_that_json_knows():
     problem = Problem("b.nii.gz", "b", "is empty", "take it out", "error")
     odd = replace(MRI, maximum=math.inf)
     content = inspected(scan("a", channels=(odd,)), problems=[problem]).to_json()
@@ -79,8 +79,8 @@ def test_every_row_of_every_table_fits_its_header():
         assert {len(row) for row in table.rows} == {len(table.header)}
 
 
-def test_nothing_usable_is_an_inspection_with_problems_alone():
+def test_without_a_usable_case_an_inspection_has_only_problems():
     content = inspected(problems=[Problem("a", "a", "is broken", "mend it", "error")])
     assert inspection_tables(content) == []
-    said = content.to_json()
-    assert (said["cases"], said["classes"], said["plan"], len(said["problems"])) == (0, [], None, 1)
+    printed = content.to_json()
+    assert (printed["cases"], printed["classes"], printed["plan"], len(printed["problems"])) == (0, [], None, 1)

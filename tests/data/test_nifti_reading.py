@@ -97,13 +97,13 @@ def test_grids_differ_only_beyond_a_tenth_of_a_voxel() -> None:
     assert "origin" in grid_difference(_header(moved), _header(OBLIQUE))
 
 
-def test_units_other_than_mm_are_told() -> None:
+def test_units_other_than_mm_are_a_note() -> None:
     data = bytearray(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE).to_bytes()[:544])
     data[123] = 3
     assert any("micrometers" in finding.problem for finding in parse_header(bytes(data), "a").findings)
 
 
-def test_sheared_axes_are_told() -> None:
+def test_sheared_axes_are_a_note() -> None:
     sheared = AFFINE.copy()
     sheared[0, 1] = 2 * np.tan(np.radians(10))
     data = bytearray(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), sheared).to_bytes()[:544])

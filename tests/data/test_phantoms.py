@@ -52,7 +52,7 @@ def test_a_case_does_not_depend_on_how_many_there_are(five, tmp_path):
     ("fraction", "shape", "tolerance"),
     [(0.1, SMALL, 0.01), (0.03, SMALL, 0.01), (0.01, SMALL, 0.02), (0.001, (32, 32, 24), 0.05), (1e-4, (48,) * 3, 0.1)],
 )
-def test_the_foreground_is_as_large_as_asked_for(fraction, shape, tolerance, tmp_path):
+def test_the_foreground_has_the_requested_size(fraction, shape, tolerance, tmp_path):
     found = labels(make_phantoms(tmp_path, 4, seed=1, foreground_fraction=fraction, shape=shape))
     shares = [float((label > 0).mean()) for label in found]
     assert np.mean(shares) == pytest.approx(fraction, rel=tolerance)
@@ -133,7 +133,7 @@ def test_sensitivity_varies_smoothly_over_one_tissue(five):
     assert max(np.abs(np.diff(field, axis=axis)).max() for axis in range(3)) < 0.1
 
 
-def test_the_folder_is_a_sound_decathlon_dataset(five):
+def test_the_folder_is_a_valid_decathlon_dataset(five):
     dataset = read_dataset(five)
     assert len(dataset.cases) == 5
     assert list(dataset.classes.values())[-3:] == ["deep_grey", "nucleus", "lesions"]
@@ -153,7 +153,7 @@ def test_the_folder_is_a_sound_decathlon_dataset(five):
         ({"shape": (4, 24, 24)}, "too small for a head"),
     ],
 )
-def test_what_cannot_be_made_is_refused_before_anything_is_written(arguments, says, tmp_path):
+def test_impossible_phantoms_are_refused_before_anything_is_written(arguments, says, tmp_path):
     with pytest.raises(ConfigError, match=says):
         make_phantoms(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()

@@ -14,8 +14,8 @@ from pipeline.records.metrics import Family, names_of
 from pipeline.records.tolerance import ToleranceRequest
 
 
-def plan_of(*scans, memory_gib=8.0, **told):
-    return make_plan(*scanned(*scans, **told), memory_gib=memory_gib)
+def plan_of(*scans, memory_gib=8.0, **options):
+    return make_plan(*scanned(*scans, **options), memory_gib=memory_gib)
 
 
 def test_the_hippocampus_is_trained_without_padding_and_predicted_whole():
@@ -175,7 +175,7 @@ def test_ct_mean_and_deviation_pool_the_cases():
     assert plan.intensity_std == (50.0,)  # 30² within cases + 40² between them
 
 
-def test_skull_stripped_images_are_normalised_where_they_are_not_zero():
+def test_skull_stripped_images_are_normalized_over_nonzero_voxels():
     stripped = replace(MRI, zero_fraction=0.8)
     plan = plan_of(scan(channels=(stripped, MRI)), channels=("FLAIR", "T1"))
     assert plan.normalisation == ("zscore_nonzero", "zscore")
@@ -202,12 +202,12 @@ def test_lesion_wise_scores_are_suggested_where_structures_are_many():
     assert {"ace_foreground", "nll"} <= set(plan_of(scan()).metrics)
 
 
-def test_surface_metrics_are_said_to_matter_for_the_small_structure():
+def test_the_plan_names_the_small_structures_for_which_surface_metrics_matter():
     reason = plan_of(scan(voxels=(90_000, 40, 6000))).reasons["metrics"]
     assert "class 1" in reason
     assert "class 2" not in reason
 
 
-def test_no_case_is_no_plan():
+def test_a_plan_needs_a_case():
     with pytest.raises(ValueError, match="at least one"):
         plan_of()

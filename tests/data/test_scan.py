@@ -49,7 +49,7 @@ def test_a_malformed_pair_is_named_in_one_line_and_left_out_while_the_rest_goes_
 
 
 @pytest.mark.parametrize("kind", ODD_BUT_RIGHT)
-def test_what_is_odd_but_right_is_accepted(tmp_path: Path, kind: str) -> None:
+def test_unusual_but_valid_files_are_accepted(tmp_path: Path, kind: str) -> None:
     write: Writer = ODD_BUT_RIGHT[kind]
     case, other = pair(tmp_path, "a"), pair(tmp_path, "b", seed=1)
     write(tmp_path)
@@ -110,7 +110,7 @@ def test_statistics_match_numbers_worked_out_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_components_agree_with_labelling_each_class_alone(tmp_path: Path, seed: int) -> None:
+def test_components_agree_with_labeling_each_class_separately(tmp_path: Path, seed: int) -> None:
     label = np.random.default_rng(seed).choice(4, (9, 8, 7), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
     case = Case("a", (save(tmp_path / "a.nii", image_array(0, label.shape)),), save(tmp_path / "l.nii", label), "a")
     classes = scan_dataset(dataset(case, classes={})).fingerprint.scans[0].classes

@@ -31,7 +31,7 @@ def counted(monkeypatch):
     return calls
 
 
-def test_files_that_were_found_sound_are_not_measured_again(case, counted, tmp_path):
+def test_unchanged_files_are_not_measured_again(case, counted, tmp_path):
     first = check_case_cached(case, LIMIT, tmp_path / "cache")
     again = check_case_cached(case, LIMIT, tmp_path / "cache")
     assert counted == ["a"]

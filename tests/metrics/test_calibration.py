@@ -37,7 +37,7 @@ def test_calibration_error_is_that_of_a_loop_over_bins(probability, truth):
     assert expected_calibration_error(probability, truth) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_region_is_the_reference_and_ten_millimetres_around_it():
+def test_the_region_is_the_reference_and_ten_millimeters_around_it():
     reference = np.zeros((40, 40, 40), bool)
     reference[20:22, 2, 30] = True
     found = calibration_region(reference, (1.0, 2.0, 3.0))
@@ -80,7 +80,7 @@ def test_far_false_positives_at_099_cost_calibration_and_likelihood():
     assert (after["ece"], after["brier"]) == (before["ece"], before["brier"])
 
 
-def test_the_foreground_error_of_misses_and_of_inventions_is_one_and_of_the_truth_zero():
+def test_the_foreground_error_is_one_for_misses_and_false_positives_and_zero_for_the_truth():
     truth = np.zeros((8, 8, 8), bool)
     truth[:2] = True
     nothing = np.zeros((8, 8, 8))
@@ -167,7 +167,7 @@ def test_a_whole_image_is_measured_in_blocks_that_do_not_change_the_result(monke
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.2, 1.4])
-def test_what_is_no_probability_is_refused(wrong):
+def test_values_that_are_not_probabilities_are_refused(wrong):
     reference = np.ones((3, 3, 3), np.uint8)
     probability = np.full((3, 3, 3), 0.5)
     probability[1, 1, 1] = wrong

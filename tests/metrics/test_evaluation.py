@@ -59,7 +59,7 @@ def test_an_error_of_one_slice_is_not_within_the_default_tolerance(dataset):
     assert all(value < 0.9 for value in nsd.values())
 
 
-def test_only_the_cases_asked_for_are_evaluated(dataset):
+def test_only_the_selected_cases_are_evaluated(dataset):
     labels = dataset / "labelsTr"
     found = evaluate_folders(labels, labels, cases=["b"])
     assert [case.case for case in found.cases] == ["b"]
@@ -68,7 +68,7 @@ def test_only_the_cases_asked_for_are_evaluated(dataset):
         evaluate_folders(labels, labels, cases=["b", "z"])
 
 
-def test_what_cannot_be_evaluated_is_a_failure_and_does_not_stop_the_rest(dataset):
+def test_a_case_that_cannot_be_evaluated_is_a_failure_and_does_not_stop_the_others(dataset):
     write(dataset / "net" / "a.nii.gz", cube())
     write(dataset / "net" / "b.nii.gz", cube()[:6])
     found = evaluate_folders(dataset / "labelsTr", dataset / "net")
@@ -85,7 +85,9 @@ def test_a_tolerance_of_a_class_that_is_not_there_is_refused(dataset):
         evaluate_folders(dataset / "labelsTr", dataset / "labelsTr", tolerance=ToleranceRequest.parse("liver=1"))
 
 
-def test_progress_is_told_after_each_case(dataset):
-    told = []
-    evaluate_folders(dataset / "labelsTr", dataset / "labelsTr", on_case=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+def test_progress_is_reported_after_each_case(dataset):
+    reports = []
+    evaluate_folders(
+        dataset / "labelsTr", dataset / "labelsTr", on_case=lambda done, total: reports.append((done, total))
+    )
+    assert reports == [(1, 3), (2, 3), (3, 3)]

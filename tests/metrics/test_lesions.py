@@ -52,7 +52,7 @@ def spots():
     return mask
 
 
-def test_one_blob_over_25_lesions_finds_one_at_most():
+def test_one_blob_over_25_lesions_matches_one_at_most():
     blob = np.zeros((40, 40, 9), np.uint8)
     blob[2:38, 2:38, 3:6] = 1
     found = {
@@ -109,6 +109,6 @@ def test_masks_in_the_memory_order_of_nifti_are_read_alike():
 
 def test_noise_of_a_network_that_learned_nothing_is_matched_in_seconds():
     random = np.random.default_rng(0)
-    reference, noise, kept = random.random((3, 120, 120, 120)) > np.array([0.99, 0.99, 0.5]).reshape(3, 1, 1, 1)
-    found = match_lesions(reference, noise | (reference & kept))
+    reference, noise, mask = random.random((3, 120, 120, 120)) > np.array([0.99, 0.99, 0.5]).reshape(3, 1, 1, 1)
+    found = match_lesions(reference, noise | (reference & mask))
     assert found.matched > 5000  # one matrix of these would have 0.2 GB

@@ -69,7 +69,7 @@ def test_one_empty_mask_costs_overlap_nothing_and_distance_the_diagonal(kind):
     assert values["volume_error"] == 2
 
 
-def test_only_the_metrics_asked_for_are_there():
+def test_only_the_selected_metrics_are_computed():
     values, _ = panel(box((4, 4, 4), 1), box((4, 4, 4), 2), metrics=("dice", "hausdorff_mm"))
     assert set(values) == {"dice", "hausdorff_mm"}
 
@@ -97,7 +97,7 @@ def test_each_class_has_its_own_tolerance_and_it_is_stored_with_surface_dice_alo
     assert {score.tolerance_mm for score in scores if score.metric != "nsd"} == {None}
 
 
-def test_lesions_are_found_missed_and_invented():
+def test_lesions_are_matched_missed_or_false_positives():
     reference, prediction = np.zeros((2, 20, 20, 20), int)
     reference[2:4, 2:4, 2:4] = reference[10:12, 10, 10] = 1
     prediction[3:5, 2:4, 2:4] = prediction[17, 17, 17] = 1

@@ -71,7 +71,7 @@ def test_the_stock_dice_drops_a_false_positive_and_ours_counts_it():
     assert (found["false_positive"] == 1).all()
 
 
-def test_the_stock_handler_measures_in_voxels_and_ours_in_millimetres():
+def test_the_stock_handler_measures_in_voxels_and_ours_in_millimeters():
     handler = HausdorffDistance(include_background=True, save_details=False)
     handler.update([torch.from_numpy(mask[None, None]) for mask in (cube(4), cube())])
     assert float(handler.compute()) == 2.0

@@ -18,7 +18,7 @@ with exclusive(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_the_second_process_is_told_who_holds_the_study_and_gets_it_after_a_kill(tmp_path):
+def test_a_second_process_is_refused_with_the_name_of_the_holder_until_the_holder_is_killed(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -31,7 +31,7 @@ def test_the_second_process_is_told_who_holds_the_study_and_gets_it_after_a_kill
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_created_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="give another --out"), exclusive(tmp_path / "file" / "study"):
         pass
