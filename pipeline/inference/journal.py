@@ -1,13 +1,13 @@
 """What has become of each case: an append-only journal, so that a kill at any time costs one case at most."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.records.model import finite
 from pipeline.system.files import sha256_of_file
 from pipeline.system.json_lines import append_json_line, read_json_lines
+from pipeline.system.json_values import to_json_object
 
 Status = Literal["done", "held", "failed", "skipped", "not_started"]
 
@@ -65,7 +65,7 @@ class Journal:
         is_known = record.status in ("skipped", "not_started") or record == self.records.get(record.case)
         self.records[record.case] = record
         if not is_known:
-            append_json_line(self.path, finite(asdict(record)))
+            append_json_line(self.path, to_json_object(record))
 
     def intact(self, case: str, sha256_input: str, settings: str) -> CaseRecord | None:
         """Return the record of a case, as skipped if it was done, or None if it is to be predicted (again).

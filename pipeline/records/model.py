@@ -1,13 +1,14 @@
 """The base of every value that is stored as JSON: frozen, validated, and tolerant of fields of other versions."""
 
 from collections.abc import Mapping
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from pipeline.errors import RecordError
+from pipeline.system.json_values import to_json_object
 
 Number = Annotated[float, BeforeValidator(lambda value: nan if value is None else value)]
 """A number that may be infinite or undefined. JSON has neither: both are written as null, and null is read as NaN."""
@@ -24,7 +25,7 @@ class RecordModel(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values in the order of the fields; a number that is not finite becomes null."""
-        return dict(finite(self.model_dump(by_alias=True, mode="json")))
+        return dict(to_json_object(self.model_dump(by_alias=True, mode="json")))
 
     @classmethod
     def parse(cls, content: Mapping[str, Any] | str | bytes, source: Path, remedy: str) -> Self:
@@ -60,21 +61,4 @@ class SparseRecord(RecordModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values of the fields that are set, in the order of the fields."""
-        return dict(finite(self.model_dump(by_alias=True, mode="json", exclude_unset=True)))
-
-
-def finite(value: Any) -> Any:
-    """Return JSON values with null for numbers that are not finite.
-
-    Examples
-    --------
-    >>> finite({"ci_low": float("-inf"), "cases": (1, 2)})
-    {'ci_low': None, 'cases': [1, 2]}
-    """
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
+        return dict(to_json_object(self.model_dump(by_alias=True, mode="json", exclude_unset=True)))

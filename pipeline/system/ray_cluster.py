@@ -4,11 +4,12 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from pipeline.errors import ConfigError, is_out_of_memory
@@ -21,7 +22,7 @@ _NO_LOGS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERR
 
 
 @contextmanager
-def ray_connection(address: str | None, cores: int) -> Iterator[Any]:
+def ray_connection(address: str | None, cores: int) -> Iterator[ModuleType]:
     """Yield the module `ray`, connected to a cluster; disconnect at the end.
 
     Parameters
@@ -94,7 +95,7 @@ class Nodes:
     resources: tuple[tuple[int, int], ...]
 
     @classmethod
-    def alive(cls, ray: Any) -> "Nodes":
+    def alive(cls, ray: ModuleType) -> "Nodes":
         """Return the nodes of the connected cluster that are alive now."""
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return cls(tuple((int(item.get("CPU", 0)), int(item.get("GPU", 0))) for item in found))
@@ -116,7 +117,7 @@ class Nodes:
         return any(gpus for _, gpus in self.resources)
 
 
-def check_nodes(ray: Any, paths: Sequence[Path]) -> list[str]:
+def check_nodes(ray: ModuleType, paths: Sequence[Path]) -> list[str]:
     """Check that every node sees some shared paths; return a warning for each package of another version.
 
     Parameters
@@ -171,7 +172,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def start_actor_on_this_node(ray: Any, actor: type, **options: Any) -> Any:
+def start_actor_on_this_node(ray: ModuleType, actor: type, **options: Any) -> Any:
     """Start an actor on the node of the caller and return its handle.
 
     The actor reserves no core, and cannot be lost with another node.
@@ -204,13 +205,13 @@ class ProgressActor:
     """
 
     def __init__(self) -> None:
-        self._latest: dict[Any, Any] = {}
+        self._latest: dict[Hashable, object] = {}
 
-    def report(self, key: Any, progress: Any) -> None:
+    def report(self, key: Hashable, progress: object) -> None:
         """Store the progress of a task in place of its earlier one."""
         self._latest[key] = progress
 
-    def fetch(self) -> dict[Any, Any]:
+    def fetch(self) -> dict[Hashable, object]:
         """Return the latest progress of each task with a report since the last call."""
         latest, self._latest = self._latest, {}
         return latest
@@ -220,7 +221,7 @@ FailureCause = Literal["lost", "memory"]
 """A task failed since its worker or node is gone, or since memory ran out."""
 
 
-def failure_cause(ray: Any, error: BaseException) -> FailureCause | None:
+def failure_cause(ray: ModuleType, error: BaseException) -> FailureCause | None:
     """Return why a task failed through no fault of its own, so that it can be retried.
 
     Returns
@@ -245,7 +246,7 @@ def failure_cause(ray: Any, error: BaseException) -> FailureCause | None:
     return "lost" if isinstance(error, lost) else None
 
 
-def original_error(ray: Any, error: Exception) -> Exception:
+def original_error(ray: ModuleType, error: Exception) -> Exception:
     """Return the error that a task raised, without Ray's wrapper."""
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Exception):
         return error.cause
