@@ -44,6 +44,19 @@ def make_folds(dataset: Dataset, fingerprint: Fingerprint, folds: int, seed: int
         `folds` is below two or above the number of patients.
     DatasetError
         Folds are given for some cases only, split a patient, put all cases into one fold, or skip a number.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.data.datalists import read_dataset
+    >>> from pipeline.data.phantoms import make_phantoms
+    >>> from pipeline.data.scan import scan_dataset
+    >>> with TemporaryDirectory() as name:
+    ...     folder = make_phantoms(Path(name), cases=5, shape=(24, 24, 20), foreground_fraction=0.05)
+    ...     result = scan_dataset(read_dataset(folder), workers=1)
+    >>> [len(fold.cases) for fold in make_folds(result.dataset, result.fingerprint, folds=2, seed=0)]
+    [2, 3]
     """
     patients: dict[str, list[str]] = {}
     for case in dataset.cases:

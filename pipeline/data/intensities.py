@@ -39,6 +39,14 @@ def scan_channel(
         Flat indices of the voxels with a label other than 0; None without a usable label.
     digest
         Updated with the values in single precision, so that the same image has the same hash however it is stored.
+
+    Examples
+    --------
+    >>> channel = scan_channel(np.array([0, 1, 2, 3]), 2.0, 10.0, np.array([3]), hashlib.sha256())
+    >>> channel.minimum, channel.maximum, channel.mean, channel.foreground_mean
+    (10.0, 16.0, 13.0, 16.0)
+    >>> scan_channel(np.array([0.0, np.nan, np.inf]), 1.0, 0.0, None, hashlib.sha256())
+    NonFinite(voxels=2)
     """
     # Sums are of differences from the first value, so that a large offset costs no precision.
     offset = float(stored[0]) * slope + intercept

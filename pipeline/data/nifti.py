@@ -60,7 +60,10 @@ class NiftiFile:
 
 
 def apply_scaling(voxels: np.ndarray, header: NiftiHeader) -> np.ndarray:
-    """Return stored numbers with slope and intercept applied, as float64; unchanged if the header has neither."""
+    """Return stored numbers of any shape with the slope and intercept of a header applied, as float64.
+
+    Numbers of a header without slope and intercept are returned unchanged.
+    """
     if not header.is_scaled:
         return voxels
     return voxels.astype(np.float64) * header.slope + header.intercept
@@ -70,6 +73,13 @@ def read_volume(
     path: Path, max_bytes: int = MAX_FILE_BYTES
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
     """Read a volume with all checks of the file and of its header.
+
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file.
+    max_bytes
+        Largest size of the uncompressed file.
 
     Returns
     -------
@@ -85,6 +95,17 @@ def read_volume(
     ------
     DatasetError
         The file is missing, truncated, corrupt, larger than `max_bytes`, or not a volume with a valid geometry.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import nibabel as nib
+    >>> with TemporaryDirectory() as name:
+    ...     path = Path(name) / "image.nii.gz"
+    ...     nib.save(nib.Nifti1Image(np.ones((7, 6, 5), np.int16), np.diag([1.0, 2.0, 3.0, 1.0])), path)
+    ...     values, affine, spacing_mm = read_volume(path)
+    >>> values.shape, spacing_mm
+    ((7, 6, 5), (1.0, 2.0, 3.0))
     """
     file = read_nifti(path, max_bytes)
     array = file.values()

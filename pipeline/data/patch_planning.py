@@ -57,7 +57,7 @@ def target_spacing(fingerprint: Fingerprint) -> TargetSpacing:
 
 
 def median_shape(fingerprint: Fingerprint, spacing_mm: Sequence[float]) -> Triple:
-    """Return the median over cases of the voxels along R, A, S after resampling to `spacing_mm`."""
+    """Return the median over cases of the voxels along R, A, S after resampling to `spacing_mm` (also R, A, S)."""
     shapes = [
         [n * edge / target for n, edge, target in zip(*scan.in_ras(), spacing_mm, strict=True)]
         for scan in fingerprint.scans
@@ -70,6 +70,13 @@ def choose_strides(shape: Triple, spacing_mm: Sequence[float]) -> tuple[Triple, 
     """Return up to three halvings for a volume of `shape` voxels; one stride of 1 for a volume too small to halve.
 
     A coarse axis is halved only after the other axes have become as coarse as it is.
+
+    Parameters
+    ----------
+    shape
+        Voxels along R, A, S.
+    spacing_mm
+        Edges of a voxel along R, A, S.
 
     Examples
     --------

@@ -79,6 +79,19 @@ def scan_dataset(
     DatasetError
         A worker was killed, or labels without named classes have too many values. All other problems of the dataset are
         in `ScanResult.problems`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.data.datalists import read_dataset
+    >>> from pipeline.data.phantoms import make_phantoms
+    >>> with TemporaryDirectory() as name:
+    ...     folder = make_phantoms(Path(name), cases=2, shape=(24, 24, 20), foreground_fraction=0.05)
+    ...     (folder / "imagesTr" / "phantom_001.nii.gz").write_bytes(b"")
+    ...     result = scan_dataset(read_dataset(folder), workers=1)
+    0
+    >>> [case.id for case in result.dataset.cases], [error.problem for error in result.errors]
+    (['phantom_000'], ['is empty (0 bytes)'])
     """
     budget = int(memory_gib * 2**30)
     results = []

@@ -64,5 +64,11 @@ def surface_metric_of_failure(metric: str, shape: Sequence[int], spacing_mm: Seq
 
 
 def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
-    """Return the length in mm of the diagonal of an image with `shape` voxels of edges `spacing_mm`."""
+    """Return the length in mm of the diagonal of an image with `shape` voxels of edges `spacing_mm`.
+
+    Examples
+    --------
+    >>> diagonal_mm((3, 4, 12), (2.0, 2.0, 2.0))
+    26.0
+    """
     return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm)))

@@ -47,16 +47,33 @@ class Pairing:
 
 
 def pair_files(references: Path, predictions: Path) -> Pairing:
-    """Match the NIfTI files of two folders by name; ``a.nii`` and ``a.nii.gz`` are both the case ``a``.
+    """Match the NIfTI files of references and predictions by name; ``a.nii`` and ``a.nii.gz`` are both the case ``a``.
 
     A folder that holds no such files but a folder ``masks``, as `segloss predict` writes it, stands for that folder. If
     no file has exactly the same name, nnU-Net's channel number is ignored: ``a_0000`` is the same case as ``a``. Two
     files instead of two folders are a pair whatever their names.
 
+    Parameters
+    ----------
+    references, predictions
+        Two folders, or two files.
+
     Raises
     ------
     DatasetError
         A folder does not exist, has no NIfTI files, or holds a case twice.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name:
+    ...     references, predictions = Path(name) / "labelsTr", Path(name) / "net"
+    ...     for path in (references / "a.nii.gz", references / "b.nii.gz", predictions / "a.nii"):
+    ...         path.parent.mkdir(exist_ok=True)
+    ...         path.touch()
+    ...     pairing = pair_files(references, predictions)
+    >>> [pair.case for pair in pairing.pairs], [path.name for path in pairing.missing]
+    (['a'], ['b.nii.gz'])
     """
     if references.is_file() and predictions.is_file():
         return Pairing((FilePair(stem(references), references, predictions),), (), (), predictions.parent)
