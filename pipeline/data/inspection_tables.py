@@ -46,7 +46,10 @@ def _volume_table(inspection: Inspection) -> TextTable:
     ]
     orientations = ", ".join(f"{name} ({cases})" for name, cases in inspection.orientations.items())
     return TextTable(
-        "Volumes, axes R x A x S", ("", "min", "median", "max"), tuple(rows), f"stored as (cases): {orientations}"
+        "Volumes, axes R x A x S",
+        ("", "min", "median", "max"),
+        tuple(rows),
+        f"stored orientation (cases): {orientations}",
     )
 
 
@@ -95,7 +98,7 @@ def _size_table(inspection: Inspection) -> TextTable:
         if volume and pieces and size:
             numbers = (volume.min, volume.median, volume.mean, volume.max, pieces.median, pieces.max, *astuple(size))
             rows.append((f"{item.value} {item.name}", *map(_number, numbers)))
-    header = ("class", "min", "median", "mean", "max", "pieces", "most", "smallest", "mean", "largest")
+    header = ("class", "min", "median", "mean", "max", "pieces", "max", "smallest", "mean", "largest")
     caption = (
         "volume per case; pieces per case (median and maximum; pieces that touch at corners are one); size of pieces"
     )

@@ -276,8 +276,8 @@ WRONG_LAYOUTS = {
     "list with the same files twice": (_csv("image,label\na,b\na,b\n"), "2 cases with the id"),
     "list without rows": (_csv("image,label\n"), "lists no cases"),
     "empty list": (_csv(""), "is empty"),
-    "JSON list with unknown keys": (_json({"data": []}), "has the keys data; looked for cases"),
-    "JSON list of numbers": (_json([1, 2]), "is no list of cases"),
+    "JSON list with unknown keys": (_json({"data": []}), "has the keys data; expected cases"),
+    "JSON list of numbers": (_json([1, 2]), "is not a list of cases"),
     "JSON list with a number for a path": (_json([{"image": 5, "label": "l"}]), "case 0 has the image 5"),
     "JSON list with channels for some": (
         _json([{"image": ["a", "b"], "label": "l"}, {"image": ["a", "b", "c"], "label": "m"}]),

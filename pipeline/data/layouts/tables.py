@@ -20,7 +20,7 @@ _EXPECTED = "image (or image_0, image_1, ... or image_flair, ...), label, and op
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One case as listed; `where` names the row in messages."""
+    """One case of a list; `where` names its line or position in messages, and an absent value is ""."""
 
     where: str
     images: tuple[str, ...]
@@ -66,7 +66,7 @@ def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
 
 
 def _classes_beside(path: Path) -> dict[int, str]:
-    """Return the class names of a `dataset.json` in the folder of a CSV, which has no place for them itself."""
+    """Return the class names of a `dataset.json` in the folder of a CSV, which cannot hold them itself."""
     description = path.parent / "dataset.json"
     content = read_json(description) if description.is_file() else None
     labels = content.get("labels") if isinstance(content, Mapping) else None
@@ -74,57 +74,74 @@ def _classes_beside(path: Path) -> dict[int, str]:
 
 
 def read_json_list(path: Path, content: object, *, allow_missing: bool = False) -> Dataset:
-    """Return the dataset of a JSON list, relative paths being relative to it.
+    """Return the dataset that a JSON file lists; relative paths are relative to the file.
 
-    It holds objects as rows, or ``{"cases": [...], "classes": {...}, "channels": [...]}``.
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        Its content: a list of objects, or ``{"cases": [...], "classes": {...}, "channels": [...], "name": ...}``. An
+        object has the same keys as a CSV has columns; ``image`` may be a list of paths.
+    allow_missing
+        Whether cases with missing files are returned.
+
+    Raises
+    ------
+    DatasetError
+        The content has another form, cases have different channels, or files are missing.
     """
-    classes: dict[int, str] = {}
-    channels: tuple[str, ...] = ()
-    entries = content
-    if isinstance(content, Mapping):
-        unknown = sorted(set(map(str, content)) - {"cases", "classes", "channels", "name"})
-        if "cases" not in content or unknown:
-            raise DatasetError(
-                path,
-                f"has the keys {listed(sorted(map(str, content)))}; looked for cases, classes, channels, name",
-                'write a list of {"image": ..., "label": ...}, or {"cases": [...]}',
-            )
-        entries = content["cases"]
-        if content.get("classes"):
-            classes = class_names(content["classes"], path)
-        if content.get("channels"):
-            channels = channel_names(content["channels"], path, "channels")
+    description = _described(path, content)
+    entries = description["cases"]
+    classes = class_names(description["classes"], path) if description.get("classes") else {}
+    channels = channel_names(description["channels"], path, "channels") if description.get("channels") else ()
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise DatasetError(path, "is no list of cases", 'write a list of {"image": ..., "label": ...}')
+        raise DatasetError(path, "is not a list of cases", 'write a list of {"image": ..., "label": ...}')
     rows = []
     for index, entry in enumerate(entries):
-        values = {str(key).lower(): value for key, value in entry.items()}
-        columns = _image_columns(list(values), path, f"case {index}: ")
-        given: list[object] = []
-        for name in columns:
-            given += values[name] if isinstance(values[name], list) else [values[name]]
-        strange = [value for value in given if not isinstance(value, str)]
-        if strange:
-            raise DatasetError(path, f"case {index} has the image {shown(strange[0])}", "give paths as text")
-        found = (
-            _channels_of(columns) if len(columns) == len(given) else tuple(f"channel {i}" for i in range(len(given)))
-        )
+        row, own_channels = _json_row(path, entry, f"case {index}")
+        rows.append(row)
         if not channels:
-            channels = found
-        elif len(given) > 1 and len(given) != len(channels):
-            raise DatasetError(
-                path,
-                f"case {index} has {len(given)} images where there are {len(channels)} channels",
-                "give all of them",
-            )
-        texts = {key: "" if value is None else str(value) for key, value in values.items()}
-        rows.append(_row(texts, [str(value) for value in given], f"case {index}"))
-    name = str(content.get("name") or "") if isinstance(content, Mapping) else ""
-    return _dataset(path, rows, channels, classes, allow_missing, name)
+            channels = own_channels
+        elif len(row.images) > 1 and len(row.images) != len(channels):
+            problem = f"case {index} has {len(row.images)} images where there are {len(channels)} channels"
+            raise DatasetError(path, problem, "give all of them")
+    return _dataset(path, rows, channels, classes, allow_missing, str(description.get("name") or ""))
+
+
+def _described(path: Path, content: object) -> Mapping[str, object]:
+    """Return the content of a JSON list as an object with the key ``cases``."""
+    if not isinstance(content, Mapping):
+        return {"cases": content}
+    unknown = sorted(set(map(str, content)) - {"cases", "classes", "channels", "name"})
+    if "cases" not in content or unknown:
+        raise DatasetError(
+            path,
+            f"has the keys {listed(sorted(map(str, content)))}; expected cases, classes, channels, name",
+            'write a list of {"image": ..., "label": ...}, or {"cases": [...]}',
+        )
+    return content
+
+
+def _json_row(path: Path, entry: Mapping[object, object], where: str) -> tuple[_Row, tuple[str, ...]]:
+    """Return an object of a JSON list as a row, and the names of its channels."""
+    values = {str(key).lower(): value for key, value in entry.items()}
+    columns = _image_columns(list(values), path, f"{where}: ")
+    images: list[object] = []
+    for name in columns:
+        value = values[name]
+        images += value if isinstance(value, list) else [value]
+    not_text = [image for image in images if not isinstance(image, str)]
+    if not_text:
+        raise DatasetError(path, f"{where} has the image {shown(not_text[0])}", "give paths as text")
+    one_per_column = len(columns) == len(images)
+    channels = _channels_of(columns) if one_per_column else tuple(f"channel {i}" for i in range(len(images)))
+    texts = {key: "" if value is None else str(value) for key, value in values.items()}
+    return _row(texts, [str(image) for image in images], where), channels
 
 
 def read_list(path: Path, *, allow_missing: bool = False) -> Dataset:
-    """Return the dataset of a CSV (also .tsv, .txt) or JSON file, told by its suffix."""
+    """Return the dataset of a JSON file (.json) or of a CSV file (any other suffix)."""
     if path.suffix.lower() == ".json":
         return read_json_list(path, read_json(path), allow_missing=allow_missing)
     return read_csv(path, allow_missing=allow_missing)
@@ -182,7 +199,7 @@ def _dataset(
     name: str = "",
 ) -> Dataset:
     if not rows:
-        raise DatasetError(path, "lists no cases", f"give one row a case with {_EXPECTED}")
+        raise DatasetError(path, "lists no cases", f"give one row per case with {_EXPECTED}")
     for row in rows:
         if not row.images or not all(row.images):
             raise DatasetError(path, f"{row.where} lacks an image", "give every channel of every case")
@@ -208,12 +225,13 @@ def _dataset(
 
 
 def _folds(path: Path, rows: Sequence[_Row]) -> list[int | None]:
-    given = [row for row in rows if row.fold]
-    if not given:
+    """Return the fold of each row; None for all if no row has one."""
+    if not any(row.fold for row in rows):
         return [None] * len(rows)
     folds: list[int | None] = []
     for row in rows:
         try:
+            # Spreadsheets write whole numbers as 1.0.
             fold = int(float(row.fold)) if float(row.fold).is_integer() else -1
         except (ValueError, OverflowError):
             fold = -1
@@ -226,23 +244,23 @@ def _folds(path: Path, rows: Sequence[_Row]) -> list[int | None]:
 
 
 def _names(path: Path, rows: Sequence[_Row]) -> list[str]:
-    """Return the names given, or the first way to name all rows differently by their files."""
-    given = [row for row in rows if row.case]
-    if len(given) == len(rows):
+    """Return the names of all rows: those of the list, or else the shortest names from files that are unique."""
+    named = [row for row in rows if row.case]
+    if len(named) == len(rows):
         return [row.case for row in rows]
-    if given:
+    if named:
         missing = next(row for row in rows if not row.case)
         raise DatasetError(
             path, f"{missing.where} has no case id where others have one", "give ids to all cases or none"
         )
     files = [(Path(row.images[0]), Path(row.label)) for row in rows]
-    ways = (
+    candidates = (
         [stem(image) for image, _ in files],
         [stem(label) for _, label in files],
         [image.parent.name for image, _ in files],
         [f"{image.parent.name}_{stem(image)}" for image, _ in files],
     )
-    for names in ways:
+    for names in candidates:
         if len(set(names)) == len(names) and all(names):
             return names
     return [f"{image.parent.as_posix()}/{stem(image)}".removeprefix("./") for image, _ in files]
