@@ -28,7 +28,22 @@ class TextTable:
 
 
 def inspection_tables(inspection: Inspection) -> list[TextTable]:
-    """Return the tables of an inspection; without a usable case there are none."""
+    """Return the tables of an inspection; without a usable case there are none.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.data.datalists import read_dataset
+    >>> from pipeline.data.phantoms import make_phantoms
+    >>> from pipeline.data.inspection import inspect_scan
+    >>> from pipeline.data.scan import scan_dataset
+    >>> with TemporaryDirectory() as name:
+    ...     dataset = read_dataset(make_phantoms(Path(name), cases=2, shape=(24, 24, 20), foreground_fraction=0.05))
+    ...     inspection = inspect_scan(dataset, scan_dataset(dataset, workers=1), plan=None)
+    >>> [table.title.split(",")[0] for table in inspection_tables(inspection)]
+    ['Volumes', 'Intensities', 'Classes', 'Sizes in mL', 'Class weights under each policy']
+    """
     if not inspection.cases:
         return []
     tables = [table(inspection) for table in (_volume_table, _channel_table, _class_table, _size_table)]

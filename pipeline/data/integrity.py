@@ -56,6 +56,17 @@ def check_case(case: Case, max_bytes: int) -> CaseResult:
         The case; its problems are part of the result and are not raised.
     max_bytes
         Largest size of an uncompressed file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name:
+    ...     paths = [Path(name) / "image.nii.gz", Path(name) / "label.nii.gz"]
+    ...     for path, values in zip(paths, (np.arange(60, dtype=np.int16), np.full(60, 0.5, np.float32)), strict=True):
+    ...         nib.save(nib.Nifti1Image(values.reshape(5, 4, 3), np.eye(4)), path)
+    ...     result = check_case(Case("a", (paths[0],), paths[1], "a"), max_bytes=1 << 20)
+    >>> [problem.problem for problem in result.problems]
+    ['has 60 voxels with fractions, e.g. 0.5, but must hold whole numbers']
     """
     return _CaseCheck(case, max_bytes).run()
 

@@ -68,6 +68,20 @@ def make_plan(
         There is no case.
     ConfigError
         `tolerance` names a class that the dataset does not have.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipeline.data.datalists import read_dataset
+    >>> from pipeline.data.phantoms import make_phantoms
+    >>> from pipeline.data.scan import scan_dataset
+    >>> with TemporaryDirectory() as name:
+    ...     folder = make_phantoms(Path(name), cases=2, shape=(24, 24, 20), foreground_fraction=0.05)
+    ...     result = scan_dataset(read_dataset(folder), workers=1)
+    >>> plan = make_plan(result.dataset, result.fingerprint)
+    >>> plan.normalisation, plan.reasons["tolerance_mm"]
+    (('zscore',), '1.75 mm for surface Dice: the median edge of a pixel in plane')
     """
     if not fingerprint.scans:
         raise ValueError("a plan needs at least one scanned case")

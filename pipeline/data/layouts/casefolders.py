@@ -33,6 +33,17 @@ def read_case_folders(root: Path, *, allow_missing: bool = False) -> Dataset:
     ------
     DatasetError
         There are no such folders, no or several labels, or folders with different files.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name:
+    ...     for file in ("p1/T1.nii.gz", "p1/seg.nii.gz", "p2/T1.nii.gz", "p2/seg.nii.gz"):
+    ...         (Path(name) / file).parent.mkdir(exist_ok=True)
+    ...         (Path(name) / file).touch()
+    ...     dataset = read_case_folders(Path(name))
+    >>> dataset.channels, [(case.id, case.label.name) for case in dataset.cases]
+    (('T1',), [('p1', 'seg.nii.gz'), ('p2', 'seg.nii.gz')])
     """
     folders = {
         folder: _files_by_role(folder)

@@ -25,6 +25,14 @@ def read_msd(root: Path, description: Mapping[str, object], *, allow_missing: bo
     ------
     DatasetError
         The description is malformed, cases share an id, or files are missing.
+
+    Examples
+    --------
+    >>> training = [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}]
+    >>> description = {"labels": {"1": "liver"}, "training": training}
+    >>> dataset = read_msd(Path("Task03"), description, allow_missing=True)
+    >>> dataset.foreground, [case.id for case in dataset.cases]
+    ({1: 'liver'}, ['a'])
     """
     source = root / "dataset.json"
     training = description["training"]

@@ -25,6 +25,18 @@ def read_nnunet(root: Path, description: Mapping[str, object], *, allow_missing:
     ------
     DatasetError
         The description is malformed, files are missing or have no place in the layout.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "heart": 1}}
+    >>> with TemporaryDirectory() as name:
+    ...     for file in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"):
+    ...         (Path(name) / file).parent.mkdir()
+    ...         (Path(name) / file).touch()
+    ...     dataset = read_nnunet(Path(name), description)
+    >>> dataset.foreground, [case.id for case in dataset.cases]
+    ({1: 'heart'}, ['a'])
     """
     source = root / "dataset.json"
     channels = channel_names(description.get("channel_names"), source, "channel_names")

@@ -90,6 +90,13 @@ def read_json_list(path: Path, content: object, *, allow_missing: bool = False) 
     ------
     DatasetError
         The content has another form, cases have different channels, or files are missing.
+
+    Examples
+    --------
+    >>> content = [{"case": "a", "image": ["a_t1.nii.gz", "a_t2.nii.gz"], "label": "a_seg.nii.gz", "patient": "p1"}]
+    >>> dataset = read_json_list(Path("list.json"), content, allow_missing=True)
+    >>> dataset.channels, [(case.id, case.patient) for case in dataset.cases]
+    (('channel 0', 'channel 1'), [('a', 'p1')])
     """
     description = _described(path, content)
     entries = description["cases"]

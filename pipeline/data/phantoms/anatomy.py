@@ -121,7 +121,21 @@ class Head:
 
     @classmethod
     def draw(cls, draws: np.random.Generator, lesions: int) -> "Head":
-        """Return a random person with `lesions` lesions, which may overlap."""
+        """Return a random person.
+
+        Parameters
+        ----------
+        draws
+            Source of randomness.
+        lesions
+            Number of lesions, which may overlap.
+
+        Examples
+        --------
+        >>> head = Head.draw(np.random.default_rng(0), lesions=3)
+        >>> Tissue(int(head.fields(np.array([0.0, 0.0, 5.0])).background())).name
+        'AIR'
+        """
         return cls(
             axes=np.array([0.78, 0.92, 0.84]) * draws.uniform(0.94, 1.04, 3),
             waves=draws.normal(0, 2.2, (8, 3)),
