@@ -26,7 +26,7 @@ def _model(monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"picture")
 
-    monkeypatch.setattr("pipeline.inference.batch.write_picture", picture)
+    monkeypatch.setattr("pipeline.inference.case_steps.write_picture", picture)
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom", "nibabel")]
     before = [logger.level for logger in loggers]
     yield
@@ -150,7 +150,7 @@ def test_watching_takes_what_is_there_and_ends_on_sigterm(tmp_path, monkeypatch)
     monkeypatch.setattr(watching.watch, "__defaults__", (sleep_then_end,))
     result = predict(folder(tmp_path), "--out", tmp_path / "out", "--watch", "1")
     assert result.exit_code == 1
-    assert "stopping after the case at hand" in result.stderr
+    assert "stopping after the current case" in result.stderr
     assert (tmp_path / "out" / "index.html").exists()
 
 

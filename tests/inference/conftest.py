@@ -11,4 +11,4 @@ def quick_pictures(monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"picture")
 
-    monkeypatch.setattr("pipeline.inference.batch.write_picture", write)
+    monkeypatch.setattr("pipeline.inference.case_steps.write_picture", write)

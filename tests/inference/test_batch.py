@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_model import head, save_head, small_model
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
 from pipeline.inference.journal import Journal
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 from pipeline.system.files import sha256_of_file
 

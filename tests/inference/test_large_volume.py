@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from monai.networks.nets import DynUNet
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 from small_model import small_model
 

@@ -73,7 +73,7 @@ def test_ray_leaves_the_same_masks_pictures_and_manifest_and_one_bad_case_stops_
     [
         (["--executor", "slurm"], "--executor slurm: is unknown"),
         (["--address", "auto"], "give --executor ray too"),
-        (["--executor", "ray", "--workers", "0"], "are 1 or more"),
+        (["--executor", "ray", "--workers", "0"], "must be 1 or more"),
     ],
 )
 def test_options_of_a_cluster_that_make_no_sense_are_refused(tmp_path, options, words):
@@ -83,8 +83,9 @@ def test_options_of_a_cluster_that_make_no_sense_are_refused(tmp_path, options, 
 
 @pytest.mark.slow
 def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_are_done(tmp_path):
-    from pipeline.inference.batch import Batch, Options
-    from pipeline.inference.ray_batch import RayBatch, Share
+    from pipeline.inference.batch import Batch
+    from pipeline.inference.options import Options
+    from pipeline.inference.ray_batch import RayBatch, WorkerResources
     from pipeline.inference.sources import find_jobs
     from pipeline.system.ray_cluster import connected
 
@@ -107,7 +108,7 @@ def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_ar
     jobs = find_jobs(tmp_path / "in", model.channels)
     local = Batch(model, tmp_path / "local").run(jobs)
     with connected(None, 1) as module:
-        batch = RayBatch(module, model, load, tmp_path / "ray", Options(), Share(cores=1))
+        batch = RayBatch(module, model, load, tmp_path / "ray", Options(), WorkerResources(cores=1))
         records = {record.case: record for record in batch.run(jobs)}
     assert len(records) == 8
     assert records["case01"].reason == "ended its worker 2 times, most likely for want of memory"

@@ -6,7 +6,8 @@ import json
 import pytest
 from small_model import save_head, small_model
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -87,7 +88,7 @@ def test_every_way_in_which_torch_says_that_memory_ran_out_is_recognized(source,
     def out_of_memory(*_):
         raise RuntimeError(words)
 
-    monkeypatch.setattr("pipeline.inference.batch.score", out_of_memory)
+    monkeypatch.setattr("pipeline.inference.case_steps.score", out_of_memory)
     (record,) = run(source / "case0.nii.gz", tmp_path / "out")
     assert record.status == "failed"
     assert record.reason == "does not fit into memory"

@@ -1,6 +1,6 @@
 import os
 
-from pipeline.inference.journal import CaseRecord
+from pipeline.inference.case_record import CaseRecord
 from pipeline.inference.sources import find_jobs
 from pipeline.inference.watching import Watch, watch
 

@@ -18,7 +18,7 @@ from commands import ended, ended_within, start
 from small_model import save_head, small_model
 
 from pipeline.cli.failures import Stopped, stopped_by_signals
-from pipeline.inference import batch as engine
+from pipeline.inference import case_steps
 
 CASES = 12
 PATIENCE_S = 60.0
@@ -32,7 +32,7 @@ def _slow_cases(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(b"picture")
 
     monkeypatch.setattr("pipeline.bundle.model.load_model", lambda *_, **__: small_model())
-    monkeypatch.setattr(engine, "write_picture", slowly)
+    monkeypatch.setattr(case_steps, "write_picture", slowly)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_signal_during_the_last_case_stops_nothing(
         if path.stem == f"case{CASES - 1:02d}":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(engine, "write_picture", stop_at_the_end)
+    monkeypatch.setattr(case_steps, "write_picture", stop_at_the_end)
     child = start(["predict", "bundle", str(images), "--out", str(tmp_path / "out")], tmp_path / "said")
     assert ended_within(child, PATIENCE_S) == 0
     assert manifest(tmp_path / "out")["counts"] == {"done": CASES, "held": 0, "failed": 0, "skipped": 0}
@@ -115,13 +115,13 @@ def test_a_second_sigterm_ends_a_process_whose_read_never_returns(
         (tmp_path / "hangs").touch()
         time.sleep(1000)
 
-    monkeypatch.setattr(engine, "check_images" if not is_in_main_thread else "score", never_returns)
+    monkeypatch.setattr(case_steps, "check_images" if not is_in_main_thread else "score", never_returns)
     child = start(["predict", "bundle", str(images), "--out", str(tmp_path / "out")], tmp_path / "said")
     wait_until((tmp_path / "hangs").exists)
     os.kill(child, signal.SIGTERM)
-    wait_until(lambda: "stopping after the case at hand" in (tmp_path / "said").read_text())
+    wait_until(lambda: "stopping after the current case" in (tmp_path / "said").read_text())
     time.sleep(0.5)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the first signal waits for the case at hand"
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the first signal waits for the current case"
     os.kill(child, signal.SIGTERM)
     assert ended_within(child, 5) == 128 + signal.SIGTERM
     assert "ended by a second SIGTERM; the same command continues" in (tmp_path / "said").read_text()

@@ -13,8 +13,9 @@ from dicom_series import MODEL, enhanced, pixels, slices, uid, write
 from pydicom.dataset import FileDataset
 from real_crop import SLICES, crop, model_for_the_crop, mutated, needs_the_real_study, save
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
 from pipeline.inference.dicom import DicomCase, DicomError, find_series, to_nifti, write_results
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -60,9 +61,9 @@ def test_orientations_that_differ_within_the_tolerance_are_harmonized(tmp_path: 
 @pytest.mark.parametrize("only", [0, 5, SLICES - 1])
 def test_a_slice_turned_beyond_the_tolerance_is_refused_with_its_angle(tmp_path: Path, only: int) -> None:
     case = the_case(mutated(tmp_path, jitter(np.radians(0.5), only)))
-    words = f"1 of {SLICES} slices are turned against the others, by up to 0.50°; direction cosines may differ by 0.001"
-    assert words in (case.problem or "")
-    with pytest.raises(DicomError, match="turned"):
+    words = f"1 of {SLICES} slices are rotated relative to the others, by up to 0.50°; direction cosines may differ by"
+    assert f"{words} 0.001" in (case.problem or "")
+    with pytest.raises(DicomError, match="rotated"):
         to_nifti(case, tmp_path / "v.nii.gz")
 
 
@@ -200,7 +201,7 @@ def test_the_place_of_damaged_files_hides_the_patients_of_other_studies(tmp_path
     for path in save(tmp_path / "ward" / "nightingale, canary" / "bad", crop()).iterdir():
         damage(path, "empty")
     _, damaged = find_series(tmp_path, MR)
-    assert damaged.place == "ward/*/bad"
+    assert damaged.location == "ward/*/bad"
 
 
 def _named(name: str) -> Callable[[list[FileDataset]], None]:
@@ -217,7 +218,7 @@ def test_a_damaged_file_among_the_images_of_two_studies_is_a_case_of_its_own(tmp
     (tmp_path / "bad.dcm").touch()
     first, second, damaged = find_series(tmp_path)
     assert first.warnings == second.warnings == ()
-    assert damaged.place == "bad.dcm"
+    assert damaged.location == "bad.dcm"
     assert damaged.problem == (
         "1 DICOM file has a damaged header; the images of 2 studies beside them may be incomplete"
     )
@@ -273,4 +274,4 @@ def test_other_files_that_begin_like_dicom_are_no_studies(tmp_path: Path) -> Non
     (tmp_path / "table.bin").write_bytes(b"\x08\0\x05\0\x0a\0\0\0" + b"\x17" * 400)
     case = the_case(tmp_path)
     assert case.warnings == ()
-    assert "1 file is no DICOM" in case.said
+    assert "1 file is not DICOM" in case.notes

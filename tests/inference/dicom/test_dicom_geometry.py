@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.inference.dicom.geometry import at_one_place, normal_of, plane_of, stack
+from pipeline.inference.dicom.geometry import at_one_position, normal_of, plane_of, stack
 
 SPACING = (1.0, 1.0)
 
@@ -63,7 +63,7 @@ def test_slices_beside_each_other_without_a_line_are_no_tilt() -> None:
     built = stack(positions, (1, 0, 0, 0, 1, 0), SPACING)
     assert not built.is_tilted
     assert built.problem is not None
-    assert "not along a line" in built.problem.text
+    assert "not on one line" in built.problem.text
 
 
 def test_rounded_positions_are_regular_and_a_tenth_of_a_slice_is_not() -> None:
@@ -89,4 +89,4 @@ def test_the_plane_is_the_nearest_of_the_body(orientation: tuple[float, ...], pl
 
 def test_places_within_a_hundredth_of_a_millimetre_are_one() -> None:
     points = [(0, 0, 0), (0, 0, 0.004), (0, 0, 3), (5, 0, 3), (0, 0, 0), (0, 0, 3.02)]
-    assert sorted(sorted(group) for group in at_one_place(points)) == [[0, 1, 4], [2], [3], [5]]
+    assert sorted(sorted(group) for group in at_one_position(points)) == [[0, 1, 4], [2], [3], [5]]

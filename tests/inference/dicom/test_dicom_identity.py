@@ -66,12 +66,12 @@ MUTATIONS = {
     "no series": (setting("SeriesInstanceUID", ""), "Series Instance UID is empty"),
     "slices without a UID": (setting("SOPInstanceUID", "", 29), f"3 of {SLICES} images have no SOP Instance UID"),
     "a slice whose UID is absent": (without_a_sop_uid, f"1 of {SLICES} images have no SOP Instance UID"),
-    "an illegal study": (setting("StudyInstanceUID", f"{CANARY}^Jane"), "Study Instance UID is not valid"),
-    "an illegal series": (setting("SeriesInstanceUID", f"1.2.{CANARY}"), "Series Instance UID is not valid"),
-    "a leading zero": (setting("SeriesInstanceUID", "1.2.03.4"), "Series Instance UID is not valid"),
-    "a UID that is too long": (setting("StudyInstanceUID", "1." + "2" * 63), "Study Instance UID is not valid"),
-    "illegal slices": (setting("SOPInstanceUID", CANARY, 31), f"1 of {SLICES} images have a SOP Instance UID that is"),
-    "an illegal frame of reference": (setting("FrameOfReferenceUID", CANARY), "frame of reference is not valid"),
+    "an illegal study": (setting("StudyInstanceUID", f"{CANARY}^Jane"), "Study Instance UID is invalid"),
+    "an illegal series": (setting("SeriesInstanceUID", f"1.2.{CANARY}"), "Series Instance UID is invalid"),
+    "a leading zero": (setting("SeriesInstanceUID", "1.2.03.4"), "Series Instance UID is invalid"),
+    "a UID that is too long": (setting("StudyInstanceUID", "1." + "2" * 63), "Study Instance UID is invalid"),
+    "illegal slices": (setting("SOPInstanceUID", CANARY, 31), f"1 of {SLICES} images have an invalid SOP Instance UID"),
+    "an illegal frame of reference": (setting("FrameOfReferenceUID", CANARY), "frame of reference is invalid"),
     "shared UIDs": (sharing_a_sop_uid, f"3 of {SLICES} images share one SOP Instance UID"),
 }  # fmt: skip
 WITHOUT_A_STUDY_UID = {"no study", "an illegal study", "a UID that is too long"}
@@ -118,7 +118,7 @@ def test_two_patients_with_empty_uids_are_two_failed_cases_and_none_is_dropped(t
         mutated(tmp_path / folder, without_study)
     first, second = find_series(tmp_path)
     assert first.id != second.id
-    assert {first.place, second.place} == {"a", "b"}
+    assert {first.location, second.location} == {"a", "b"}
     assert len(first.files) == len(second.files) == SLICES
     assert "UID is empty" in (first.problem or "")
     assert "UID is empty" in (second.problem or "")

@@ -8,8 +8,9 @@ import pydicom
 import pytest
 from dicom_series import ROOT, pixels, slices, write
 
-from pipeline.inference.batch import Batch, Options
-from pipeline.inference.holding import Holding
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
+from pipeline.inference.release_policy import ReleasePolicy
 from pipeline.inference.sources import find_jobs
 
 sys.path.append(str(ROOT / "tests" / "inference"))
@@ -36,7 +37,8 @@ def test_a_folder_of_studies_ends_with_results_for_the_whole_one_and_a_reason_fo
 ) -> None:
     model = small_model()
     jobs = find_jobs(folder, model.channels, RULES)
-    Batch(model, tmp_path / "out", Options(empty_frames=empty_frames, holding=Holding(release=True))).run(jobs)
+    options = Options(empty_frames=empty_frames, release=ReleasePolicy(release_warned=True))
+    Batch(model, tmp_path / "out", options).run(jobs)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     by_status = {case["status"]: case for case in manifest["cases"]}
     assert sorted(by_status) == ["done", "failed"]

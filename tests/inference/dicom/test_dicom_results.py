@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from dicom_series import AXIAL, MODEL, REAL_STUDY, enhanced, pixels, slices, write
 from scipy.spatial.transform import Rotation
 
-from pipeline.inference.dicom import DicomError, find_series, to_nifti, write_results
+from pipeline.inference.dicom import DicomError, ResultSettings, find_series, to_nifti, write_results
 
 VOLUMES = {"anterior": 1.5, "posterior": 0.25}
 
@@ -75,7 +75,7 @@ def segmented(
     (case,) = find_series(folder)
     shape = nib.load(to_nifti(case, out / "volume.nii.gz")).shape
     mask = some_mask(shape) if mask is None else mask
-    return mask, write_results(case, mask, MODEL, VOLUMES, out, **settings)
+    return mask, write_results(case, mask, MODEL, VOLUMES, out, ResultSettings(**settings))
 
 
 @pytest.mark.parametrize("omit_empty_frames", [True, False])
@@ -258,7 +258,7 @@ def test_values_of_classes_with_gaps_become_segments_in_their_order(tmp_path: Pa
 
 def test_a_mask_of_another_grid_or_with_unknown_values_is_refused(tmp_path: Path) -> None:
     (case,) = find_series(write(tmp_path / "s", slices(pixels())))
-    with pytest.raises(DicomError, match="the mask is of 5 × 7 × 6 voxels, the series of 6 × 7 × 5"):
+    with pytest.raises(DicomError, match="the mask has 5 × 7 × 6 voxels, the series 6 × 7 × 5"):
         write_results(case, np.zeros((5, 7, 6), np.uint8), MODEL, VOLUMES, tmp_path)
     with pytest.raises(DicomError, match=r"values without a class: \[3\]"):
         write_results(case, np.full((6, 7, 5), 3, np.uint8), MODEL, VOLUMES, tmp_path)
@@ -310,7 +310,9 @@ def test_itk_reads_the_seg_itself_as_the_mask_on_the_source_grid(tmp_path: Path)
     (case,) = find_series(folder)
     mask = (some_mask((16, 24, 5)) == 1).astype(np.uint8)
     model = SimpleNamespace(**vars(MODEL) | {"classes": {1: "hippocampus"}})
-    seg_path, _ = write_results(case, mask, model, {"hippocampus": 1.0}, tmp_path, omit_empty_frames=False)
+    seg_path, _ = write_results(
+        case, mask, model, {"hippocampus": 1.0}, tmp_path, ResultSettings(omit_empty_frames=False)
+    )
     source = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     seg = sitk.Resample(sitk.ReadImage(str(seg_path)), source, sitk.Transform(), sitk.sitkNearestNeighbor)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(seg).transpose() > 0, mask > 0)

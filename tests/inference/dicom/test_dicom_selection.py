@@ -34,10 +34,10 @@ def test_the_real_study_gives_the_crop_and_says_why_not_the_other() -> None:
     assert {path.parent.name for path in case.files} == {"13_HCropVolume"}
     assert [path.stem for path in case.files] == [str(number) for number in range(1, 33)]
     assert case.spacing_mm == (1.0, 1.0, 1.0)
-    taken, left = sorted(case.said, key=lambda line: line.startswith("not"))
-    assert taken.startswith("taken: ")
+    taken, left = sorted(case.notes, key=lambda line: line.startswith("not"))
+    assert taken.startswith("selected: ")
     assert "32 slices of 35 × 51" in taken
-    assert left.startswith("not taken: series 12 (MR, axial, 22 slices of 512 × 512): ")
+    assert left.startswith("not selected: series 12 (MR, axial, 22 slices of 512 × 512): ")
     assert "SeriesDescription" in left
 
 
@@ -63,7 +63,7 @@ def test_mixed_files_of_any_name_and_depth_are_sorted_out_and_counted(tmp_path: 
     (tmp_path / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\xff\xff")
     case = the_case(tmp_path, {"name": "T2", "conditions": {"SeriesDescription": "T2"}})
     assert len(case.files) == 4
-    assert case.said[-1] == "2 files are no DICOM"
+    assert case.notes[-1] == "2 files are not DICOM"
     assert case.warnings == ("1 damaged DICOM file lies beside the images and may belong to the series",)
 
 
@@ -75,15 +75,15 @@ def test_the_first_rule_that_is_met_decides_and_then_the_longest_series(tmp_path
     )
     assert len(the_case(tmp_path, short, both).files) == 4
     assert len(the_case(tmp_path, both, short).files) == 9
-    assert any("meets the rule too" in line for line in the_case(tmp_path, both).said)
+    assert any("matches the rule too" in line for line in the_case(tmp_path, both).notes)
 
 
 def test_without_rules_a_study_of_one_volume_is_taken_and_one_of_two_is_not(tmp_path: Path) -> None:
     two_series(tmp_path)
     case = the_case(tmp_path)
-    assert "2 volumes could be meant" in (case.problem or "")
+    assert "2 candidate volumes" in (case.problem or "")
     assert case.files == ()
-    with pytest.raises(DicomError, match="2 volumes could be meant"):
+    with pytest.raises(DicomError, match="2 candidate volumes"):
         to_nifti(case, tmp_path / "never.nii.gz")
     assert len(the_case(tmp_path / "deep").files) == 9
 
@@ -123,7 +123,7 @@ def test_orientation_and_matrix_split_a_series(tmp_path: Path) -> None:
     )
     assert case.problem is None
     assert len(case.files) == 6
-    assert len(case.said) == 3
+    assert len(case.notes) == 3
 
 
 def test_a_dicomdir_stands_for_its_files(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_a_dicomdir_stands_for_its_files(tmp_path: Path) -> None:
     assert case.problem is None
     assert the_case(tmp_path / "medium") == case
     case.files[2].unlink()
-    with pytest.raises(DatasetError, match="names a file that is not there"):
+    with pytest.raises(DatasetError, match="lists a file that does not exist"):
         find_series(tmp_path / "medium" / "DICOMDIR")
 
 
 def test_a_folder_without_images_is_no_request(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DatasetError, match="holds no DICOM image \\(1 file is no DICOM\\)"):
+    with pytest.raises(DatasetError, match="holds no DICOM image \\(1 file is not DICOM\\)"):
         find_series(tmp_path)
     with pytest.raises(DatasetError, match="does not exist"):
         find_series(tmp_path / "nowhere")
@@ -201,9 +201,9 @@ REFUSALS = {
     "a series over time": (_over_time, r"10 slices lie at 5 positions: a series over time"),
     "a missing position": (_set(1, ImagePositionPatient=None), r"1 of 5 slices have no position"),
     "a missing orientation": (_set(3, ImageOrientationPatient=None), r"1 of 5 slices have no position or orientation"),
-    "no frame of reference": (_set(-1, FrameOfReferenceUID=None), r"names no frame of reference"),
+    "no frame of reference": (_set(-1, FrameOfReferenceUID=None), r"has no frame of reference"),
     "no pixel spacing": (_set(4, PixelSpacing=None), r"1 of 5 slices have no pixel spacing"),
-    "changing pixels": (_set(4, PixelSpacing=[1.5, 1.6]), r"pixels changes from 1\.5 × 1\.[56] to 1\.5 × 1\.[56] mm"),
+    "changing pixels": (_set(4, PixelSpacing=[1.5, 1.6]), r"size changes from 1\.5 × 1\.[56] to 1\.5 × 1\.[56] mm"),
     "skew cosines": (_set(-1, ImageOrientationPatient=[1, 0, 0, 0.3, 0.95, 0]), r"product of 0\.300"),
     "a localizer": (_set(-1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), r"is a localizer"),
     "a modality without a picture": (_set(-1, Modality="OT"), r"of modality OT"),
@@ -230,7 +230,7 @@ def test_a_single_slice_and_colour_are_refused(tmp_path: Path) -> None:
     for dataset in datasets:
         dataset.SamplesPerPixel = 3
     write(tmp_path / "colour", datasets)
-    assert "in colour (3 samples per pixel)" in (the_case(tmp_path / "colour", series="4").problem or "")
+    assert "in color (3 samples per pixel)" in (the_case(tmp_path / "colour", series="4").problem or "")
 
 
 def test_a_tilted_gantry_is_refused_with_its_angle_unless_resampling_is_asked_for(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_tilted_gantry_is_refused_with_its_angle_unless_resampling_is_asked_fo
     case = the_case(tmp_path, resample_tilt=True)
     assert case.problem is None
     assert case.tilt_degrees == pytest.approx(12.5, abs=0.01)
-    assert any("12.5°" in line for line in case.said)
+    assert any("12.5°" in line for line in case.notes)
 
 
 def test_a_modality_that_the_model_does_not_know_is_refused_even_where_the_series_is_named(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_copies_of_slices_are_left_out_and_said(tmp_path: Path) -> None:
     case = the_case(tmp_path)
     assert case.problem is None
     assert len(case.files) == 5
-    assert "2 slices are copies of another and left out" in case.said
+    assert "2 slices are copies of another and left out" in case.notes
 
 
 def test_frames_over_time_and_in_other_planes_are_refused(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_frames_over_time_and_in_other_planes_are_refused(tmp_path: Path) -> Non
         item.ImageOrientationPatient = list(AXIAL) if number else [0, 1, 0, 0, 0, -1]
         frame.PlaneOrientationSequence = [item]
     write(tmp_path / "planes", [turned])
-    assert "1 of 5 slices are turned against the others" in (the_case(tmp_path / "planes").problem or "")
+    assert "1 of 5 slices are rotated relative to the others" in (the_case(tmp_path / "planes").problem or "")
 
 
 def test_a_missing_frame_is_refused_with_its_place(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_results_among_the_files_are_never_taken_for_images(tmp_path: Path) -> N
     write(tmp_path, seg, names="seg{}")
     case = the_case(tmp_path)
     assert case.series_uid == uid("series")
-    assert any("is of modality SEG" in line for line in case.said)
+    assert any("is of modality SEG" in line for line in case.notes)
 
 
 @pytest.mark.parametrize("kind", ["cut", "gone", "nonsense"])
@@ -337,7 +337,7 @@ def test_screenshots_of_the_same_modality_do_not_win_over_a_volume(tmp_path: Pat
     write(tmp_path / "shots", shots)
     case = the_case(tmp_path, {"name": "MR", "conditions": {"Modality": "MR"}})
     assert case.series_uid == uid("series")
-    assert "not taken: series 99 (MR, 20 slices of 6 × 7): has no position in the patient" in case.said
+    assert "not selected: series 99 (MR, 20 slices of 6 × 7): has no position in the patient" in case.notes
     assert "has no position in the patient" in (the_case(tmp_path, series="99").problem or "")
 
 
@@ -348,7 +348,7 @@ def test_frames_without_places_and_palettes_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "cine", [cine])
     assert "has no position in the patient" in (the_case(tmp_path / "cine", series="4").problem or "")
     write(tmp_path / "palette", slices(pixels(), tags={"PhotometricInterpretation": "PALETTE COLOR"}))
-    assert "in colour (by a palette)" in (the_case(tmp_path / "palette", series="4").problem or "")
+    assert "in color (by a palette)" in (the_case(tmp_path / "palette", series="4").problem or "")
 
 
 def test_a_whole_series_that_is_there_twice_is_one(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_whole_series_that_is_there_twice_is_one(tmp_path: Path) -> None:
     case = the_case(tmp_path)
     assert case.problem is None
     assert len(case.files) == 5
-    assert "5 slices are copies of another and left out" in case.said
+    assert "5 slices are copies of another and left out" in case.notes
 
 
 def test_a_case_is_named_alike_whatever_its_files_are_called_and_wherever_they_lie(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inference.dicom.study_location import place_of
+from pipeline.inference.dicom.study_location import study_location
 
 ROOT = Path("/in")
 
@@ -25,4 +25,4 @@ ROOT = Path("/in")
     ],
 )
 def test_a_place_is_relative_and_names_no_patient(files: tuple[str, ...], words: tuple[str, ...], place: str) -> None:
-    assert place_of([ROOT / file for file in files], ROOT, words) == place
+    assert study_location([ROOT / file for file in files], ROOT, words) == place
