@@ -203,4 +203,4 @@ def test_a_nightly_run_does_not_start_while_the_last_one_goes_on(tmp_path):
         fcntl.flock(held, fcntl.LOCK_EX)
         done = nightly(tmp_path)
     assert done.returncode == 75
-    assert "still going on" in done.stderr
+    assert "still in progress" in done.stderr
