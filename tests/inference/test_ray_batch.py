@@ -111,7 +111,7 @@ def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_ar
         batch = RayBatch(module, model, load, tmp_path / "ray", Options(), WorkerResources(cores=1))
         records = {record.case: record for record in batch.run(jobs)}
     assert len(records) == 8
-    assert records["case01"].reason == "ended its worker 2 times, most likely for want of memory"
+    assert records["case01"].reason == "ended its worker 2 times, most likely because memory ran out"
     for one in local:
         if one.case != "case01":
             assert records[one.case].files == one.files
