@@ -24,7 +24,7 @@ from pipeline.inference.output_folder import OutputFolder
 from pipeline.inference.picture import PictureContent, write_picture
 from pipeline.inference.scoring import is_large, score
 from pipeline.inference.sources import Job
-from pipeline.inference.training_ranges import TrainingRanges
+from pipeline.inference.training_ranges import TrainingRangeCheck
 from pipeline.system.files import file_states, sha256_of_file
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class CaseSteps:
     def __init__(self, model: "Model", out: OutputFolder, options: Options, earlier: RecordedCases) -> None:
         self.model, self.out, self.options, self.earlier = model, out, options, earlier
         self.settings = settings_hash(model, options)
-        self.training_ranges = TrainingRanges.from_fingerprint(model.fingerprint)
+        self.range_check = TrainingRangeCheck.from_fingerprint(model.fingerprint)
 
     def read(self, job: Job) -> CaseInProgress | CaseRecord:
         """Return the case ready for the network, or its record if it has failed or an earlier result is valid."""
@@ -114,7 +114,7 @@ class CaseSteps:
                 return replace(earlier, input=job.input)
             images = self._as_nifti(job)
             facts = check_images(images, self.model.channels)
-            warnings = [*job.warnings, *self.training_ranges.image_warnings(facts, self.model.channels)]
+            warnings = [*job.warnings, *self.range_check.image_warnings(facts, self.model.channels)]
             self.options.release.refuse_warned(job.id, warnings)
             case = CaseInProgress(job, images, sha256_input, facts, warnings)
             if not self._needs_slabs(facts):
@@ -209,7 +209,7 @@ class CaseSteps:
         if mask.shape != case.facts.header.grid:
             raise RuntimeError("the mask is not on the grid of the input")
         volumes_ml = self._volumes_ml(mask, case.facts)
-        median_warnings = self.training_ranges.result_warnings(case.facts.values(mask > 0), model.channels[0])
+        median_warnings = self.range_check.result_warnings(case.facts.values(mask > 0), model.channels[0])
         warnings = case.warnings + median_warnings
 
         written = [self.out.mask(job.id), self.out.picture(job.id)]

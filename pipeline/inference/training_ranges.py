@@ -20,8 +20,8 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRanges:
-    """Ranges over the training data; whatever is missing is not judged.
+class TrainingRangeCheck:
+    """Comparison with ranges over the training data; a range that is missing is not checked.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class TrainingRanges:
 
     Examples
     --------
-    >>> ranges = TrainingRanges(intensity=((50.0, 400.0),))
-    >>> ranges.result_warnings(np.array([10.0, 20.0, 30.0]), "MR")
+    >>> check = TrainingRangeCheck(intensity=((50.0, 400.0),))
+    >>> check.result_warnings(np.array([10.0, 20.0, 30.0]), "MR")
     ['median intensity of MR in the result 20, structures in training 50 to 400']
     """
 
@@ -44,8 +44,8 @@ class TrainingRanges:
     intensity: tuple[Range, ...] = ()
 
     @classmethod
-    def from_fingerprint(cls, fingerprint: Mapping[str, Sequence[Sequence[float]]]) -> "TrainingRanges":
-        """Return the ranges of a bundle's fingerprint (see `pipeline.bundle.specification.Fingerprint`)."""
+    def from_fingerprint(cls, fingerprint: Mapping[str, Sequence[Sequence[float]]]) -> "TrainingRangeCheck":
+        """Return the check for the ``fingerprint`` of a bundle (see `pipeline.bundle.specification.BundleSpec`)."""
         spacing, shape, intensity = (
             tuple((low, high) for low, high in fingerprint.get(key, ())) for key in ("spacing_mm", "shape", "intensity")
         )
