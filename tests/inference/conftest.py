@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def quick_pictures(monkeypatch):
-    """Write a few bytes in place of pictures, which take most of the time of a small case."""
+    """Write a few bytes instead of pictures, which take most of the time of a small case."""
 
     def write(path: Path, *_: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

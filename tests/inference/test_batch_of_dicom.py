@@ -1,4 +1,4 @@
-"""Studies from a hospital's folder through the whole batch: SEG out, refusals listed, no patient named."""
+"""A batch on a folder of DICOM studies writes SEG, lists refusals and names no patient."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 @pytest.fixture
 def studies(tmp_path):
-    """Write a good study, one without a slice in the middle, and one in which two candidate volumes."""
+    """Write a good study, one without a slice in the middle, and one with two candidate volumes."""
     array = np.ascontiguousarray(head().transpose(2, 1, 0))
     root = tmp_path / "in"
     grid = {"gap_mm": 1.0, "spacing": (1.0, 1.0), "tags": CANARY}
@@ -35,7 +35,7 @@ def studies(tmp_path):
     return root
 
 
-def test_a_gap_and_a_choice_without_rules_fail_beside_a_good_study(tmp_path, studies):
+def test_a_study_with_a_gap_and_one_with_two_candidates_fail_beside_a_good_study(tmp_path, studies):
     model = small_model()
     jobs = find_jobs(studies, model.channels)
     out = tmp_path / "out"
@@ -68,7 +68,7 @@ def test_a_gap_and_a_choice_without_rules_fail_beside_a_good_study(tmp_path, stu
     assert [record.files for record in other if record.case == done.case] == [done.files]
 
 
-def test_nifti_and_dicom_lie_in_one_folder(tmp_path, studies):
+def test_one_folder_may_hold_nifti_and_dicom(tmp_path, studies):
     import nibabel as nib
 
     nib.save(nib.Nifti1Image(head(), np.eye(4)), studies / "scan.nii.gz")

@@ -1,4 +1,4 @@
-"""A batch killed at any moment is finished by the same command, with the bytes of a run that was let go on."""
+"""A batch killed at any moment is completed by the same command, with the bytes of an undisturbed run."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def start(source, out):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_with_the_bytes_of_an_undisturbed_run(tmp_path):
+def test_a_batch_killed_repeatedly_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     source = tmp_path / "in"
     for number in range(8):
         save_head(source / f"case{number}.nii.gz", number)

@@ -1,4 +1,4 @@
-"""A CT of 512 x 512 x 600 voxels and three classes, from file to mask and picture, within 8 GiB."""
+"""A CT of 512 x 512 x 600 voxels and three classes is segmented within 8 GiB of memory."""
 
 import json
 import subprocess

@@ -53,7 +53,7 @@ def test_slab_by_slab_gives_the_mask_of_the_bundle_within_a_thousandth_and_its_p
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_slab_by_slab_gives_the_mask_of_the_whole_with_test_time_augmentation_too(tmp_path, monkeypatch):
+def test_slab_by_slab_gives_the_same_mask_with_test_time_augmentation(tmp_path, monkeypatch):
     nib.save(nib.Nifti1Image(head(shape=(40, 44, 36)), np.eye(4)), tmp_path / "a.nii.gz")
     model = small_model()
     jobs = find_jobs(tmp_path / "a.nii.gz", model.channels)
@@ -65,7 +65,7 @@ def test_slab_by_slab_gives_the_mask_of_the_whole_with_test_time_augmentation_to
     assert whole == slabs != once
 
 
-def test_large_volumes_are_known_by_what_they_would_take():
+def test_large_volumes_are_recognized_by_their_estimated_memory():
     assert not is_large(182 * 218 * 182, 4, 2)
     assert is_large(512 * 512 * 600, 1, 3)
     assert is_large(512 * 512 * 100, 1, 30)

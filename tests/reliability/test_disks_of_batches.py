@@ -1,4 +1,4 @@
-"""An output that fills up or cannot be written in the middle of a batch: one line, and the repeat finishes."""
+"""An output that fills up or fails in the middle of a batch gives one line, and a repetition completes the batch."""
 
 import errno
 import json
@@ -56,7 +56,7 @@ def results_of(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("slab_by_slab", [False, True])
-def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(
+def test_a_disk_that_fills_up_at_any_write_costs_only_time(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slab_by_slab: bool
 ) -> None:
     monkeypatch.setattr(case_steps, "is_large", lambda *_: slab_by_slab)
@@ -103,7 +103,7 @@ def test_a_read_only_output_is_one_line_before_any_work(images: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
-def test_an_output_that_fails_in_the_middle_ends_the_batch_and_the_repeat_does_the_rest(
+def test_an_output_that_fails_in_the_middle_ends_the_batch_and_its_repetition_predicts_the_rest(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def broken(path: Path, *arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""`segloss predict` stopped by signals: its exit code, its manifest, and a read that never returns."""
+"""Signals stop `segloss predict`: exit codes, the manifest, and a read that never returns."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def manifest(out: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_batch_says_so_by_its_exit_code_and_lists_what_it_did_not_start(
+def test_a_stopped_batch_has_its_own_exit_code_and_lists_cases_not_started(
     images: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
@@ -128,7 +128,7 @@ def test_a_second_sigterm_ends_a_process_whose_read_never_returns(
 
 
 def test_a_signal_that_timeout_sends_twice_counts_once(images: Path, tmp_path: Path) -> None:
-    """GNU timeout signals its child, then the whole group with the child in it."""
+    """GNU timeout signals its child, and then the whole process group, which includes the child."""
     out = tmp_path / "out"
     child = start(["predict", "bundle", str(images), "--out", str(out)], tmp_path / "said")
     wait_until(lambda: len(masks(out)) >= 3)
@@ -159,7 +159,7 @@ def test_the_nightly_script_stops_its_batch_and_logs_the_exit_code(tmp_path: Pat
     assert "with exit code 143" in log.read_text()
 
 
-def test_the_handlers_of_signals_are_those_of_before_once_a_command_is_over() -> None:
+def test_signal_handlers_are_restored_after_a_command() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Stopped, match="SIGTERM"), stopped_by_signals():
         signal.raise_signal(signal.SIGTERM)

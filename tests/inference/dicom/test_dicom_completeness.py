@@ -28,7 +28,7 @@ def the_case(folder: Path) -> DicomCase:
 
 
 def jitter(size: float, only: int | None = None) -> Callable[[list[FileDataset]], None]:
-    """Turn every slice, or one, about the normal by some multiple of a small angle."""
+    """Return a change that rotates every slice, or one, about the normal by a multiple of a small angle."""
 
     def change(datasets: list[FileDataset]) -> None:
         for number, dataset in enumerate(datasets):
@@ -45,7 +45,7 @@ def some_mask(shape: tuple[int, ...]) -> np.ndarray:
 
 @needs_the_real_study
 @pytest.mark.parametrize("size", [1e-7, 4e-4])
-def test_orientations_that_differ_within_the_tolerance_are_harmonized(tmp_path: Path, size: float) -> None:
+def test_orientations_that_differ_within_the_tolerance_become_uniform(tmp_path: Path, size: float) -> None:
     case = the_case(mutated(tmp_path / "in", jitter(size)))
     assert case.problem is None
     mask = some_mask((35, 51, SLICES))
@@ -59,7 +59,7 @@ def test_orientations_that_differ_within_the_tolerance_are_harmonized(tmp_path: 
 
 @needs_the_real_study
 @pytest.mark.parametrize("only", [0, 5, SLICES - 1])
-def test_a_slice_turned_beyond_the_tolerance_is_refused_with_its_angle(tmp_path: Path, only: int) -> None:
+def test_a_slice_rotated_beyond_the_tolerance_is_refused_with_its_angle(tmp_path: Path, only: int) -> None:
     case = the_case(mutated(tmp_path, jitter(np.radians(0.5), only)))
     words = f"1 of {SLICES} slices are rotated relative to the others, by up to 0.50°; direction cosines may differ by"
     assert f"{words} 0.001" in (case.problem or "")
@@ -104,7 +104,7 @@ INCOMPLETE = {
 
 @needs_the_real_study
 @pytest.mark.parametrize("name", INCOMPLETE)
-def test_an_incomplete_series_is_warned_of_everywhere_and_held(tmp_path: Path, name: str) -> None:
+def test_an_incomplete_series_is_held_and_every_output_warns(tmp_path: Path, name: str) -> None:
     change, words = INCOMPLETE[name]
     model = model_for_the_crop()
     mutated(tmp_path / "in" / "study", change)
@@ -144,7 +144,7 @@ def damage(path: Path, kind: str) -> None:
 
 @needs_the_real_study
 @pytest.mark.parametrize("kind", ["empty", "zeros", "cut within the header", "cut before the size", "overwritten"])
-def test_a_study_whose_headers_are_all_damaged_is_a_failed_case_with_its_place(tmp_path: Path, kind: str) -> None:
+def test_a_study_whose_headers_are_all_damaged_is_a_failed_case_with_its_location(tmp_path: Path, kind: str) -> None:
     save(tmp_path / "in" / "good", crop())
     bad = save(tmp_path / "in" / "ward 3" / "bad", [*_of_another_study(crop())])
     for path in bad.iterdir():
@@ -172,7 +172,7 @@ def _of_another_study(datasets: list[FileDataset]) -> list[FileDataset]:
 
 
 @needs_the_real_study
-def test_nothing_but_damaged_files_is_a_failed_case_and_not_an_empty_folder(tmp_path: Path) -> None:
+def test_a_folder_of_damaged_files_is_a_failed_case_and_not_an_empty_folder(tmp_path: Path) -> None:
     for path in save(tmp_path / "bad", crop()).iterdir():
         damage(path, "empty")
     (job,) = find_jobs(tmp_path, ("MR",))
@@ -196,7 +196,7 @@ def test_a_damaged_file_of_a_study_holds_it_wherever_it_lies(tmp_path: Path) -> 
 
 
 @needs_the_real_study
-def test_the_place_of_damaged_files_hides_the_patients_of_other_studies(tmp_path: Path) -> None:
+def test_the_location_of_damaged_files_hides_the_patients_of_other_studies(tmp_path: Path) -> None:
     mutated(tmp_path / "good", _named("Canary^Nightingale"))
     for path in save(tmp_path / "ward" / "nightingale, canary" / "bad", crop()).iterdir():
         damage(path, "empty")
@@ -212,7 +212,7 @@ def _named(name: str) -> Callable[[list[FileDataset]], None]:
     return change
 
 
-def test_a_damaged_file_among_the_images_of_two_studies_is_a_case_of_its_own(tmp_path: Path) -> None:
+def test_a_damaged_file_among_the_images_of_two_studies_is_a_separate_case(tmp_path: Path) -> None:
     for study in ("one", "two"):
         write(tmp_path, slices(pixels(), study=study, series=study), names=study + "{}")
     (tmp_path / "bad.dcm").touch()
@@ -269,7 +269,7 @@ def test_implicit_value_representations_without_a_preamble_are_read(tmp_path: Pa
     assert to_nifti(case, tmp_path / "volume.nii.gz").exists()
 
 
-def test_other_files_that_begin_like_dicom_are_no_studies(tmp_path: Path) -> None:
+def test_other_files_that_begin_like_dicom_are_not_studies(tmp_path: Path) -> None:
     write(tmp_path, slices(pixels()))
     (tmp_path / "table.bin").write_bytes(b"\x08\0\x05\0\x0a\0\0\0" + b"\x17" * 400)
     case = the_case(tmp_path)

@@ -1,4 +1,4 @@
-"""Results with warnings: not in `dicom/` until a person releases them, and the report says why they were held."""
+"""Results with warnings are not in `dicom/` until a person releases them; the report then lists the warnings."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def dicom_files(out: Path) -> list[str]:
 
 
 def comments(path: Path) -> list[str]:
-    """Return the comments of a report, which stand before its measurements."""
+    """Return the comments of a report, which precede its measurements."""
     *before, measurements = hd.sr.srread(path).content[0].ContentSequence
     assert measurements.name == codes.DCM.ImagingMeasurements
     return [str(item.TextValue) for item in before if item.ValueType == "TEXT" and item.name == codes.DCM.Comment]
@@ -101,7 +101,7 @@ def test_a_volume_outside_the_training_ranges_is_held_and_its_report_says_so(tmp
 
 
 @needs_the_real_study
-def test_strict_refuses_before_the_network_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strict_refuses_before_inference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = mutated(tmp_path / "in", lose_the_last_three), tmp_path / "out"
     assert predict(source, out).status == "held"
     monkeypatch.setattr("pipeline.inference.case_steps.score", lambda *_: pytest.fail("the network was asked"))
@@ -122,7 +122,7 @@ def test_a_series_that_loses_slices_later_loses_its_released_files(tmp_path: Pat
 
 
 @needs_the_real_study
-def test_a_warned_result_of_an_earlier_version_is_not_taken_for_released(tmp_path: Path) -> None:
+def test_a_warned_result_of_an_earlier_version_does_not_count_as_released(tmp_path: Path) -> None:
     source, out = mutated(tmp_path / "in", lose_the_last_three), tmp_path / "out"
     predict(source, out, release_warned=True)
     journal = out / "journal.jsonl"
@@ -135,7 +135,7 @@ def test_a_warned_result_of_an_earlier_version_is_not_taken_for_released(tmp_pat
 
 
 @needs_the_real_study
-def test_a_held_study_can_be_found_again_by_place_and_uid(tmp_path: Path) -> None:
+def test_a_held_study_can_be_located_by_place_and_uid(tmp_path: Path) -> None:
     mutated(tmp_path / "in" / "ward" / "7", lose_the_last_three)
     predict(tmp_path / "in", tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

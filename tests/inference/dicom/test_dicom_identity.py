@@ -1,4 +1,4 @@
-"""Whose images these are: the real study with its identifiers mutated is refused, with values counted, not repeated."""
+"""The real study with mutated identifiers is refused; values are counted and never repeated."""
 
 import json
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def test_images_whose_identity_is_in_doubt_are_refused_without_repeating_it(
 
 
 @needs_the_real_study
-def test_the_study_as_it_is_passes(tmp_path: Path) -> None:
+def test_the_unchanged_study_is_accepted(tmp_path: Path) -> None:
     mutated(tmp_path / "in", lambda datasets: None)
     model = model_for_the_crop()
     (record,) = Batch(model, tmp_path / "out").run(find_jobs(tmp_path / "in", model.channels))
@@ -137,7 +137,7 @@ def test_two_patients_with_one_study_uid_are_refused_although_each_has_a_series(
     assert len(case.study_files) == 2 * SLICES
 
 
-def test_a_patient_whose_slices_lie_in_another_frame_of_reference_is_found_too(tmp_path: Path) -> None:
+def test_a_second_patient_in_another_frame_of_reference_is_detected(tmp_path: Path) -> None:
     mine, theirs = slices(pixels()), slices(pixels(seed=1))[3:]
     for number, dataset in enumerate(theirs):
         dataset.PatientID, dataset.FrameOfReferenceUID, dataset.SOPInstanceUID = (
@@ -151,14 +151,14 @@ def test_a_patient_whose_slices_lie_in_another_frame_of_reference_is_found_too(t
     assert "2 different values of PatientID" in (case.problem or "")
 
 
-def test_a_series_without_the_birth_date_that_another_series_has_is_no_contradiction(tmp_path: Path) -> None:
+def test_a_series_may_lack_the_birth_date_that_another_series_has(tmp_path: Path) -> None:
     write(tmp_path / "a", slices(pixels((9, 7, 6)), series="a", tags={"PatientBirthDate": "19530303"}))
     write(tmp_path / "b", slices(pixels(), series="b"))
     (case,) = find_series(tmp_path, [{"name": "MR", "conditions": {"Modality": "MR"}}])
     assert case.problem is None
 
 
-def test_padding_makes_no_other_patient(tmp_path: Path) -> None:
+def test_padding_does_not_make_another_patient(tmp_path: Path) -> None:
     datasets = slices(pixels(), tags={"PatientID": "12345"})
     datasets[0].PatientID = "12345 "
     write(tmp_path, datasets)

@@ -1,4 +1,4 @@
-"""The batch engine on DICOM: a study in, SEG and report out, a refused study beside it."""
+"""A batch on DICOM writes SEG and report for a complete study and refuses an incomplete one."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ RULES = [{"name": "MR", "conditions": {"Modality": "MR", "NumberOfSlices": [4, "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two studies: a whole one, and one with a slice missing."""
+    """Return a folder with a complete study and one with a missing slice."""
     array = pixels((14, 18, 16))
     tags = {"PatientName": "Canary^Nightingale"}
     write(tmp_path / "in" / "whole", slices(array, study="whole", series="whole", tags=tags), names="Canary{}")
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("empty_frames", [False, True])
-def test_a_folder_of_studies_ends_with_results_for_the_whole_one_and_a_reason_for_the_other(
+def test_a_complete_study_gets_results_and_an_incomplete_one_a_reason(
     folder: Path, tmp_path: Path, empty_frames: bool
 ) -> None:
     model = small_model()

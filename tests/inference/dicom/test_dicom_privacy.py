@@ -1,4 +1,4 @@
-"""Canary: what names a patient appears in DICOM outputs only, which are for the patient's own record."""
+"""Canaries in tags appear in the DICOM outputs only, which belong to the patient's record."""
 
 import gzip
 import logging
@@ -64,7 +64,7 @@ def temporary_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_no_tag_that_names_a_patient_leaves_but_in_dicom(
+def test_tags_that_name_a_patient_appear_in_dicom_outputs_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], temporary_names: list[str]
 ) -> None:
     assert len(CANARIES) >= 20
@@ -134,7 +134,7 @@ print(write_results(case, np.ones((6, 7, 5), np.uint8), MODEL, {"anterior": 1.0}
 
 
 def test_malformed_tags_are_not_repeated_by_the_libraries_beneath(tmp_path: Path) -> None:
-    """A whole process, with all logging and all warnings of Python on."""
+    """The test runs a whole process with all logging and all warnings of Python enabled."""
     datasets = slices(pixels())
     for dataset in datasets:
         for keyword, value in MALFORMED.items():
