@@ -1,7 +1,7 @@
 """A batch: every case is predicted, the journal and the manifest are kept up to date, and a stopped batch continues.
 
-`pipeline.inference.case_steps` says what happens to one case, `pipeline.inference.journal` which results of an earlier
-batch are still valid, and `pipeline.inference.release_policy` which results are held.
+`pipeline.inference.case_steps` defines what happens to one case, `pipeline.inference.journal` which results of an
+earlier batch are still valid, and `pipeline.inference.release_policy` which results are held.
 """
 
 import time

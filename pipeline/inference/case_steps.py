@@ -1,4 +1,4 @@
-"""What happens to one case: its files are read and checked, the network predicts, and the results are written.
+"""The steps of one case: its files are read and checked, the network predicts, and the results are written.
 
 Each step returns the case for the next step, or the record of a case that ends there. An exception of one case never
 leaves its step, unless the output folder itself has failed.

@@ -42,7 +42,7 @@ def read_image_list(path: Path) -> list[ListedCase]:
     names = _names(rows, images)
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise DatasetError(path, f"has two cases with the name {repeated!r}", "give every case a name of its own")
+        raise DatasetError(path, f"has two cases with the name {repeated!r}", "give every case its own name")
     return [
         ListedCase(name, tuple(path.parent / file for file in files)) for name, files in zip(names, images, strict=True)
     ]

@@ -43,7 +43,7 @@ _PLANES = (_Plane("sagittal", 0, 1, 2), _Plane("coronal", 1, 0, 2), _Plane("axia
 
 @dataclass(frozen=True, slots=True)
 class PictureContent:
-    """What a picture shows.
+    """Content of a picture.
 
     Parameters
     ----------

@@ -38,8 +38,8 @@ class ReleasePolicy:
     def accepts_earlier(self, earlier: CaseRecord) -> bool:
         """Return whether an intact result of an earlier batch makes a new prediction unnecessary.
 
-        A released result is accepted. A result with warnings that nobody released is not: versions before the holding
-        of results wrote such records.
+        A released result is accepted. A result with warnings that was never released is not; early versions, which
+        held no results, wrote such records.
         """
         if earlier.status == "held":
             return not self.release_warned and not self.strict

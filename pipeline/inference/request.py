@@ -213,7 +213,7 @@ Plan = Literal["predict", "skip", "refuse"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedCase:
-    """What a batch would do with a case: predict it, skip it because its result is valid, or refuse it for `reason`."""
+    """The plan for a case: predict it, skip it because its result is valid, or refuse it because of `reason`."""
 
     job: Job
     plan: Plan
@@ -232,7 +232,7 @@ class PlannedCase:
 
 
 def plan_cases(request: PredictionRequest, model: "Model", options: Options) -> list[PlannedCase]:
-    """Return what a batch would do with each case, from names, headers and hashes; nothing is written."""
+    """Return the plan for each case, from names, headers and hashes; nothing is written."""
     journal = Journal(request.out, repair=False)
     settings = settings_hash(model, options)
     return [_plan_case(job, journal, settings, options) for job in request.find_jobs(model)]

@@ -126,7 +126,7 @@ def _several_patients(subject: str, keyword: str, count: int, *, is_empty_too: b
     empty = " and images without one" if is_empty_too else ""
     return Problem(
         f"{subject} holds {values}{empty}: it may mix several patients",
-        "check whose images these are and send each patient as a study of its own",
+        "check the identity of the images and send each patient as a separate study",
     )
 
 

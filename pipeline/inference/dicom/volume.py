@@ -28,6 +28,13 @@ def to_nifti(case: DicomCase, path: Path) -> Path:
     Slices are in the order of their positions. Each is rescaled by its own slope and intercept. The file has no
     information on the patient except the image.
 
+    Parameters
+    ----------
+    case
+        A case without a problem.
+    path
+        The file, written atomically; it is returned.
+
     Raises
     ------
     DicomError
