@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Segment everything in a folder that is not done yet: to be run every night by systemd or cron (docs/hospital.md).
+# Segment every case of a folder that is not done yet; to be run every night by systemd or cron (docs/hospital.md).
 #
 #     hospital_batch.sh BUNDLE INPUT OUTPUT [further options of segloss predict]
 #
-# Exit codes: 0 all well; 1 some cases failed, see OUTPUT/manifest.csv; 2 wrong request, or OUTPUT is in use by another
-# program; 75 the run before is still going on; 143 stopped by SIGTERM before all cases were begun. Each run has a log of
-# its own in OUTPUT/logs.
+# Exit codes: 0 success; 1 some cases failed or are held, see OUTPUT/manifest.csv; 2 wrong request, or OUTPUT is in use by
+# another program; 75 the previous run is still in progress; 143 stopped by SIGTERM before all cases were started. Each run
+# writes its own log to OUTPUT/logs.
 #
-# Environment: SEGLOSS (the command, "segloss"), KEEP_LOGS (number of logs to keep, 30), NICE (10).
+# Environment: SEGLOSS (the command, "segloss"), KEEP_LOGS (number of logs to keep, 30), NICE (priority, 10).
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -18,25 +18,26 @@ bundle=$1 input=$2 output=$3
 shift 3
 segloss=${SEGLOSS:-segloss} keep_logs=${KEEP_LOGS:-30}
 case $keep_logs in
-'' | *[!0-9]* | 0*) echo "error: KEEP_LOGS=$keep_logs: is no number of logs; give 1 or more" >&2 && exit 2 ;;
+'' | *[!0-9]* | 0*) echo "error: KEEP_LOGS=$keep_logs must be a number of logs; give 1 or more" >&2 && exit 2 ;;
 esac
 
-umask 077 # results tell of patients
+umask 077 # results are patient data
 logs=$output/logs
 mkdir -p "$logs"
 
 exec 9>"$logs/.lock"
 if ! flock --nonblock 9; then
-    echo "the run before is still going on; nothing was started" >&2
+    echo "the previous run is still in progress; no new run was started" >&2
     exit 75
 fi
 
 log=$logs/$(date +%Y-%m-%dT%H-%M-%S).log
 echo "started $(date --iso-8601=seconds)" >"$log"
+# 9>&-: the batch must not inherit the lock, or a process that it leaves behind would block the next run.
 nice -n "${NICE:-10}" "$segloss" predict "$bundle" "$input" --out "$output" "$@" >>"$log" 2>&1 9>&- &
 batch=$!
-# Pass a stop on, and wait again: a trapped signal ends `wait`, not the batch. Ctrl-C goes on as SIGTERM, since the
-# shell lets programs in the background ignore SIGINT.
+# Forward a stop to the batch and wait again: a trapped signal ends `wait`, not the batch. Ctrl-C is forwarded as SIGTERM,
+# since the shell makes programs in the background ignore SIGINT.
 trap 'kill -TERM "$batch" 2>/dev/null || true' TERM INT
 code=0
 wait "$batch" || code=$?
@@ -46,7 +47,7 @@ while kill -0 "$batch" 2>/dev/null; do
 done
 echo "finished $(date --iso-8601=seconds) with exit code $code" >>"$log"
 
-# The newest logs stay. Their names hold no blanks, since this script gives them.
+# Keep the newest logs. Their names contain no spaces, since this script chooses them.
 find "$logs" -maxdepth 1 -name '????-??-??T*.log' | sort -r | tail -n "+$((keep_logs + 1))" | xargs -r rm --
 
 tail -n 4 "$log"

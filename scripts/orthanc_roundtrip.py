@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Try a bundle with a real PACS: send a study to Orthanc, fetch it, segment it, store SEG and report back, look.
+"""Test a bundle with a PACS: send a study to Orthanc, fetch it, segment it, store SEG and report, and check them.
 
-Orthanc runs for this alone, on the loopback, in a temporary folder, and is stopped at the end. Needs the Debian
+The script starts its own Orthanc on the loopback in a temporary folder and stops it at the end. It requires the Debian
 packages orthanc and dcmtk (`apt-get install orthanc dcmtk`).
 
     python scripts/orthanc_roundtrip.py BUNDLE STUDY [--keep FOLDER] [-- options of segloss predict]
 
-Exit code 0 where SEG and report stand in the study and name the series they were made of, 1 where not.
+The exit code is 0 if the study has SEG and report and both refer to their source series, else 1.
 """
 
 import argparse
@@ -29,31 +29,31 @@ from typing import Any
 
 AE_TITLE, PACS_TITLE = "SEGLOSS", "ORTHANC"
 STABLE_AFTER_S = 2
-"""Orthanc calls a study complete when nothing has come for so long; 60 s is its default, too long for a trial."""
+"""Seconds without a new image after which Orthanc reports a study as complete; its default of 60 s is too long here."""
 
 
 class RoundTripError(Exception):
-    """One line: what did not work, and what to do."""
+    """A step that failed, in one line with the remedy."""
 
 
 @dataclass(frozen=True)
 class Orthanc:
-    """A running Orthanc: ports of its REST interface and of its DICOM server, both reached by the loopback."""
+    """A running Orthanc; its REST interface and its DICOM server are reached on these ports of the loopback."""
 
     http_port: int
     dicom_port: int
 
     def get(self, path: str) -> bytes:
-        """Return what the REST interface answers."""
+        """Return the response of the REST interface."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=60) as answer:
             return bytes(answer.read())
 
     def json(self, path: str) -> Any:
-        """Return what the REST interface answers, parsed."""
+        """Return the parsed JSON response of the REST interface."""
         return json.loads(self.get(path))
 
     def store(self, paths: Sequence[Path]) -> None:
-        """Send files, or all below a folder, by C-STORE."""
+        """Send files, or all files below a folder, by C-STORE."""
         command = [
             "storescu",
             "-aet",
@@ -71,7 +71,7 @@ class Orthanc:
             raise RoundTripError(f"storescu ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
 
     def wait_for_study(self, since: int = 0, patience_s: float = 180) -> tuple[str, int]:
-        """Return the Orthanc id of the next complete study, and where to go on in the list of changes."""
+        """Return the Orthanc ID of the next complete study, and the number of the change that reports it."""
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
             changes = self.json(f"/changes?since={since}&limit=100")
@@ -83,30 +83,30 @@ class Orthanc:
         raise RoundTripError(f"no study was complete within {patience_s:.0f} s")
 
     def fetch_study(self, study: str, folder: Path) -> Path:
-        """Bring a study as a DICOM medium (DICOMDIR, file names that say nothing of the patient)."""
+        """Download a study as a DICOM medium: a DICOMDIR, and file names that do not name the patient."""
         with zipfile.ZipFile(io.BytesIO(self.get(f"/studies/{study}/media"))) as medium:
             medium.extractall(folder)
         return folder
 
     def series_of(self, study: str) -> list[dict[str, Any]]:
-        """Return modality, number, description, UID and instances of each series, and the UIDs of series it names."""
+        """Return modality, number, description, UID, instances and referenced series UIDs of each series of a study."""
         series = [self.json(f"/series/{name}") for name in self.json(f"/studies/{study}")["Series"]]
         rows = [
             {
-                "modality": one["MainDicomTags"].get("Modality", ""),
-                "number": one["MainDicomTags"].get("SeriesNumber", "").strip(),
-                "description": one["MainDicomTags"].get("SeriesDescription", ""),
-                "uid": one["MainDicomTags"]["SeriesInstanceUID"],
-                "instances": len(one["Instances"]),
-                "orthanc_ids": one["Instances"],
-                "refers_to": self.series_referred_to(one["Instances"][0]),
+                "modality": item["MainDicomTags"].get("Modality", ""),
+                "number": item["MainDicomTags"].get("SeriesNumber", "").strip(),
+                "description": item["MainDicomTags"].get("SeriesDescription", ""),
+                "uid": item["MainDicomTags"]["SeriesInstanceUID"],
+                "instances": len(item["Instances"]),
+                "orthanc_ids": item["Instances"],
+                "refers_to": self.series_referred_to(item["Instances"][0]),
             }
-            for one in series
+            for item in series
         ]
         return sorted(rows, key=lambda row: (row["modality"], row["number"]))
 
     def series_referred_to(self, instance: str) -> list[str]:
-        """Return the UIDs of the series that a SEG was made on, or that a report has as its evidence."""
+        """Return the UIDs of the source series of a SEG, or of the evidence of a report."""
         tags = self.json(f"/instances/{instance}/simplified-tags")
         holders = [tags, *tags.get("CurrentRequestedProcedureEvidenceSequence", ())]
         items = [item for holder in holders for item in holder.get("ReferencedSeriesSequence", ())]
@@ -115,10 +115,10 @@ class Orthanc:
 
 @contextmanager
 def running_orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Start Orthanc with its data in `folder`, yield it, and stop it whatever happens."""
+    """Start Orthanc with its data in `folder`, yield it, and always stop it."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None or shutil.which("storescu") is None:
-        raise RoundTripError("Orthanc or storescu is absent; apt-get install orthanc dcmtk")
+        raise RoundTripError("Orthanc or storescu is not installed; run apt-get install orthanc dcmtk")
     orthanc = Orthanc(*_free_ports(2))
     settings = {
         "Name": "segloss round trip",
@@ -156,38 +156,47 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
 def round_trip(
     study_folder: Path,
     segment: Callable[[Path, Path], Sequence[Path]],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     keep: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Send, fetch, segment, store back; return the series of the study as Orthanc shows them at the end.
+    """Send, fetch and segment a study, store the results, and return its series as Orthanc lists them at the end.
 
     Parameters
     ----------
+    study_folder
+        Folder with the DICOM files of one study.
     segment
-        Is given the fetched study and an empty folder; writes the results there and returns their files.
+        Function of the fetched study and an empty folder; it writes the results there and returns their files.
+    report
+        Called with each line about the progress.
     keep
-        An empty folder for what would be removed at the end: ``results/`` of `segment`, ``stored/`` with each result
-        as Orthanc gives it back, and ``series.json``, the value returned.
+        An empty folder for files that would be removed at the end: ``results/`` of `segment`, ``stored/`` with each
+        result as Orthanc returns it, and ``series.json``, the return value.
+
+    Raises
+    ------
+    RoundTripError
+        Where a step fails.
     """
     with tempfile.TemporaryDirectory(prefix="segloss-pacs-") as name, running_orthanc(Path(name)) as orthanc:
         folder = Path(name)
-        say(f"Orthanc {orthanc.json('/system')['Version']}: REST {orthanc.http_port}, DICOM {orthanc.dicom_port}")
+        report(f"Orthanc {orthanc.json('/system')['Version']}: REST {orthanc.http_port}, DICOM {orthanc.dicom_port}")
         orthanc.store([study_folder])
         study, at = orthanc.wait_for_study()
         count = orthanc.json(f"/studies/{study}/statistics")["CountInstances"]
         sent = {row["uid"] for row in orthanc.series_of(study)}
-        say(f"sent by C-STORE and complete: {count} images")
+        report(f"sent by C-STORE and complete: {count} images")
         results = list(segment(orthanc.fetch_study(study, folder / "study"), folder / "results"))
         if not results:
-            raise RoundTripError("nothing was segmented; see what predict says above")
-        say(f"segmented: {', '.join(path.name for path in results)}")
+            raise RoundTripError("nothing was segmented; see the messages of predict above")
+        report(f"segmented: {', '.join(path.name for path in results)}")
         orthanc.store(results)
         again, _ = orthanc.wait_for_study(since=at)
         if again != study:
-            raise RoundTripError("the results went into another study than their source")
+            raise RoundTripError("the results were stored in a different study than their source")
         rows = [row | {"made_here": row["uid"] not in sent} for row in orthanc.series_of(study)]
         for row in rows:
-            say(f"{row['modality']:>4}  {row['number']:>5}  {row['instances']:>4} instances  {row['description']}")
+            report(f"{row['modality']:>4}  {row['number']:>5}  {row['instances']:>4} instances  {row['description']}")
         _check_references(rows)
         if keep is not None:
             _keep(keep, orthanc, rows, folder / "results")
@@ -195,11 +204,11 @@ def round_trip(
 
 
 def _check_references(rows: Sequence[dict[str, Any]]) -> None:
-    """Raise unless a SEG names a series of images of its study, and each report such a series and the SEG."""
+    """Raise unless each SEG refers to a source series of the study, and each report to such a series and to the SEG."""
     images = {row["uid"] for row in rows if not row["made_here"]}
     segmentations = {row["uid"] for row in rows if row["made_here"] and row["modality"] == "SEG"}
     if not segmentations:
-        raise RoundTripError("no SEG stands in the study")
+        raise RoundTripError("the study has no SEG")
     for row in rows:
         if row["made_here"] and not images & set(row["refers_to"]):
             raise RoundTripError(f"the {row['modality']} refers to no series of its study")
@@ -218,7 +227,7 @@ def _keep(folder: Path, orthanc: Orthanc, rows: Sequence[dict[str, Any]], result
 
 
 def predict(bundle: str, options: Sequence[str]) -> Callable[[Path, Path], list[Path]]:
-    """Return what segments a study with `segloss predict`."""
+    """Return a function that segments a study with `segloss predict`."""
 
     def segment(study: Path, out: Path) -> list[Path]:
         command = [sys.executable, "-m", "pipeline", "predict", bundle, str(study), "--out", str(out), *options]
@@ -234,7 +243,7 @@ def _wait_until_ready(orthanc: Orthanc, process: subprocess.Popen[bytes], patien
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise RoundTripError(f"Orthanc ended with {process.returncode} at once; is a port taken?")
+            raise RoundTripError(f"Orthanc ended with {process.returncode} at startup; check whether a port is in use")
         try:
             orthanc.json("/system")
             return
@@ -255,15 +264,17 @@ def _free_ports(count: int) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the round trip from the command line; what follows `--` is for `segloss predict`."""
+    """Run the round trip from the command line; arguments after `--` are passed to `segloss predict`."""
     parser = argparse.ArgumentParser(
         "orthanc_roundtrip.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", help="an exported bundle")
-    parser.add_argument("study", type=Path, help="a folder with the DICOM files of one study")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="put results, and what Orthanc gives back, there")
+    parser.add_argument("bundle", help="exported bundle")
+    parser.add_argument("study", type=Path, help="folder with the DICOM files of one study")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="folder for the results and the files that Orthanc returns"
+    )
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # By hand: argparse takes what follows -- for unknown where an option stands before it.
+    # Split here: after an option, argparse reports the arguments behind -- as unknown.
     at = words.index("--") if "--" in words else len(words)
     given, options = parser.parse_args(words[:at]), words[at + 1 :]
     try:

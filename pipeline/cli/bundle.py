@@ -1,7 +1,7 @@
-"""`segloss bundle`: what is done to an existing bundle."""
+"""`segloss bundle`: maintenance of an existing bundle."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ bundle = typer.Typer(help="Maintain an exported bundle.", no_args_is_help=True)
 
 @bundle.callback()
 def _group() -> None:
-    # Without a callback, typer would merge the only command into its group.
+    # Without a callback, typer would merge the single command into its group.
     pass
 
 
@@ -22,9 +22,9 @@ def reseal(
     note: Annotated[str, typer.Option(help="Reason for the edit; it is added to the model card.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Write a new manifest after a deliberate edit and record the change in the model card.
+    """Write a new manifest after a deliberate edit, and record the change in the model card.
 
-    The edited files are checked first; a bundle that `segloss predict` would refuse is not resealed.
+    The edited files are checked first. A bundle that `segloss predict` would refuse is not resealed.
     """
     from pipeline.bundle.manifest import require_folder
 
@@ -35,7 +35,7 @@ def reseal(
 
     result = reseal_bundle(bundle, note, lambda model: parse_rules(model.series_rules))
     if json:
-        told: dict[str, Any] = {
+        content = {
             "bundle": str(result.root),
             "version": result.version,
             "version_before": result.version_before,
@@ -44,7 +44,7 @@ def reseal(
             "files": [{"path": change.path, "change": change.kind} for change in result.changes],
             "results_changed": list(result.results),
         }
-        print_json(told)
+        print_json(content)
         return
     if not result.changes:
         out.print("Nothing was changed since the manifest was written.", highlight=False)

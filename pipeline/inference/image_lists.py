@@ -1,105 +1,96 @@
-"""Lists of images to predict: CSV with a column for each channel, JSON, or plain text with a path a line."""
+"""Lists of images to predict: CSV with a column for each channel, JSON, or plain text with one path per line."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data.layouts.delimited import by_column, image_columns, read_text, split_cells
+from pipeline.data.layouts.description import listed, read_json
 from pipeline.data.layouts.naming import stem, without_channel_numbers
 from pipeline.errors import DatasetError
-from pipeline.system.files import open_regular
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json")
 
-_IMAGE = re.compile(r"image(_.+|\d+)?")
-_SHAPE = "give the columns image (or image_0, image_1, …) and, if you like, case"
-
-Listed = tuple[str, tuple[Path, ...]]
+_EXPECTED = "give the columns image (or image_0, image_1, …) and optionally case"
 
 
-def read_image_list(path: Path) -> list[Listed]:
-    """Return a name and the image files of each case; relative paths are relative to the list.
+@dataclass(frozen=True, slots=True)
+class ListedCase:
+    """Name and image files of a case."""
 
-    Columns are ``image`` or one ``image_…`` a channel, in the order of the model's channels, and optionally ``case``
-    (or ``id``); others are left out, so that a training list serves too. JSON holds objects of these keys, where
-    ``image`` may be a list; or paths.
+    name: str
+    images: tuple[Path, ...]
+
+
+def read_image_list(path: Path) -> list[ListedCase]:
+    """Return the cases of a list; relative paths are relative to the list.
+
+    Columns are ``image``, or one ``image_…`` for each channel in the order of the model's channels, and optionally
+    ``case`` (or ``id``). Other columns are ignored, so that a training list can be used too. JSON holds objects with
+    these keys, where ``image`` may be a list; or paths.
 
     Raises
     ------
     DatasetError
-        When it is no such list, lists nothing, or names a case twice.
+        When the file is not such a list, has no cases, or names a case twice.
     """
-    try:
-        with open_regular(path) as stream:
-            text = stream.read().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(path, f"cannot be read ({type(error).__name__})", "save it as text in UTF-8") from None
-    rows = _json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path, text)
+    rows = _json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path, read_text(path))
     images = [_images(path, number, row) for number, row in enumerate(rows, start=1)]
     if not images:
-        raise DatasetError(path, "lists no cases", _SHAPE)
+        raise DatasetError(path, "lists no cases", _EXPECTED)
     names = _names(rows, images)
-    cases = [(name, tuple(path.parent / file for file in files)) for name, files in zip(names, images, strict=True)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DatasetError(path, f"has two cases of the name {twice!r}", "give every case a name of its own")
-    return cases
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise DatasetError(path, f"has two cases with the name {repeated!r}", "give every case its own name")
+    return [
+        ListedCase(name, tuple(path.parent / file for file in files)) for name, files in zip(names, images, strict=True)
+    ]
 
 
-def _text_rows(path: Path, text: str) -> list[dict[str, object]]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    first = lines[0] if lines else ""
-    header = [cell.strip().lower() for cell in re.split(r"[,;\t]", first)]
-    if path.suffix.lower() == ".txt" and not any(map(_IMAGE.fullmatch, header)):
-        return [{"image": line.strip()} for line in lines]
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-        records = [row for row in reader if any(cell.strip() for cell in row)][1:]
-    except csv.Error as error:
-        raise DatasetError(path, f"is no valid CSV ({error})", "correct it or write it again") from None
-    if not any(map(_IMAGE.fullmatch, header)):
-        raise DatasetError(path, f"has the columns {', '.join(header[:12])}", _SHAPE)
-    for number, row in enumerate(records, start=1):
-        if len(row) != len(header):
-            raise DatasetError(path, f"row {number} has {len(row)} cells, its header {len(header)}", "quote separators")
-    return [dict(zip(header, (cell.strip() for cell in row), strict=True)) for row in records]
+def _text_rows(path: Path, text: str) -> Sequence[Mapping[str, object]]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = [cell.strip().lower() for cell in re.split(r"[,;\t]", lines[0])] if lines else []
+    if path.suffix.lower() == ".txt" and not image_columns(first):
+        return [{"image": line} for line in lines]
+    cells = split_cells(path, text)
+    header = [cell.lower() for cell in cells[0][1]] if cells else []
+    if not image_columns(header):
+        raise DatasetError(path, f"has the columns {listed(header, 12)}", _EXPECTED)
+    return [row for _, row in by_column(path, header, cells[1:])]
 
 
-def _json_rows(path: Path) -> list[dict[str, object]]:
-    from pipeline.data.layouts.description import read_json
-
+def _json_rows(path: Path) -> Sequence[Mapping[str, object]]:
     content = read_json(path)
     entries = content.get("cases") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, str | dict) for entry in entries):
-        raise DatasetError(path, "is no list of cases", 'write a list of paths or of {"case": ..., "image": ...}')
+        raise DatasetError(path, "is not a list of cases", 'write a list of paths or of {"case": ..., "image": ...}')
     return [
         {"image": entry} if isinstance(entry, str) else {str(key).lower(): value for key, value in entry.items()}
         for entry in entries
     ]
 
 
-def _images(path: Path, number: int, row: dict[str, object]) -> list[str]:
-    columns = [name for name in row if _IMAGE.fullmatch(name)]
-    if all(re.fullmatch(r"image_?\d+", name) for name in columns):
-        columns.sort(key=lambda name: int(name.removeprefix("image").removeprefix("_")))
+def _images(path: Path, number: int, row: Mapping[str, object]) -> list[str]:
     images: list[object] = []
-    for name in columns:
+    for name in image_columns(row):
         value = row[name]
         images += value if isinstance(value, list) else [value]
     texts = [image for image in images if isinstance(image, str) and image.strip()]
     if not texts or len(texts) != len(images):
-        raise DatasetError(path, f"case {number} lacks an image", _SHAPE)
+        raise DatasetError(path, f"case {number} lacks an image", _EXPECTED)
     return texts
 
 
 def _names(rows: Sequence[Mapping[str, object]], images: Sequence[Sequence[str]]) -> list[str]:
-    """Return the name of each case: the one given, else that of its first image without a channel number."""
-    found = [_path_name(files[0]) for files in images]
+    """Return the name of each case: the listed one, else that of its first image without a channel number."""
+    file_names = [_path_name(files[0]) for files in images]
     single = [index for index, files in enumerate(images) if len(files) == 1]
-    plain = dict(zip(single, without_channel_numbers([found[index] for index in single]), strict=True))
+    unnumbered = dict(zip(single, without_channel_numbers([file_names[index] for index in single]), strict=True))
     return [
-        str(row.get("case") or row.get("id") or plain.get(index) or without_channel_numbers([found[index]])[0])
+        str(
+            row.get("case") or row.get("id") or unnumbered.get(index) or without_channel_numbers([file_names[index]])[0]
+        )
         for index, row in enumerate(rows)
     ]
 

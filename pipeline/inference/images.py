@@ -1,4 +1,4 @@
-"""The files of one case checked to their last byte before the network sees them."""
+"""The check of the image files of one case, which are read to their last byte before the network sees them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,11 +19,20 @@ from pipeline.system.files import NotRegularFile, sha256_of_files
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What was read of a case.
+    """The checked images of a case.
 
-    `shape` and `spacing_mm` are in R, A, S order; `intensity` holds minimum and maximum of each channel; `voxels` are
-    the values (X, Y, Z) of the first channel as stored in the file (`header` scales them); `notes` are oddities that do
-    not keep the case from being used.
+    Parameters
+    ----------
+    header
+        Header of the first file.
+    shape, spacing_mm
+        Size in voxels and spacing in mm along the axes R, A, S.
+    intensity
+        Minimum and maximum of each channel.
+    voxels
+        Values (X, Y, Z) of the first channel as stored in the file; `values` scales them.
+    notes
+        Oddities that do not prevent the use of the case.
     """
 
     header: NiftiHeader
@@ -34,17 +43,29 @@ class ImageFacts:
     notes: tuple[str, ...]
 
     def values(self, where: np.ndarray | tuple[slice | int, ...]) -> np.ndarray:
-        """Return the values of the first channel at an index, slope and intercept applied."""
+        """Return the values of the first channel at an index, scaled by slope and intercept."""
         return apply_scaling(self.voxels[where], self.header)
 
 
 def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int = MAX_FILE_BYTES) -> ImageFacts:
-    """Read each file once and check it: whole, finite, with contrast, as many channels as trained, all on one grid.
+    """Read each file once and check it.
+
+    Files must be complete and finite, their number of channels must be that of the training, at least one channel must
+    have contrast, and all must lie on one grid.
+
+    Parameters
+    ----------
+    paths
+        One file (3D, or 4D with channels last), or one 3D file for each channel.
+    channels
+        Names of the model's channels.
+    max_bytes
+        Largest accepted size of an uncompressed file.
 
     Raises
     ------
     DatasetError
-        Naming the first file that is wrong.
+        Naming the first file that fails, the problem and a remedy.
     """
     notes: list[str] = []
     ranges: list[tuple[float, float]] = []
@@ -53,10 +74,10 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
         file = read_nifti(path, max_bytes)
         notes += [f"{finding.problem}; {finding.remedy}" for finding in file.header.findings]
         if len(paths) > 1 and file.header.channels > 1:
-            problem = f"is 4D ({format_shape(file.header.shape)}) where one 3D channel is meant"
+            problem = f"is 4D ({format_shape(file.header.shape)}) but must be one 3D channel"
             raise DatasetError(path, problem, "give one 3D file for each channel")
         if first is not None and (difference := grid_difference(file.header, first.header)):
-            problem = f"does not lie on the grid of the first channel: it has {difference}"
+            problem = f"is not on the grid of the first channel: it has {difference}"
             raise DatasetError(path, problem, "resample all channels to one grid")
         ranges += _ranges(file)
         first = first or file
@@ -65,16 +86,16 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
         dimensions = f"4D ({format_shape(first.header.shape)}), " if first.header.channels > 1 else ""
         raise DatasetError(
             first.path,
-            f"is {dimensions}{_count(len(ranges))} where the model takes {len(channels)} ({', '.join(channels)})",
+            f"is {dimensions}{_count(len(ranges))}; the model requires {len(channels)} ({', '.join(channels)})",
             "give one file for each channel, or one 4D file with all of them",
         )
     flat = [name for name, (low, high) in zip(channels, ranges, strict=True) if low == high]
     if len(flat) == len(channels):
-        raise DatasetError(first.path, f"is constant: every voxel is {ranges[0][0]:g}", "give the right image")
+        raise DatasetError(first.path, f"is constant: every voxel is {ranges[0][0]:g}", "give the correct image")
     notes += [f"channel {name} is constant" for name in flat]
     header = first.header
-    turn: Any = nib.orientations.io_orientation(header.affine)
-    x, y, z = np.argsort(turn[:, 0]).tolist()
+    orientation: Any = nib.orientations.io_orientation(header.affine)
+    x, y, z = np.argsort(orientation[:, 0]).tolist()
     grid, spacing = header.grid, header.spacing_mm
     size = header.grid[0] * header.grid[1] * header.grid[2]
     return ImageFacts(
@@ -88,7 +109,7 @@ def check_images(paths: Sequence[Path], channels: Sequence[str], max_bytes: int 
 
 
 def hash_of_images(paths: Sequence[Path]) -> str:
-    """Return the SHA-256 over the bytes of the files in their order; for one file, that of the file.
+    """Return the SHA-256, hexadecimal, over the bytes of the files in their order.
 
     Raises
     ------
@@ -98,17 +119,17 @@ def hash_of_images(paths: Sequence[Path]) -> str:
     try:
         return sha256_of_files(paths)
     except FileNotFoundError as error:
-        raise DatasetError(error.filename, "does not exist", "add the file, or take the case out of the list") from None
+        raise DatasetError(error.filename, "does not exist", "add the file, or remove the case from the list") from None
     except NotRegularFile as error:
         raise DatasetError(error.filename, "is not a file", "name a .nii or .nii.gz file") from None
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-        raise DatasetError(error.filename, problem, "check the file and its rights") from None
+        raise DatasetError(error.filename, problem, "check the file and its permissions") from None
 
 
 def _ranges(file: NiftiFile) -> list[tuple[float, float]]:
     size = len(file.voxels) // file.header.channels
-    found = []
+    ranges = []
     for index in range(file.header.channels):
         stored = file.voxels[index * size : (index + 1) * size]
         channel = scan_channel(stored, file.header.slope, file.header.intercept, None, hashlib.sha256())
@@ -118,8 +139,8 @@ def _ranges(file: NiftiFile) -> list[tuple[float, float]]:
                 f"has {channel.voxels} of {size} voxels that are NaN, infinite or beyond float32",
                 "write the image again from its source",
             )
-        found.append((channel.minimum, channel.maximum))
-    return found
+        ranges.append((channel.minimum, channel.maximum))
+    return ranges
 
 
 def _count(channels: int) -> str:

@@ -1,7 +1,7 @@
-"""Volumes too large to hold all scores: prepared, predicted and decided slab by slab.
+"""Volumes whose scores do not fit into memory: they are prepared, predicted and classified slab by slab.
 
-The steps are those of the bundle. What differs is rounding: where the grid has to be resampled back, probabilities are
-kept in 16 bits. Probabilities of all classes lie on the disk, never in memory at once.
+The steps are those of the bundle. Only rounding differs: where the grid must be resampled back, probabilities are
+stored in 16 bits. Probabilities of all classes lie on the disk, and never in memory at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,9 @@ from monai.data.utils import compute_shape_offset, zoom_affine
 from scipy.ndimage import affine_transform
 
 from pipeline.errors import BundleError
-from pipeline.inference.disk_array import Scratch
-from pipeline.inference.scoring import Precision, predictor
+from pipeline.inference.disk_array import DiskArray
+from pipeline.inference.scoring import predictor
+from pipeline.network.precision import Precision
 from pipeline.network.sliding_window import decide, sliding_slabs
 
 if TYPE_CHECKING:
@@ -25,35 +26,42 @@ if TYPE_CHECKING:
 
 _orientations: Any = nib.orientations
 _SLAB = 16
+"""Slices along the first axis that are resampled at once."""
+
 _CHUNK_VOXELS = 1 << 24
+"""Voxels of probabilities that are written at once."""
+
 _FULL = 65535
-"""A probability of 1, as kept in 16 bits."""
+"""The stored value of a probability of 1 in 16 bits."""
 
 
 @dataclass(frozen=True)
-class Probabilities:
-    """Probabilities of all classes on the grid of the input, as stored; background first.
+class DiskProbabilities:
+    """Probabilities of all classes, background first, which are resampled to the grid of the input when read.
 
     Parameters
     ----------
     shape
-        (C, X, Y, Z).
-    kept
-        (C, x, y, z) on the planned grid, turned as the input's axes are stored: float32, or 16 bits for 0 to 1.
+        Shape (C, X, Y, Z) on the grid of the input, axes as stored in the file.
+    stored
+        Probabilities (C, x, y, z) on the network's grid, its axes in the order of the input file: float32, or 16 bits
+        with `_FULL` for 1.
     step
-        (4, 4) from voxel indices of the input to those of `kept`; None where both grids are one.
+        Matrix (4, 4) from voxel indices of the input to those of `stored`; None where both grids are the same.
+    disk
+        The array that `stored` is a view of.
     """
 
     shape: tuple[int, int, int, int]
-    kept: np.ndarray
+    stored: np.ndarray
     step: np.ndarray | None
-    scratch: Scratch
+    disk: DiskArray
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Yield (z, Y, X) float32, C-contiguous: in the order of a NIfTI file, class after class."""
+        """Yield chunks (z, Y, X) float32, C-contiguous, in the order of a NIfTI file: class after class."""
         _, x, y, z = self.shape
         rows = max(1, _CHUNK_VOXELS // (x * y))
-        for volume in self.kept:
+        for volume in self.stored:
             last_first = volume.transpose(2, 1, 0)
             for start in range(0, z, rows):
                 stop = min(start + rows, z)
@@ -62,28 +70,38 @@ class Probabilities:
                 else:
                     step = self.step[[2, 1, 0, 3]][:, [2, 1, 0, 3]]
                     chunk = resample_slab(last_first, step, (start, stop), (z, y, x))
-                if self.kept.dtype != np.float32:
+                if self.stored.dtype != np.float32:
                     chunk /= _FULL
                 yield chunk
-                self.scratch.forget()
+                self.disk.release_pages()
 
 
 def predict_large(
     model: "Model",
     images: Sequence[Path],
     precision: Precision,
-    scratch: Path,
+    work_folder: Path,
     *,
     tta: bool = False,
     probabilities: bool = False,
-) -> tuple[np.ndarray, Probabilities | None]:
-    """Return the mask (X, Y, Z) of label values on the grid of the input, axes as stored, and probabilities if asked.
+) -> tuple[np.ndarray, DiskProbabilities | None]:
+    """Return the mask (X, Y, Z) of label values on the grid of the input, axes as stored, and any probabilities.
 
     Parameters
     ----------
-    scratch
-        A folder on the disk for what does not fit into memory: 2 bytes a voxel and class where the grid is resampled;
-        else 4, with `probabilities` only.
+    model
+        The loaded bundle.
+    images
+        One file (3D, or 4D with channels last), or one 3D file for each channel.
+    precision
+        Number format of the network's computation.
+    work_folder
+        A folder on the disk for arrays that do not fit into memory. They take 2 bytes for each voxel and class where
+        the grid is resampled; otherwise 4 bytes, and only with `probabilities`.
+    tta
+        Use test-time augmentation.
+    probabilities
+        Return the probabilities of all classes too.
 
     Raises
     ------
@@ -92,77 +110,74 @@ def predict_large(
     FloatingPointError
         Where a score is not finite.
     OSError
-        Where the disk has too little room for `scratch`.
+        Where the disk has too little space in `work_folder`.
     """
-    normalising, finishing = _around_the_grid(model)
-    raw, affine = _read(images)
-    turn = _orientations.io_orientation(affine)
-    channels = [_orientations.apply_orientation(channel, turn) for channel in raw]
+    normalizing, finishing = _split_transforms(model)
+    stored_channels, affine = _read(images)
+    orientation = _orientations.io_orientation(affine)
+    channels = [_orientations.apply_orientation(channel, orientation) for channel in stored_channels]
     shape = channels[0].shape
-    ras_affine = affine @ _orientations.inv_ornt_aff(turn, raw[0].shape)
+    stored_shape = stored_channels[0].shape
+    ras_affine = affine @ _orientations.inv_ornt_aff(orientation, stored_shape)
     step, target = _planned_grid(ras_affine, shape, model.spacing_mm)
-    same_grid = target == shape and np.allclose(step, np.eye(4), atol=1e-6)
-    image = np.empty((len(channels), *target), np.float32)
-    for index, channel in enumerate(channels):
-        if same_grid:
-            image[index] = channel
-        else:
-            for start in range(0, target[0], _SLAB):
-                stop = min(start + _SLAB, target[0])
-                image[index, start:stop] = resample_slab(channel, step, (start, stop), target)
-    stored_shape = raw[0].shape
-    del raw, channels
+    is_same_grid = target == shape and np.allclose(step, np.eye(4), atol=1e-6)
+    image = _resampled(channels, None if is_same_grid else step, target)
+    del stored_channels, channels
     prepared: Any = torch.from_numpy(image)
-    for transform in normalising:
+    for transform in normalizing:
         prepared = transform({"image": prepared})["image"]
     prepared = torch.as_tensor(prepared).as_subclass(torch.Tensor)
     del image
-    back = _orientations.ornt_transform(_orientations.axcodes2ornt("RAS"), turn)
+    back = _orientations.ornt_transform(_orientations.axcodes2ornt("RAS"), orientation)
     count = len(model.classes) + 1
-    kept = None
-    if probabilities or not same_grid:
-        kept = Scratch(scratch, (count, *target), np.float32 if same_grid else np.uint16)
-    classes = _classes(prepared, predictor(model, precision, tta), model, kept)
-    if not same_grid:
-        assert kept is not None
-        classes = _likeliest(kept, np.linalg.inv(step), shape)
-    found = None
+    disk = None
+    if probabilities or not is_same_grid:
+        disk = DiskArray(work_folder, (count, *target), np.float32 if is_same_grid else np.uint16)
+    classes = _predict_classes(prepared, predictor(model, precision, tta), model, disk)
+    if not is_same_grid:
+        assert disk is not None
+        classes = _most_probable(disk, np.linalg.inv(step), shape)
+    on_disk = None
     if probabilities:
-        assert kept is not None
-        found = Probabilities(
+        assert disk is not None
+        on_disk = DiskProbabilities(
             (count, *stored_shape),
-            _turned(kept.array, back),
-            None if same_grid else _step_as_stored(np.linalg.inv(step), turn, stored_shape, back, target),
-            kept,
+            _reoriented(disk.array, back),
+            None if is_same_grid else _step_as_stored(np.linalg.inv(step), orientation, stored_shape, back, target),
+            disk,
         )
     mask = torch.from_numpy(np.ascontiguousarray(_orientations.apply_orientation(classes, back)))[None]
     for transform in finishing:
         mask = transform({"pred": mask})["pred"]
     values: np.ndarray = np.asarray(mask)[0].astype(np.uint8 if max(model.classes) < 256 else np.uint16, copy=False)
-    return values, found
-
-
-def _turned(volumes: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Return a view of (C, X, Y, Z) whose spatial axes are turned as `apply_orientation` would turn each volume."""
-    whole = np.vstack([[0, 1], turn + np.array([1, 0])])
-    view: np.ndarray = _orientations.apply_orientation(volumes, whole)
-    return view
-
-
-def _step_as_stored(
-    step: np.ndarray, turn: np.ndarray, shape: Sequence[int], back: np.ndarray, target: Sequence[int]
-) -> np.ndarray:
-    """Return `step` (from the input's to planned indices, both in R, A, S order) for both in the order as stored."""
-    to_ras = np.linalg.inv(_orientations.inv_ornt_aff(turn, shape))
-    from_ras = np.linalg.inv(_orientations.inv_ornt_aff(back, target))
-    composed: np.ndarray = from_ras @ step @ to_ras
-    return composed
+    return values, on_disk
 
 
 def resample_slab(volume: np.ndarray, step: np.ndarray, rows: tuple[int, int], shape: Sequence[int]) -> np.ndarray:
-    """Return rows ``rows[0]:rows[1]`` of `volume` (X, Y, Z) resampled to `shape`, linearly, borders repeated.
+    """Return the slices ``rows[0]:rows[1]`` of a volume that is resampled linearly to `shape`; borders are repeated.
 
-    `step` (4, 4) leads from voxel indices of the result to those of the volume. Float32.
+    Parameters
+    ----------
+    volume
+        Values (x, y, z).
+    step
+        Matrix (4, 4) from voxel indices of the result to those of `volume`.
+    rows
+        First slice along the first axis, and the one after the last.
+    shape
+        Shape (X, Y, Z) of the whole result.
+
+    Returns
+    -------
+    np.ndarray
+        Values (rows[1] - rows[0], Y, Z), float32.
+
+    Examples
+    --------
+    >>> volume = np.arange(4.0).reshape(4, 1, 1)
+    >>> half = np.diag([0.5, 1.0, 1.0, 1.0])
+    >>> resample_slab(volume, half, (1, 4), (7, 1, 1)).ravel().tolist()
+    [0.5, 1.0, 1.5]
     """
     start, stop = rows
     resampled: np.ndarray = affine_transform(
@@ -177,8 +192,38 @@ def resample_slab(volume: np.ndarray, step: np.ndarray, rows: tuple[int, int], s
     return resampled
 
 
-def _around_the_grid(model: "Model") -> tuple[list[Any], list[Any]]:
-    """Return the bundle's transforms after resampling, and those after the choice of the class."""
+def _resampled(channels: Sequence[np.ndarray], step: np.ndarray | None, target: Sequence[int]) -> np.ndarray:
+    """Return the channels (C, X, Y, Z) float32 on the network's grid; `step` is None where it is the image's grid."""
+    image = np.empty((len(channels), *target), np.float32)
+    for index, channel in enumerate(channels):
+        if step is None:
+            image[index] = channel
+            continue
+        for start in range(0, target[0], _SLAB):
+            stop = min(start + _SLAB, target[0])
+            image[index, start:stop] = resample_slab(channel, step, (start, stop), target)
+    return image
+
+
+def _reoriented(volumes: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    """Return a view of (C, X, Y, Z) whose spatial axes are reordered as nibabel does for a single volume."""
+    with_classes = np.vstack([[0, 1], orientation + np.array([1, 0])])
+    view: np.ndarray = _orientations.apply_orientation(volumes, with_classes)
+    return view
+
+
+def _step_as_stored(
+    step: np.ndarray, orientation: np.ndarray, shape: Sequence[int], back: np.ndarray, target: Sequence[int]
+) -> np.ndarray:
+    """Return the matrix between voxel indices as stored, for the matrix `step` between indices in R, A, S order."""
+    to_ras = np.linalg.inv(_orientations.inv_ornt_aff(orientation, shape))
+    from_ras = np.linalg.inv(_orientations.inv_ornt_aff(back, target))
+    composed: np.ndarray = from_ras @ step @ to_ras
+    return composed
+
+
+def _split_transforms(model: "Model") -> tuple[list[Any], list[Any]]:
+    """Return the bundle's transforms after its resampling, and those after its choice of the class."""
     from monai.transforms.post.dictionary import AsDiscreted
     from monai.transforms.spatial.dictionary import Spacingd
 
@@ -187,20 +232,20 @@ def _around_the_grid(model: "Model") -> tuple[list[Any], list[Any]]:
     at = [index for index, transform in enumerate(before) if isinstance(transform, Spacingd)]
     if len(at) != 1 or not after or not isinstance(after[0], AsDiscreted):
         raise BundleError(
-            model.name, "has transforms of its own, which cannot be run on a volume this large", "crop the volume"
+            model.name, "has custom transforms, which cannot be run on a volume this large", "crop the volume"
         )
     return before[at[0] + 1 :], after[1:]
 
 
 def _read(images: Sequence[Path]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the channels (X, Y, Z), float32 where they are scaled, else as stored, and the affine."""
+    """Return the channels (X, Y, Z), float32 if they are scaled and otherwise as stored, and the affine (4, 4)."""
     channels: list[np.ndarray] = []
     affine = np.eye(4)
     for path in images:
         file: Any = nib.load(path)
         affine = affine if channels else np.asarray(file.affine, dtype=np.float64)
-        scaled = (file.dataobj.slope, file.dataobj.inter) != (1, 0)
-        values = np.asarray(file.dataobj, dtype=np.float32) if scaled else np.asanyarray(file.dataobj)
+        is_scaled = (file.dataobj.slope, file.dataobj.inter) != (1, 0)
+        values = np.asarray(file.dataobj, dtype=np.float32) if is_scaled else np.asanyarray(file.dataobj)
         channels += list(np.moveaxis(values, 3, 0)) if values.ndim == 4 else [values]
     return channels, affine
 
@@ -216,36 +261,36 @@ def _planned_grid(
     return np.linalg.inv(affine) @ zoomed, (x, y, z)
 
 
-def _classes(
-    image: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], model: "Model", kept: Scratch | None
+def _predict_classes(
+    image: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], model: "Model", disk: DiskArray | None
 ) -> np.ndarray:
-    """Return class indices (X, Y, Z) on the planned grid; probabilities go to `kept`."""
+    """Return class indices (X, Y, Z) on the network's grid; write the probabilities of all classes to `disk`."""
     classes = np.empty(tuple(image.shape[1:]), np.uint8 if len(model.classes) < 255 else np.uint16)
     slabs = sliding_slabs(image, predict, model.patch, model.overlap, model.batch, model.device)
     for start, scores in slabs:
         stop = start + scores.shape[1]
         classes[start:stop] = decide(scores).numpy()
-        if kept is not None:
+        if disk is not None:
             probabilities = scores.softmax(0)
-            if kept.array.dtype != np.float32:
+            if disk.array.dtype != np.float32:
                 probabilities = (probabilities * _FULL).round()
-            kept.array[:, start:stop] = probabilities.numpy()
-            kept.forget()
+            disk.array[:, start:stop] = probabilities.numpy()
+            disk.release_pages()
     return classes
 
 
-def _likeliest(kept: Scratch, step: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return class indices (X, Y, Z) on a grid of `shape`, from whose indices `step` leads to those of `kept`."""
-    count = len(kept.array)
+def _most_probable(disk: DiskArray, step: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return class indices (X, Y, Z) on a grid of `shape`; `step` leads from its indices to those of `disk`."""
+    count = len(disk.array)
     classes = np.empty(tuple(shape), np.uint8 if count <= 255 else np.uint16)
     for start in range(0, shape[0], _SLAB):
         rows = (start, min(start + _SLAB, shape[0]))
-        likeliest = resample_slab(kept.array[0], step, rows, shape)
-        decided = np.zeros(likeliest.shape, classes.dtype)
+        highest = resample_slab(disk.array[0], step, rows, shape)
+        best = np.zeros(highest.shape, classes.dtype)
         for index in range(1, count):
-            probability = resample_slab(kept.array[index], step, rows, shape)
-            decided[probability > likeliest] = index
-            likeliest = np.maximum(likeliest, probability)
-        classes[rows[0] : rows[1]] = decided
-        kept.forget()
+            probability = resample_slab(disk.array[index], step, rows, shape)
+            best[probability > highest] = index
+            highest = np.maximum(highest, probability)
+        classes[rows[0] : rows[1]] = best
+        disk.release_pages()
     return classes

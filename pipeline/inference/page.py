@@ -1,17 +1,25 @@
-"""``index.html`` of a batch: its pictures to leaf through, with volumes, warnings and reasons."""
+"""``index.html`` of a batch: a page to browse its pictures, with volumes, warnings and reasons."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from pipeline.inference.journal import CaseRecord
+from pipeline.inference.manifest import Manifest
 from pipeline.system.files import write_text
 
+_FIRST = {"failed": 0, "held": 1}
+"""Cases that need attention are listed first."""
 
-def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, Any], finished: str | None) -> None:
-    """Write the page: one file, no network; pictures are read from ``qc/`` beside it. Everything is escaped."""
+
+def write_page(root: Path, manifest: Manifest) -> None:
+    """Write the page ``index.html`` atomically.
+
+    The page needs no network and reads only pictures from ``qc/`` beside it. All texts are escaped.
+
+    Raises
+    ------
+    OSError
+        Where the folder cannot be written.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -21,10 +29,11 @@ def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, An
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    counts = dict.fromkeys(("done", "held", "skipped", "failed", "not_started"), 0)
-    counts |= Counter(record.status for record in records)
-    order = {"failed": 0, "held": 1}
-    ordered = sorted(records, key=lambda record: (order.get(record.status, 2), not record.warnings, record.case))
+    counts = {"not_started": 0, **manifest.counts}
+    ordered = sorted(
+        manifest.records,
+        key=lambda record: (_FIRST.get(record.status, len(_FIRST)), not record.warnings, record.case),
+    )
     cases = [
         {
             "record": record,
@@ -33,6 +42,8 @@ def write_page(root: Path, records: Sequence[CaseRecord], model: Mapping[str, An
         }
         for record in ordered
     ]
-    state = finished or ("stopped" if counts["not_started"] else "still running")
-    page = environment.get_template("index.html.j2").render(cases=cases, counts=counts, model=model, finished=state)
+    state = manifest.finished or ("stopped" if counts["not_started"] else "still running")
+    page = environment.get_template("index.html.j2").render(
+        cases=cases, counts=counts, model=manifest.model, finished=state
+    )
     write_text(root / "index.html", page)

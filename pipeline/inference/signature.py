@@ -1,4 +1,4 @@
-"""Tell DICOM files from others by their first bytes; neither pydicom nor highdicom is imported for it."""
+"""Recognition of DICOM files by their first bytes, without the import of pydicom or highdicom."""
 
 import struct
 from pathlib import Path
@@ -7,6 +7,11 @@ from typing import Literal
 from pipeline.system.files import open_regular
 
 Signature = Literal["part10", "bare", "named"]
+"""How a file shows that it is DICOM.
+
+``part10``: the preamble and ``DICM`` of PS3.10, 7.1. ``bare``: a data set that starts at the first byte, as older
+software stores it. ``named``: only the file name says so, for example because the file was cut to 0 bytes.
+"""
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _SUFFIXES = {".dcm", ".dicom", ".ima"}
@@ -14,17 +19,11 @@ _FIRST_GROUPS = {0x0002, 0x0008}
 _LAST_FIRST_ELEMENT = 0x00FF
 _LONGEST_FIRST_VALUE = 1024
 _VALUE_REPRESENTATIONS = {b"UL", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO", b"OB", b"DT", b"AE"}
+"""Value representations of the elements that a data set can start with."""
 
 
 def signature(path: Path) -> Signature | None:
-    """Return how a file shows that it is DICOM; None for other files and for what is no regular file.
-
-    Returns
-    -------
-    str or None
-        ``part10`` with the preamble and ``DICM`` of PS3.10, 7.1; ``bare`` for a data set that starts at the first byte,
-        as older software stores it; ``named`` where only the file name says so, as with files cut to 0 bytes.
-    """
+    """Return how a file shows that it is DICOM; None for any other file, and for pipes, devices and folders."""
     if not path.is_file():
         return None
     try:
@@ -40,12 +39,12 @@ def signature(path: Path) -> Signature | None:
 
 
 def is_named_dicom(path: Path) -> bool:
-    """Whether a file has a name that only DICOM files have; hidden files (``._1.dcm`` of macOS) do not count."""
+    """Return whether only DICOM files have such a name; hidden files (``._1.dcm`` of macOS) do not count."""
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
 
 def _starts_a_data_set(start: bytes) -> bool:
-    """Whether the first bytes are a data element of group 0002 or 0008: explicit VR, or implicit little endian."""
+    """Return whether the first bytes are an element of group 0002 or 0008, in explicit VR or implicit little endian."""
     if len(start) < 8:
         return False
     for order in "<>":

@@ -12,7 +12,8 @@ from pipeline.bundle.export import export_bundle
 from pipeline.bundle.model import load_model
 from pipeline.bundle.source import read_source
 from pipeline.errors import RecordError
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 from pipeline.records.events import read_events
 from pipeline.study.run import run_study

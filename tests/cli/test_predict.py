@@ -26,7 +26,7 @@ def _model(monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"picture")
 
-    monkeypatch.setattr("pipeline.inference.batch.write_picture", picture)
+    monkeypatch.setattr("pipeline.inference.case_steps.write_picture", picture)
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom", "nibabel")]
     before = [logger.level for logger in loggers]
     yield
@@ -90,12 +90,12 @@ def test_strict_makes_a_warning_a_failure(tmp_path):
     assert isinstance(both.exception, ConfigError)
 
 
-def test_json_is_the_manifest_and_nothing_else(tmp_path):
+def test_json_prints_only_the_manifest(tmp_path):
     result = predict(folder(tmp_path), "--out", tmp_path / "out", "--json")
     assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "manifest.json").read_text())
 
 
-def test_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path):
+def test_dry_run_lists_the_plan_and_writes_nothing(tmp_path):
     source, out = folder(tmp_path), tmp_path / "out"
     result = predict(source, "--out", out, "--dry-run")
     assert result.exit_code == 0
@@ -109,7 +109,7 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path):
     assert plans == {"a": "skip", "b": "predict", "c": "predict"}
 
 
-def test_a_second_batch_on_one_output_says_so_and_leaves(tmp_path):
+def test_a_second_batch_on_one_output_is_refused(tmp_path):
     with exclusive(tmp_path / "out"):
         result = predict(folder(tmp_path), "--out", tmp_path / "out")
     assert isinstance(result.exception, RecordError)
@@ -122,21 +122,21 @@ def test_wrong_settings_are_one_line(tmp_path, options):
     assert isinstance(result.exception, ConfigError)
 
 
-def test_bfloat16_and_float32_are_not_taken_for_each_other(tmp_path):
+def test_results_of_bfloat16_and_float32_are_not_confused(tmp_path):
     source, out = folder(tmp_path) / "a.nii.gz", tmp_path / "out"
     predict(source, "--out", out)
     assert "done before" in predict(source, "--out", out).stdout
     assert "done before" not in predict(source, "--out", out, "--precision", "bfloat16").stdout
 
 
-def test_a_processor_that_only_emulates_bfloat16_is_named(tmp_path, monkeypatch):
+def test_emulation_of_bfloat16_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.network.precision.bfloat16_cost", lambda device: 38.0)
     source = folder(tmp_path) / "a.nii.gz"
     assert "takes 38 times as long" in predict(source, "--out", tmp_path / "out", "--precision", "bfloat16").stderr
     assert "takes 38 times as long" not in predict(source, "--out", tmp_path / "out").stderr
 
 
-def test_watching_takes_what_is_there_and_ends_on_sigterm(tmp_path, monkeypatch):
+def test_watching_predicts_present_cases_and_ends_on_sigterm(tmp_path, monkeypatch):
     import pipeline.inference.watching as watching
 
     def sleep_then_end(seconds):
@@ -150,7 +150,7 @@ def test_watching_takes_what_is_there_and_ends_on_sigterm(tmp_path, monkeypatch)
     monkeypatch.setattr(watching.watch, "__defaults__", (sleep_then_end,))
     result = predict(folder(tmp_path), "--out", tmp_path / "out", "--watch", "1")
     assert result.exit_code == 1
-    assert "stopping after the case at hand" in result.stderr
+    assert "stopping after the current case" in result.stderr
     assert (tmp_path / "out" / "index.html").exists()
 
 
@@ -172,7 +172,7 @@ def nightly(tmp_path, code=0, **environment):
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_the_nightly_script_passes_exit_codes_on_and_logs(tmp_path, code):
+def test_the_nightly_script_returns_the_exit_code_and_logs_it(tmp_path, code):
     done = nightly(tmp_path, code)
     assert done.returncode == code
     (log,) = (tmp_path / "out" / "logs").glob("*.log")
@@ -182,7 +182,7 @@ def test_the_nightly_script_passes_exit_codes_on_and_logs(tmp_path, code):
     assert log.stat().st_mode & 0o077 == 0
 
 
-def test_the_nightly_script_keeps_the_newest_logs_and_nothing_else_is_removed(tmp_path):
+def test_the_nightly_script_removes_only_old_logs(tmp_path):
     logs = tmp_path / "out" / "logs"
     logs.mkdir(parents=True)
     for day in range(1, 6):
@@ -195,7 +195,7 @@ def test_the_nightly_script_keeps_the_newest_logs_and_nothing_else_is_removed(tm
     assert left[-1] == "notes.log"
 
 
-def test_a_nightly_run_does_not_start_while_the_last_one_goes_on(tmp_path):
+def test_a_nightly_run_does_not_start_while_the_previous_one_is_in_progress(tmp_path):
     import fcntl
 
     (tmp_path / "out" / "logs").mkdir(parents=True)
@@ -203,4 +203,4 @@ def test_a_nightly_run_does_not_start_while_the_last_one_goes_on(tmp_path):
         fcntl.flock(held, fcntl.LOCK_EX)
         done = nightly(tmp_path)
     assert done.returncode == 75
-    assert "still going on" in done.stderr
+    assert "still in progress" in done.stderr

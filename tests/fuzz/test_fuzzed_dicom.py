@@ -1,4 +1,4 @@
-"""Mutated DICOM files: counted as damaged or other, or read; never a crash, a hang or a flood."""
+"""Mutated DICOM files are read or counted as damaged or other; they never crash or stall the reader."""
 
 import io
 import sys

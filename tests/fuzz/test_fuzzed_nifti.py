@@ -1,4 +1,4 @@
-"""Mutated NIfTI headers and gzip streams: one line of refusal, or the numbers that nibabel reads too."""
+"""Mutated NIfTI headers and gzip streams are refused in one line, or read with the values of nibabel."""
 
 import gzip
 import sys

@@ -1,4 +1,4 @@
-"""Give thousands of files to a reader, and hold it to its limits."""
+"""Read thousands of files and check the limits of a reader."""
 
 import os
 import resource
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from pipeline.errors import SeglossError
 
 LONGEST_S = 10.0
-"""What reading one file may take, in CPU time."""
+"""Maximum CPU time in seconds for one file."""
 
 
 def times(few: int, many: int) -> int:
-    """Return how many files: `many`, or FUZZ_FILES where the environment says so."""
+    """Return the number of files: `many`, unless the environment variable FUZZ_FILES gives another one."""
     return int(os.environ.get("FUZZ_FILES", many)) if many != few else few
 
 
 def watch(files: Iterable[bytes], read: Callable[[bytes], str], memory_bytes: int) -> str:
-    """Read every file and return in one line what came of it.
+    """Read every file and return a summary in one line.
 
     `read` returns a word for how a file was taken, and raises a `SeglossError` where it is refused; any other error
     comes through with the file's number. No file may take longer than `LONGEST_S`, and all together no more than
@@ -48,7 +48,7 @@ def watch(files: Iterable[bytes], read: Callable[[bytes], str], memory_bytes: in
 
 
 def mutated(data: bytes, random, low: int, high: int, most: int) -> bytes:  # type: ignore[no-untyped-def]
-    """Return `data` with one to `most` bytes between `low` and `high` changed to telling or random values."""
+    """Return `data` with one to `most` bytes between `low` and `high` changed to special or random values."""
     found = bytearray(data)
     for _ in range(random.integers(1, most + 1)):
         found[int(random.integers(low, high))] = int(random.choice([0, 1, 127, 128, 255, random.integers(256)]))
@@ -56,7 +56,7 @@ def mutated(data: bytes, random, low: int, high: int, most: int) -> bytes:  # ty
 
 
 def cut_or_changed(data: bytes, random) -> bytes:  # type: ignore[no-untyped-def]
-    """Return `data` cut off, with a hole, with bytes put in, or with one byte changed."""
+    """Return `data` truncated, with bytes removed, with bytes inserted, or with one byte changed."""
     found = bytearray(data)
     at = int(random.integers(len(found)))
     match int(random.integers(4)):

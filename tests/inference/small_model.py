@@ -1,4 +1,4 @@
-"""A model that needs no training: brighter than a threshold is one class, much brighter another."""
+"""A model without training: voxels above one threshold are one class, those above a second one another."""
 
 from dataclasses import replace
 

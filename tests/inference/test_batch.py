@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_model import head, save_head, small_model
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
 from pipeline.inference.journal import Journal
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 from pipeline.system.files import sha256_of_file
 
@@ -31,7 +32,7 @@ def good_folder(folder, count):
 
 
 def break_in_eight_ways(folder):
-    """Break case00 to case07, each differently, and return a word of each reason."""
+    """Damage case00 to case07, each differently, and return a word of each expected reason."""
 
     def path(number):
         return folder / f"case{number:02d}.nii.gz"
@@ -75,7 +76,7 @@ def test_eight_broken_cases_of_twenty_leave_twelve_outputs_as_in_a_clean_run(tmp
     assert manifest["counts"] == {"done": 12, "held": 0, "failed": 8, "skipped": 0}
 
 
-def test_the_mask_says_what_lies_where_in_voxels_and_millilitres(tmp_path):
+def test_mask_and_volumes_are_those_of_the_thresholds(tmp_path):
     affine = np.diag([2.0, 1.0, 1.5, 1.0])
     source = save_head(tmp_path / "a.nii.gz", affine=affine)
     model = small_model(spacing_mm=(2.0, 1.0, 1.5))
@@ -120,7 +121,7 @@ def test_a_case_that_breaks_later_loses_its_old_mask(tmp_path):
     assert not list((out / "qc").iterdir())
 
 
-def test_after_a_kill_in_the_middle_of_a_journal_line_that_case_is_done_again(tmp_path):
+def test_a_case_whose_journal_line_was_cut_by_a_kill_is_predicted_again(tmp_path):
     folder, out = good_folder(tmp_path / "in", 2), tmp_path / "out"
     clean = {record.case: record.sha256_output for record in run(folder, out)}
     journal = out / "journal.jsonl"
@@ -133,7 +134,7 @@ def test_after_a_kill_in_the_middle_of_a_journal_line_that_case_is_done_again(tm
     assert set(Journal(out).records) == {"case00", "case01"}
 
 
-def test_what_no_one_foresaw_fails_one_case_and_says_where_but_not_what(tmp_path):
+def test_an_unexpected_error_fails_one_case_and_its_message_is_not_repeated(tmp_path):
     folder = good_folder(tmp_path / "in", 3)
     model = small_model()
     prepare = model.preprocessing
@@ -149,7 +150,7 @@ def test_what_no_one_foresaw_fails_one_case_and_says_where_but_not_what(tmp_path
     assert "JANE" not in (tmp_path / "out" / "manifest.json").read_text()
 
 
-def test_an_output_that_is_not_finite_is_a_failure_and_no_empty_mask(tmp_path):
+def test_an_output_that_is_not_finite_is_a_failure_and_not_an_empty_mask(tmp_path):
     model = small_model()
     model.network.bias.data[:] = float("nan")
     (record,) = run(good_folder(tmp_path / "in", 1), tmp_path / "out", model)
@@ -185,7 +186,7 @@ def test_case_outside_of_training_is_predicted_and_held_with_warnings(tmp_path):
     )
 
 
-def test_manifest_csv_runs_no_formula_and_keeps_a_column_for_each_class(tmp_path):
+def test_manifest_csv_holds_no_formula_and_has_a_column_for_each_class(tmp_path):
     listed = tmp_path / "list.csv"
     save_head(tmp_path / "a.nii.gz")
     listed.write_text('case,image\n"=cmd()",a.nii.gz\n"@x",=missing.nii.gz\n')
@@ -196,7 +197,7 @@ def test_manifest_csv_runs_no_formula_and_keeps_a_column_for_each_class(tmp_path
     assert {"shell (mL)", "core (mL)"} <= set(rows[0])
 
 
-def test_page_shows_every_case_and_escapes_what_it_is_told(tmp_path):
+def test_page_shows_every_case_and_escapes_all_texts(tmp_path):
     listed = tmp_path / "list.json"
     save_head(tmp_path / "a.nii.gz")
     listed.write_text(json.dumps([{"case": "ok", "image": "a.nii.gz"}, {"case": "b", "image": "<script>1</script>"}]))
@@ -209,7 +210,7 @@ def test_page_shows_every_case_and_escapes_what_it_is_told(tmp_path):
     assert "https://" not in page
 
 
-def test_once_stopped_no_further_case_is_begun_and_the_rest_is_done_by_the_repeat(tmp_path):
+def test_a_stopped_batch_starts_no_further_case_and_its_repetition_predicts_the_rest(tmp_path):
     folder, out = good_folder(tmp_path / "in", 4), tmp_path / "out"
     model = small_model()
     finished = []

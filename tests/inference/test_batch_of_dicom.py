@@ -1,4 +1,4 @@
-"""Studies from a hospital's folder through the whole batch: SEG out, refusals listed, no patient named."""
+"""A batch on a folder of DICOM studies writes SEG, lists refusals and names no patient."""
 
 import json
 import sys
@@ -12,7 +12,8 @@ from small_model import head, small_model
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
 from dicom_series import slices, uid, write
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 
 CANARY = {"PatientName": "Canary^Jane", "PatientID": "CANARY2", "SeriesDescription": "canary3", "StudyID": "CANARY4"}
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 @pytest.fixture
 def studies(tmp_path):
-    """Write a good study, one without a slice in the middle, and one in which two volumes could be meant."""
+    """Write a good study, one without a slice in the middle, and one with two candidate volumes."""
     array = np.ascontiguousarray(head().transpose(2, 1, 0))
     root = tmp_path / "in"
     grid = {"gap_mm": 1.0, "spacing": (1.0, 1.0), "tags": CANARY}
@@ -34,7 +35,7 @@ def studies(tmp_path):
     return root
 
 
-def test_a_gap_and_a_choice_without_rules_fail_beside_a_good_study(tmp_path, studies):
+def test_a_study_with_a_gap_and_one_with_two_candidates_fail_beside_a_good_study(tmp_path, studies):
     model = small_model()
     jobs = find_jobs(studies, model.channels)
     out = tmp_path / "out"
@@ -42,7 +43,7 @@ def test_a_gap_and_a_choice_without_rules_fail_beside_a_good_study(tmp_path, stu
     assert sorted(record.status for record in records) == ["done", "failed", "failed"]
     (done,) = (record for record in records if record.status == "done")
     reasons = " ".join(record.reason for record in records)
-    assert "2 volumes could be meant" in reasons
+    assert "2 candidate volumes" in reasons
     assert "mm" in reasons
     segmentation = pydicom.dcmread(out / done.output)
     assert segmentation.Modality == "SEG"
@@ -67,7 +68,7 @@ def test_a_gap_and_a_choice_without_rules_fail_beside_a_good_study(tmp_path, stu
     assert [record.files for record in other if record.case == done.case] == [done.files]
 
 
-def test_nifti_and_dicom_lie_in_one_folder(tmp_path, studies):
+def test_one_folder_may_hold_nifti_and_dicom(tmp_path, studies):
     import nibabel as nib
 
     nib.save(nib.Nifti1Image(head(), np.eye(4)), studies / "scan.nii.gz")

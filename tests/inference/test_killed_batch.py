@@ -1,4 +1,4 @@
-"""A batch killed at any moment is finished by the same command, with the bytes of a run that was let go on."""
+"""A batch killed at any moment is completed by the same command, with the bytes of an undisturbed run."""
 
 import os
 import signal
@@ -13,7 +13,8 @@ from small_model import save_head
 PROGRAM = """
 import sys
 from pathlib import Path
-from pipeline.inference import batch as engine
+from pipeline.inference import case_steps
+from pipeline.inference.batch import Batch
 from pipeline.inference.sources import find_jobs
 from pipeline.system.folder_lock import exclusive
 from small_model import small_model
@@ -22,12 +23,12 @@ def picture(path, *_):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"picture")
 
-engine.write_picture = picture
+case_steps.write_picture = picture
 source, out = map(Path, sys.argv[1:])
 model = small_model()
 with exclusive(out):
     print("ready", flush=True)
-    engine.Batch(model, out).run(find_jobs(source, model.channels), lambda record, *_: print(record.status, flush=True))
+    Batch(model, out).run(find_jobs(source, model.channels), lambda record, *_: print(record.status, flush=True))
 """
 
 
@@ -38,7 +39,7 @@ def start(source, out):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_with_the_bytes_of_an_undisturbed_run(tmp_path):
+def test_a_batch_killed_repeatedly_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     source = tmp_path / "in"
     for number in range(8):
         save_head(source / f"case{number}.nii.gz", number)

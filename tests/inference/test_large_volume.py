@@ -1,4 +1,4 @@
-"""A CT of 512 x 512 x 600 voxels and three classes, from file to mask and picture, within 8 GiB."""
+"""A CT of 512 x 512 x 600 voxels and three classes is segmented within 8 GiB of memory."""
 
 import json
 import subprocess
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from monai.networks.nets import DynUNet
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 from small_model import small_model
 

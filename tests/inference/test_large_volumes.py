@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from small_model import head, small_model
 
-from pipeline.inference import batch as engine
+from pipeline.inference import case_steps
 from pipeline.inference import large_volumes as large
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.scoring import is_large
 from pipeline.inference.sources import find_jobs
 
@@ -32,7 +33,7 @@ def test_slab_by_slab_gives_the_mask_of_the_bundle_within_a_thousandth_and_its_p
     model = small_model(keep_largest=[2], classes={3: "shell", 7: "core"}, fingerprint={})
     jobs = find_jobs(tmp_path / "a.nii.gz", model.channels)
     Batch(model, tmp_path / "whole", Options(probabilities=True)).run(jobs)
-    monkeypatch.setattr(engine, "is_large", lambda *_: True)
+    monkeypatch.setattr(case_steps, "is_large", lambda *_: True)
     monkeypatch.setattr(large, "_CHUNK_VOXELS", 40 * 44 * 7)
     (record,) = Batch(model, tmp_path / "slabs", Options(probabilities=True)).run(jobs)
     assert record.status == "done", record.reason
@@ -52,19 +53,19 @@ def test_slab_by_slab_gives_the_mask_of_the_bundle_within_a_thousandth_and_its_p
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_slab_by_slab_gives_the_mask_of_the_whole_with_test_time_augmentation_too(tmp_path, monkeypatch):
+def test_slab_by_slab_gives_the_same_mask_with_test_time_augmentation(tmp_path, monkeypatch):
     nib.save(nib.Nifti1Image(head(shape=(40, 44, 36)), np.eye(4)), tmp_path / "a.nii.gz")
     model = small_model()
     jobs = find_jobs(tmp_path / "a.nii.gz", model.channels)
     for name, tta in (("once", False), ("whole", True)):
         Batch(model, tmp_path / name, Options(tta=tta)).run(jobs)
-    monkeypatch.setattr(engine, "is_large", lambda *_: True)
+    monkeypatch.setattr(case_steps, "is_large", lambda *_: True)
     Batch(model, tmp_path / "slabs", Options(tta=True)).run(jobs)
     once, whole, slabs = ((tmp_path / name / "masks/a.nii.gz").read_bytes() for name in ("once", "whole", "slabs"))
     assert whole == slabs != once
 
 
-def test_large_volumes_are_known_by_what_they_would_take():
+def test_large_volumes_are_recognized_by_their_estimated_memory():
     assert not is_large(182 * 218 * 182, 4, 2)
     assert is_large(512 * 512 * 600, 1, 3)
     assert is_large(512 * 512 * 100, 1, 30)

@@ -15,7 +15,7 @@ GEOMETRY = ("qform_code", "sform_code", "srow_x", "srow_y", "srow_z", "quatern_b
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize(("qform", "sform"), [(0, 0), (1, 0), (0, 2), (1, 4)])
-def test_header_fields_of_place_are_those_of_the_input_bit_for_bit(tmp_path, kind, qform, sform):
+def test_geometry_fields_of_the_header_equal_those_of_the_input_bit_for_bit(tmp_path, kind, qform, sform):
     angle = 0.3
     affine = np.array([[-0.9, 0, 0, 80.123], [0, 1.1 * np.cos(angle), -3 * np.sin(angle), -120.7],
                        [0, 1.1 * np.sin(angle), 3 * np.cos(angle), -70.3], [0, 0, 0, 1]])  # fmt: skip

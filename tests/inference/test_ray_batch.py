@@ -1,4 +1,4 @@
-"""A batch on Ray leaves what one in this process leaves, and a case that kills its worker fails alone."""
+"""A batch on Ray gives the results of a local one, and a case that kills its worker fails alone."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def files(folder):
 
 @pytest.fixture
 def _small_bundle(monkeypatch):
-    """Let the command and its workers load the small model; it travels to them by value."""
+    """Let the command and its workers load the small model, which is sent to them by value."""
     ray.cloudpickle.register_pickle_by_value(small)
 
     def load(*_, **__):
@@ -49,7 +49,7 @@ def _small_bundle(monkeypatch):
 
 
 @pytest.mark.usefixtures("_small_bundle")
-def test_ray_leaves_the_same_masks_pictures_and_manifest_and_one_bad_case_stops_no_other(tmp_path):
+def test_ray_writes_the_same_masks_pictures_and_manifest_and_one_bad_case_stops_no_other(tmp_path):
     images = tmp_path / "in"
     for number in range(4):
         small.save_head(images / f"case{number}.nii.gz", number)
@@ -73,18 +73,19 @@ def test_ray_leaves_the_same_masks_pictures_and_manifest_and_one_bad_case_stops_
     [
         (["--executor", "slurm"], "--executor slurm: is unknown"),
         (["--address", "auto"], "give --executor ray too"),
-        (["--executor", "ray", "--workers", "0"], "are 1 or more"),
+        (["--executor", "ray", "--workers", "0"], "must be 1 or more"),
     ],
 )
-def test_options_of_a_cluster_that_make_no_sense_are_refused(tmp_path, options, words):
+def test_contradicting_options_of_a_cluster_are_refused(tmp_path, options, words):
     result = CliRunner().invoke(build_app(), ["predict", "b", str(tmp_path), "--out", str(tmp_path / "o"), *options])
     assert words in str(result.exception)
 
 
 @pytest.mark.slow
-def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_are_done(tmp_path):
-    from pipeline.inference.batch import Batch, Options
-    from pipeline.inference.ray_batch import RayBatch, Share
+def test_a_case_that_kills_its_worker_fails_and_the_other_cases_of_this_worker_are_done(tmp_path):
+    from pipeline.inference.batch import Batch
+    from pipeline.inference.options import Options
+    from pipeline.inference.ray_batch import RayBatch, WorkerResources
     from pipeline.inference.sources import find_jobs
     from pipeline.system.ray_cluster import ray_connection
 
@@ -107,10 +108,10 @@ def test_a_case_that_kills_its_worker_fails_and_the_others_of_the_same_worker_ar
     jobs = find_jobs(tmp_path / "in", model.channels)
     local = Batch(model, tmp_path / "local").run(jobs)
     with ray_connection(None, 1) as module:
-        batch = RayBatch(module, model, load, tmp_path / "ray", Options(), Share(cores=1))
+        batch = RayBatch(module, model, load, tmp_path / "ray", Options(), WorkerResources(cores=1))
         records = {record.case: record for record in batch.run(jobs)}
     assert len(records) == 8
-    assert records["case01"].reason == "ended its worker 2 times, most likely for want of memory"
+    assert records["case01"].reason == "ended its worker 2 times, most likely because memory ran out"
     for one in local:
         if one.case != "case01":
             assert records[one.case].files == one.files

@@ -25,7 +25,7 @@ def test_equal_names_in_different_folders_are_different_cases(tmp_path):
     assert {"scan", "a_scan"} <= set(found)
 
 
-def test_an_id_does_not_depend_on_what_lies_beside_it(tmp_path):
+def test_an_id_does_not_depend_on_other_files(tmp_path):
     touch(tmp_path, "a/scan.nii.gz", "x.nii.gz")
     before = set(ids(tmp_path))
     touch(tmp_path, "b/scan.nii.gz", "a_scan.nii.gz", "a/y.nii")
@@ -90,30 +90,30 @@ def test_lists_name_their_cases_and_channels(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "name,label\na,b\n", "image,case\na.nii,x\na.nii,x\n", "image,case\na.nii\n"])
-def test_a_list_that_is_none_is_refused_in_one_line(tmp_path, text):
+def test_a_malformed_list_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(DatasetError) as caught:
         find_jobs(tmp_path / "l.csv", ("MR",))
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_to_predict_is_a_wrong_request(tmp_path):
+def test_an_input_without_images_is_a_wrong_request(tmp_path):
     for source in (tmp_path, tmp_path / "absent", touch(tmp_path / "t", "notes.txt")):
         with pytest.raises(DatasetError):
             find_jobs(source, ("MR",))
 
 
-def test_results_never_land_among_the_images(tmp_path):
+def test_an_output_within_the_input_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="within the input"):
         refuse_output_within(tmp_path, tmp_path / "out")
     refuse_output_within(tmp_path / "in", tmp_path / "out")
 
 
-def test_hidden_files_of_copying_tools_are_no_cases(tmp_path):
+def test_hidden_files_of_copying_tools_are_not_cases(tmp_path):
     assert ids(touch(tmp_path, "a.nii.gz", "._a.nii.gz", ".Trash/b.nii.gz")) == ["a"]
 
 
-def test_the_first_channel_number_of_nnunet_is_no_part_of_a_single_channel_case(tmp_path):
+def test_the_first_channel_number_of_nnunet_is_not_part_of_the_name_of_a_single_channel_case(tmp_path):
     touch(tmp_path / "in", "liver_0000.nii.gz", "ward/spleen_0000.nii", "plain.nii.gz")
     found = ids(tmp_path / "in")
     assert found[:2] == ["liver", "plain"]
@@ -121,16 +121,16 @@ def test_the_first_channel_number_of_nnunet_is_no_part_of_a_single_channel_case(
     assert ids(tmp_path / "in" / "liver_0000.nii.gz") == ["liver"]
 
 
-def test_a_number_that_counts_cases_stays_also_where_one_file_is_given(tmp_path):
+def test_a_number_that_counts_cases_remains_even_if_one_file_is_the_input(tmp_path):
     touch(tmp_path, "scan_0000.nii.gz", "scan_0001.nii.gz")
     assert ids(tmp_path / "scan_0000.nii.gz") == ["scan_0000"]
 
 
-def test_a_number_stays_where_the_name_without_it_is_another_case(tmp_path):
+def test_a_number_remains_if_the_name_without_it_is_another_case(tmp_path):
     assert ids(touch(tmp_path, "a.nii.gz", "a_0000.nii.gz")) == ["a", "a_0000"]
 
 
-def test_lists_leave_out_the_channel_number_unless_they_give_a_name(tmp_path):
+def test_lists_omit_the_channel_number_unless_they_give_a_name(tmp_path):
     touch(tmp_path, "a_0000.nii", "b_0000.nii", "b_0001.nii")
     (tmp_path / "one.txt").write_text("a_0000.nii\n")
     assert ids(tmp_path / "one.txt") == ["a"]
@@ -145,7 +145,7 @@ def test_lists_leave_out_the_channel_number_unless_they_give_a_name(tmp_path):
 @pytest.mark.parametrize(
     "names", [("a/scan.hdr", "a/scan.img"), ("a/scan.HDR", "a/scan.IMG"), ("a/scan.hdr.gz", "a/scan.img.gz")]
 )
-def test_a_pair_of_header_and_image_is_listed_and_not_lost(tmp_path, names):
+def test_a_pair_of_header_and_image_is_a_failed_case(tmp_path, names):
     touch(tmp_path, "b.nii.gz", *names, "a/lonely.img")
     (pair,) = (job for job in find_jobs(tmp_path, ("MR",)) if job.problem)
     assert pair.images == tuple(tmp_path / name for name in names)
@@ -153,7 +153,7 @@ def test_a_pair_of_header_and_image_is_listed_and_not_lost(tmp_path, names):
     assert ".nii.gz" in pair.remedy
 
 
-def test_nothing_but_a_pair_is_a_case(tmp_path):
+def test_a_folder_with_only_a_pair_has_one_case(tmp_path):
     touch(tmp_path, "scan.hdr", "scan.img")
     assert len(find_jobs(tmp_path, ("MR",))) == 1
 

@@ -1,4 +1,4 @@
-"""What a batch returns and writes once it is told to stop."""
+"""Records and files of a batch that is stopped."""
 
 import csv
 import json
@@ -6,7 +6,8 @@ import json
 import pytest
 from small_model import save_head, small_model
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -15,7 +16,7 @@ CASES = 6
 
 
 class After:
-    """Told of each case that is finished; asks to stop after so many."""
+    """Request to stop after a number of completed cases."""
 
     def __init__(self, cases):
         self.left = cases
@@ -44,7 +45,7 @@ def states(out):
     return {case["case"]: case["status"] for case in json.loads((out / "manifest.json").read_text())["cases"]}
 
 
-def test_every_job_has_a_record_and_those_not_started_say_what_to_do(source, tmp_path):
+def test_every_job_has_a_record_and_those_not_started_have_a_remedy(source, tmp_path):
     records = run(source, tmp_path / "out", 2)
     left = [record for record in records if record.status == "not_started"]
     assert len(records) == CASES
@@ -58,14 +59,14 @@ def test_every_job_has_a_record_and_those_not_started_say_what_to_do(source, tmp
         assert {row["case"]: row["status"] for row in csv.DictReader(stream)} == listed
 
 
-def test_the_journal_does_not_take_them_for_cases_that_were_tried(source, tmp_path):
+def test_the_journal_does_not_store_cases_that_were_not_started(source, tmp_path):
     run(source, tmp_path / "out", 2)
     assert "not_started" not in (tmp_path / "out" / "journal.jsonl").read_text()
     assert {record.status for record in run(source, tmp_path / "out")} == {"done", "skipped"}
     assert set(states(tmp_path / "out").values()) == {"done", "skipped"}
 
 
-def test_results_of_an_earlier_batch_stay_listed_where_this_one_did_not_come_to_them(source, tmp_path):
+def test_results_of_an_earlier_batch_stay_listed_if_this_one_did_not_reach_them(source, tmp_path):
     run(source, tmp_path / "out")
     records = run(source, tmp_path / "out", 1)
     assert "not_started" in {record.status for record in records}
@@ -83,11 +84,11 @@ def test_results_by_other_settings_are_not_listed_as_those_of_this_batch(source,
     ["[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate",
      "CUDA out of memory. Tried to allocate 2.00 GiB", "DefaultCPUAllocator: not enough memory", "std::bad_alloc"],
 )  # fmt: skip
-def test_every_way_in_which_torch_says_that_memory_ran_out_is_recognized(source, tmp_path, monkeypatch, words):
+def test_every_out_of_memory_message_of_torch_is_recognized(source, tmp_path, monkeypatch, words):
     def out_of_memory(*_):
         raise RuntimeError(words)
 
-    monkeypatch.setattr("pipeline.inference.batch.score", out_of_memory)
+    monkeypatch.setattr("pipeline.inference.case_steps.score", out_of_memory)
     (record,) = run(source / "case0.nii.gz", tmp_path / "out")
     assert record.status == "failed"
     assert record.reason == "does not fit into memory"

@@ -1,6 +1,6 @@
 import os
 
-from pipeline.inference.journal import CaseRecord
+from pipeline.inference.case_record import CaseRecord
 from pipeline.inference.sources import find_jobs
 from pipeline.inference.watching import Watch, watch
 
@@ -22,7 +22,7 @@ def watched(folder, clock):
     return Watch(lambda: find_jobs(folder, ("MR",)), 60.0, clock)
 
 
-def test_a_file_is_taken_once_it_has_been_quiet_and_only_once(tmp_path):
+def test_a_file_is_returned_once_it_has_stopped_changing_and_only_once(tmp_path):
     clock = Clock()
     found = watched(tmp_path, clock)
     assert found.ready() == []
@@ -49,7 +49,7 @@ def test_a_copy_with_an_old_time_stamp_waits_as_well(tmp_path):
     assert len(found.ready()) == 1
 
 
-def test_what_changed_after_it_was_taken_is_taken_again(tmp_path):
+def test_a_file_that_changes_later_is_returned_again(tmp_path):
     clock = Clock()
     found = watched(tmp_path, clock)
     write(tmp_path / "a.nii.gz", b"1", clock)
@@ -62,7 +62,7 @@ def test_what_changed_after_it_was_taken_is_taken_again(tmp_path):
     assert len(found.ready()) == 1
 
 
-def test_a_clock_that_runs_ahead_on_the_file_server_does_not_block(tmp_path):
+def test_a_file_server_whose_clock_is_ahead_does_not_block(tmp_path):
     clock = Clock()
     found = watched(tmp_path, clock)
     (tmp_path / "a.nii.gz").write_bytes(b"1")
@@ -72,7 +72,7 @@ def test_a_clock_that_runs_ahead_on_the_file_server_does_not_block(tmp_path):
     assert len(found.ready()) == 1
 
 
-def test_watching_goes_on_until_it_is_told_to_stop(tmp_path):
+def test_watching_continues_until_it_is_stopped(tmp_path):
     clock = Clock()
     taken = []
 

@@ -1,4 +1,4 @@
-"""An output that fills up or cannot be written in the middle of a batch: one line, and the repeat finishes."""
+"""An output that fills up or fails in the middle of a batch gives one line, and a repetition completes the batch."""
 
 import errno
 import json
@@ -18,9 +18,10 @@ from small_model import save_head, small_model
 from test_disks import fill, mounted
 
 from pipeline.errors import ExitCode
-from pipeline.inference import batch as engine
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference import case_steps
+from pipeline.inference.batch import Batch
 from pipeline.inference.journal import Journal
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 from pipeline.system.files import atomic_path
 
@@ -36,7 +37,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
             temporary.write_bytes(bytes(6000))
 
     monkeypatch.setattr("pipeline.bundle.model.load_model", lambda *_, **__: small_model(fingerprint={}))
-    monkeypatch.setattr(engine, "write_picture", write)
+    monkeypatch.setattr(case_steps, "write_picture", write)
 
 
 @pytest.fixture
@@ -55,10 +56,10 @@ def results_of(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("slab_by_slab", [False, True])
-def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(
+def test_a_disk_that_fills_up_at_any_write_costs_only_time(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slab_by_slab: bool
 ) -> None:
-    monkeypatch.setattr(engine, "is_large", lambda *_: slab_by_slab)
+    monkeypatch.setattr(case_steps, "is_large", lambda *_: slab_by_slab)
     command = ["predict", "bundle", str(images), "--probabilities", "--out"]
     assert ended(start([*command, str(tmp_path / "whole")], tmp_path / "said")) == ExitCode.OK
     expected = results_of(tmp_path / "whole")
@@ -79,7 +80,7 @@ def test_a_disk_that_fills_up_at_any_write_costs_nothing_but_the_time(
             failures += [line for line in lines if line.startswith("error:")]
             assert not [line for line in lines if "failed" in line]
             assert not list(out.rglob(".writing-*"))
-            listed = {name for record in Journal(out, mend=False).records.values() for name in record.files}
+            listed = {name for record in Journal(out, repair=False).records.values() for name in record.files}
             finished.append(len(listed) // 3)
             assert set(results_of(out)) == listed if out.exists() else not listed
             left += 48 << 10
@@ -102,7 +103,7 @@ def test_a_read_only_output_is_one_line_before_any_work(images: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
-def test_an_output_that_fails_in_the_middle_ends_the_batch_and_the_repeat_does_the_rest(
+def test_an_output_that_fails_in_the_middle_ends_the_batch_and_its_repetition_predicts_the_rest(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def broken(path: Path, *arguments: object) -> None:
@@ -110,11 +111,11 @@ def test_an_output_that_fails_in_the_middle_ends_the_batch_and_the_repeat_does_t
             raise OSError(number, os.strerror(number), str(path))
         write(path, *arguments)
 
-    write = engine.write_picture
+    write = case_steps.write_picture
     out, model = tmp_path / "out", small_model(fingerprint={})
     jobs = find_jobs(images, model.channels)
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "write_picture", broken)
+        patched.setattr(case_steps, "write_picture", broken)
         with pytest.raises(OSError, match="case2") as raised:
             Batch(model, out).run(jobs)
     assert raised.value.errno == number

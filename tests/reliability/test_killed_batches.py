@@ -1,4 +1,4 @@
-"""A batch of predictions that was killed and continued leaves the masks of one that was never stopped."""
+"""A batch that was killed and continued writes the masks of one that was never stopped."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def predict(folder: Path, out: Path) -> None:
 
 
 def left(out: Path) -> dict[str, object]:
-    """Return masks and pictures by their bytes, and the manifest's cases without times and without done or skipped."""
+    """Return the bytes of masks and pictures, and the cases of the manifest without times and status."""
     found: dict[str, object] = {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*.nii.gz")) + sorted(out.rglob("*.png"))

@@ -1,4 +1,4 @@
-"""`segloss predict` stopped by signals: its exit code, its manifest, and a read that never returns."""
+"""Signals stop `segloss predict`: exit codes, the manifest, and a read that never returns."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from commands import ended, ended_within, start
 from small_model import save_head, small_model
 
 from pipeline.cli.failures import Stopped, stop_on_signals
-from pipeline.inference import batch as engine
+from pipeline.inference import case_steps
 
 CASES = 12
 PATIENCE_S = 60.0
@@ -32,7 +33,7 @@ def _slow_cases(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(b"picture")
 
     monkeypatch.setattr("pipeline.bundle.model.load_model", lambda *_, **__: small_model())
-    monkeypatch.setattr(engine, "write_picture", slowly)
+    monkeypatch.setattr(case_steps, "write_picture", slowly)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def manifest(out: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_batch_says_so_by_its_exit_code_and_lists_what_it_did_not_start(
+def test_a_stopped_batch_has_its_own_exit_code_and_lists_cases_not_started(
     images: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
@@ -101,7 +102,7 @@ def test_a_signal_during_the_last_case_stops_nothing(
         if path.stem == f"case{CASES - 1:02d}":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(engine, "write_picture", stop_at_the_end)
+    monkeypatch.setattr(case_steps, "write_picture", stop_at_the_end)
     child = start(["predict", "bundle", str(images), "--out", str(tmp_path / "out")], tmp_path / "said")
     assert ended_within(child, PATIENCE_S) == 0
     assert manifest(tmp_path / "out")["counts"] == {"done": CASES, "held": 0, "failed": 0, "skipped": 0}
@@ -115,20 +116,20 @@ def test_a_second_sigterm_ends_a_process_whose_read_never_returns(
         (tmp_path / "hangs").touch()
         time.sleep(1000)
 
-    monkeypatch.setattr(engine, "check_images" if not is_in_main_thread else "score", never_returns)
+    monkeypatch.setattr(case_steps, "check_images" if not is_in_main_thread else "score", never_returns)
     child = start(["predict", "bundle", str(images), "--out", str(tmp_path / "out")], tmp_path / "said")
     wait_until((tmp_path / "hangs").exists)
     os.kill(child, signal.SIGTERM)
-    wait_until(lambda: "stopping after the case at hand" in (tmp_path / "said").read_text())
+    wait_until(lambda: "stopping after the current case" in (tmp_path / "said").read_text())
     time.sleep(0.5)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the first signal waits for the case at hand"
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the first signal waits for the current case"
     os.kill(child, signal.SIGTERM)
     assert ended_within(child, 5) == 128 + signal.SIGTERM
     assert "ended by a second SIGTERM; the same command continues" in (tmp_path / "said").read_text()
 
 
 def test_a_signal_that_timeout_sends_twice_counts_once(images: Path, tmp_path: Path) -> None:
-    """GNU timeout signals its child, then the whole group with the child in it."""
+    """GNU timeout signals its child, and then the whole process group, which includes the child."""
     out = tmp_path / "out"
     child = start(["predict", "bundle", str(images), "--out", str(out)], tmp_path / "said")
     wait_until(lambda: len(masks(out)) >= 3)
@@ -154,12 +155,13 @@ def test_the_nightly_script_stops_its_batch_and_logs_the_exit_code(tmp_path: Pat
         running.terminate()
         assert running.wait(10) == 143
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # the batch was stopped before it started its `sleep`
+            os.killpg(running.pid, signal.SIGKILL)
     (log,) = (tmp_path / "out" / "logs").glob("*.log")
     assert "with exit code 143" in log.read_text()
 
 
-def test_the_handlers_of_signals_are_those_of_before_once_a_command_is_over() -> None:
+def test_signal_handlers_are_restored_after_a_command() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Stopped, match="SIGTERM"), stop_on_signals():
         signal.raise_signal(signal.SIGTERM)

@@ -1,17 +1,14 @@
 """Lists of cases in CSV or JSON: image column(s), label, and optionally case, patient and fold."""
 
-import csv
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.dataset import Case, Dataset
+from pipeline.data.layouts.delimited import by_column, column_number, image_columns, read_text, split_cells
 from pipeline.data.layouts.description import channel_names, class_names, listed, read_json, refuse_missing_files, shown
 from pipeline.data.layouts.naming import case_ids, stem
 from pipeline.errors import DatasetError
-from pipeline.system.files import open_regular
 
 _ID_COLUMNS = ("case", "id")
 _OTHER_COLUMNS = ("label", "patient", "fold", *_ID_COLUMNS)
@@ -35,33 +32,15 @@ def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
 
     Cells are separated by commas, semicolons or tabs. Class names come from a `dataset.json` in the same folder.
     """
-    try:
-        with open_regular(path) as stream:
-            text = stream.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DatasetError(path, "is no text in UTF-8", "save it as CSV UTF-8") from None
-    except OSError as error:
-        raise DatasetError(path, f"cannot be read ({error.strerror or error})", "check the file") from None
-    first = text.partition("\n")[0]
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-        records = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise DatasetError(path, f"is no valid CSV ({error})", "correct it or write it again") from None
+    records = split_cells(path, read_text(path))
     if not records:
         raise DatasetError(path, "is empty", f"give the columns {_EXPECTED}")
-    header = [cell.strip().lower() for cell in records[0][1]]
+    header = [cell.lower() for cell in records[0][1]]
     images = _image_columns(header, path)
-    rows = []
-    for line, cells in records[1:]:
-        if len(cells) != len(header):
-            raise DatasetError(
-                path,
-                f"line {line} has {len(cells)} cells, its header {len(header)}",
-                "quote cells that hold separators",
-            )
-        values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-        rows.append(_row(values, [values[name] for name in images], f"line {line}"))
+    rows = [
+        _row(values, [values[name] for name in images], f"line {line}")
+        for line, values in by_column(path, header, records[1:])
+    ]
     return _dataset(path, rows, _channels_of(images), _classes_beside(path), allow_missing)
 
 
@@ -156,7 +135,7 @@ def read_list(path: Path, *, allow_missing: bool = False) -> Dataset:
 
 def _image_columns(header: Sequence[str], path: Path, where: str = "") -> list[str]:
     """Return the image columns in the order of channels, and refuse what no one reads."""
-    images = [name for name in header if re.fullmatch(r"image(_.+|\d+)?", name)]
+    images = image_columns(header)
     unknown = [name for name in header if name not in images and name not in _OTHER_COLUMNS]
     twice = sorted({name for name in header if header.count(name) > 1})
     if "image" in images and len(images) > 1:
@@ -167,21 +146,14 @@ def _image_columns(header: Sequence[str], path: Path, where: str = "") -> list[s
         raise DatasetError(
             path, problem + (f" (not understood: {listed(strange)})" if strange else ""), "rename or remove columns"
         )
-    if all(_number_of(name) is not None for name in images):
-        images.sort(key=lambda name: _number_of(name) or 0)
     return images
-
-
-def _number_of(column: str) -> int | None:
-    match = re.fullmatch(r"image_?(\d+)", column)
-    return int(match[1]) if match else None
 
 
 def _channels_of(columns: Sequence[str]) -> tuple[str, ...]:
     if list(columns) == ["image"]:
         return ("image",)
     return tuple(
-        f"channel {_number_of(name)}" if _number_of(name) is not None else name.removeprefix("image_")
+        f"channel {column_number(name)}" if column_number(name) is not None else name.removeprefix("image_")
         for name in columns
     )
 

@@ -1,4 +1,4 @@
-"""One volume chosen from a study, named by a hash that says nothing about the patient."""
+"""The volume selected from a study; its identifier is a hash that does not reveal the patient."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,41 +10,43 @@ from pipeline.system.files import sha256_of_files
 
 
 class DicomError(DatasetError):
-    """A series of DICOM files that cannot be read as one volume, or a study without the series asked for."""
+    """A series that cannot be read as one volume, or a study without the requested series."""
 
 
 class NoImageError(DatasetError):
-    """A folder without a DICOM image, whole or damaged."""
+    """A folder without a DICOM image, intact or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class DicomCase:
-    """A volume of a study that the model is to segment, or why there is none.
+    """A volume of a study that is to be segmented, or the reason why there is none.
 
     Parameters
     ----------
     id
-        `dcm-` and twelve hexadecimal digits from a hash of UIDs; never from patient tags or file names.
+        `dcm-` and twelve hexadecimal digits of a hash of UIDs; never derived from patient tags or file names.
     study_uid, series_uid
-        As in the files; empty where they are not valid, and `series_uid` where no series was chosen.
+        UIDs of the files; empty if they are not valid. `series_uid` is also empty if no series was selected.
     files
-        One slice each, by position along the normal of the slices; or one multi-frame file.
+        One file for each slice, ordered by position along the normal of the slices; or one multi-frame file.
     study_files
-        Where no series was chosen: the files that the problem is about.
-    place
-        The folder of the files relative to the input, without parts that name the patient.
+        The files that the problem is about, if no series was selected.
+    location
+        The folder of the files relative to the input, with parts that name the patient replaced.
     problem, remedy
-        Why it cannot be segmented, in words that hold no tag with free text; None where it can.
-    said
-        One line for each series of the study: taken or not, and why; and what else is worth knowing.
+        Why the study cannot be segmented, in words that repeat no free text of a header; None if it can.
+    notes
+        One line for each series of the study (selected or not, and why), and other observations.
     warnings
         Reasons why the series may be incomplete; its result is held.
+    modality
+        Value of Modality.
     spacing_mm
-        Between columns, between rows, between slices.
+        Distance in mm between columns, between rows, between slices.
     tilt_degrees
-        Of the gantry; 0 where the slices lie straight.
+        Tilt of the gantry in degrees; 0 if the slices are straight.
     resample_tilt
-        True where `to_nifti` is to resample the tilted slices on a straight grid.
+        True if `to_nifti` is to resample tilted slices on a straight grid.
     """
 
     id: str
@@ -52,10 +54,10 @@ class DicomCase:
     series_uid: str = ""
     files: tuple[Path, ...] = ()
     study_files: tuple[Path, ...] = ()
-    place: str = ""
+    location: str = ""
     problem: str | None = None
     remedy: str = ""
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     modality: str = ""
     spacing_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -63,17 +65,23 @@ class DicomCase:
     resample_tilt: bool = False
 
     def error(self) -> DicomError | None:
-        """Return the problem as an error that can be raised; None where there is none."""
+        """Return the problem as an exception; None if there is none."""
         return DicomError(self.id, self.problem, self.remedy) if self.problem else None
 
 
 def case_id(*uids: str) -> str:
-    """Return the name of a case from the UIDs that tell it apart."""
+    """Return the identifier of a case from its UIDs.
+
+    Examples
+    --------
+    >>> case_id("1.2.840.1", "1.2.840.2")
+    'dcm-5b082208f4d8'
+    """
     return "dcm-" + hashlib.sha256("\n".join(uids).encode()).hexdigest()[:12]
 
 
 def case_id_of_files(files: Sequence[Path]) -> str:
-    """Return the name of a case without valid UIDs, from the contents of its files; never from their names."""
+    """Return the identifier of a case without valid UIDs from the contents of its files, never from their names."""
     try:
         return case_id(sha256_of_files(files))
     except OSError:

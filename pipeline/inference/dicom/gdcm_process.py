@@ -1,9 +1,10 @@
-"""GDCM in a process of its own, which decodes JPEG frames one after another.
+"""GDCM in a separate process, which decodes JPEG frames one after another.
 
-A damaged frame can end the process that calls GDCM, since its C++ exceptions are not caught on the way to Python. Here
-it ends this process alone: the frame is an error, and the next one gets a new process. What GDCM prints is dropped.
+A damaged frame can terminate the process that calls GDCM, since its C++ exceptions are not translated to Python. Here
+only the separate process is terminated: the frame is an error, and the next frame gets a new process. GDCM's output is
+discarded.
 
-This file is also the program that runs there. It imports nothing of this project, so that it starts in 0.1 s.
+This file is also the program of that process. It imports nothing of this project, so that it starts in 0.1 s.
 """
 
 import signal
@@ -17,9 +18,18 @@ _LENGTH = struct.Struct("<I")
 
 
 class Frame(NamedTuple):
-    """What GDCM has to know of one encoded grayscale frame besides its bytes.
+    """Description of one encoded grayscale frame.
 
-    `syntax` is the UID of the transfer syntax; `is_signed` is 0 or 1.
+    Parameters
+    ----------
+    syntax
+        UID of the transfer syntax.
+    rows, columns
+        Size in pixels.
+    bits_allocated, bits_stored
+        Bits of a pixel, and those of them that are used.
+    is_signed
+        1 for signed pixels, 0 for unsigned ones.
     """
 
     syntax: str
@@ -34,9 +44,12 @@ _FRAME = struct.Struct("<64s5I")
 
 
 class GdcmProcess:
-    """Starts the process when the first frame comes, and again where it has ended.
+    """The decoding process, which is started with the first frame and again after it has ended.
 
-    A frame that takes more than `limit_s` seconds ends it.
+    Parameters
+    ----------
+    limit_s
+        Seconds after which the decoding of a frame is aborted.
     """
 
     def __init__(self, limit_s: int = 60) -> None:
@@ -47,10 +60,17 @@ class GdcmProcess:
     def decode(self, frame: Frame, encoded: bytes) -> bytes:
         """Return the pixels of a frame, row by row, in little endian.
 
+        Parameters
+        ----------
+        frame
+            Description of the frame.
+        encoded
+            Its encoded bytes.
+
         Raises
         ------
         ValueError
-            When GDCM cannot decode the frame, ends, or takes longer than `limit_s`.
+            When GDCM cannot decode the frame, is terminated by it, or takes longer than `limit_s`.
         """
         with self._lock:
             process = self._running()
@@ -98,8 +118,8 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def _serve(reading: IO[bytes], writing: IO[bytes], limit_s: int) -> None:
-    """Decode what comes until the other end is closed, as it is when the program there ends."""
-    # Ctrl-C and SIGTERM go to all processes of a batch, which still finishes the case at hand.
+    """Decode frames until the other end of the pipe is closed, at the latest when the calling program ends."""
+    # Ctrl-C and SIGTERM reach all processes of a batch, but the batch still completes its current case.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     while len(head := reading.read(_FRAME.size)) == _FRAME.size:
@@ -112,7 +132,7 @@ def _serve(reading: IO[bytes], writing: IO[bytes], limit_s: int) -> None:
 
 
 def _decoded(frame: Frame, encoded: bytes) -> bytes:
-    """Return the pixels, b"" where GDCM says that it cannot decode them."""
+    """Return the pixels, or b"" if GDCM reports that it cannot decode them."""
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -132,7 +152,7 @@ def _decoded(frame: Frame, encoded: bytes) -> bytes:
         gdcm.PixelFormat(1, frame.bits_allocated, frame.bits_stored, frame.bits_stored - 1, frame.is_signed)
     )
     pixels = image.GetBuffer()
-    # GDCM hands bytes over as text.
+    # GDCM returns bytes as text, with surrogates for those that are not UTF-8.
     return b"" if pixels is None else bytes(pixels.encode("utf-8", "surrogateescape"))
 
 

@@ -1,4 +1,4 @@
-"""Whether slices stack to a volume, judged from their positions alone; every refusal says where, in mm."""
+"""The check whether slices make a volume, from their positions alone; every refusal states positions in mm."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,28 +7,30 @@ from dataclasses import dataclass
 import numpy as np
 
 SPACING_TOLERANCE = 0.02
-"""A distance between slices may differ from the mean by this part of it (and by at least `LEAST_TOLERANCE_MM`)."""
+"""Part of the mean distance between slices by which a distance may differ (and at least `LEAST_TOLERANCE_MM`)."""
 
 LEAST_TOLERANCE_MM = 0.01
-"""Positions are stored as decimal text, often with two decimals."""
+"""Smallest tolerance of a position in mm: positions are stored as text, often with two decimals."""
 
 DRIFT_TOLERANCE_PIXELS = 0.5
-"""How far a slice may lie beside the line through the first slice along the normal."""
+"""Distance in pixels by which a slice may lie beside the line along the normal through the first slice."""
 
 ORIENTATION_TOLERANCE = 1e-3
-"""Direction cosines that differ less than this are one orientation, written with different rounding.
+"""Direction cosines that differ by less are one orientation, written with different rounding.
 
-It is 0.06°: half a millimetre at the far end of a field of 500 mm.
+It corresponds to 0.06°, or half a millimeter at the far end of a field of 500 mm.
 """
 
 NEARLY_PARALLEL = 0.087
-"""Direction cosines that differ less than this (5°) were meant to be one stack; beyond `ORIENTATION_TOLERANCE` the
-stack is refused. Planes that differ more, as those of a scout, are stacks of their own."""
+"""Direction cosines that differ by less (5°) belong to one stack, which is refused beyond `ORIENTATION_TOLERANCE`.
+
+Planes that differ by more, such as those of a scout, are separate stacks.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a series is refused, and what can be done about it."""
+    """Why a series is refused, and what the user can do."""
 
     text: str
     remedy: str
@@ -43,15 +45,15 @@ class Stack:
     order
         Indices of the slices as given, from the lowest position along the normal to the highest.
     along_mm
-        Position along the normal, in that order.
+        Position of each slice along the normal in mm, in that order.
     spacing_mm
-        Mean distance between neighbours.
+        Mean distance between neighboring slices in mm.
     tilt_degrees
-        Angle between the line through the slices and the normal of their planes.
+        Angle in degrees between the line through the slices and the normal of their planes.
     problem
-        None where the slices make a volume. A tilt alone is told apart by `is_tilted`.
+        Why the slices do not make a volume; None if they do. `is_tilted` tells whether a tilt is the only reason.
     is_tilted
-        True where the slices are regular but slide sideways, as with a tilted gantry.
+        True if the slices are regular but shifted sideways, as with a tilted gantry.
     """
 
     order: tuple[int, ...]
@@ -66,6 +68,11 @@ def normal_of(orientation: Sequence[float]) -> np.ndarray:
     """Return the unit normal (3,) of the plane with these six direction cosines, in L, P, S.
 
     Source: DICOM PS3.3, C.7.6.2.1.1.
+
+    Examples
+    --------
+    >>> normal_of([1, 0, 0, 0, 1, 0]).tolist()
+    [0.0, 0.0, 1.0]
     """
     row, column = np.asarray(orientation[:3], dtype=float), np.asarray(orientation[3:], dtype=float)
     normal = np.cross(row, column)
@@ -73,13 +80,13 @@ def normal_of(orientation: Sequence[float]) -> np.ndarray:
     return unit
 
 
-def common_orientation(orientations: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Return the most common of several direction cosines; the first of those that are equally common."""
+def most_common_orientation(orientations: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the most common of several direction cosines; the first one of those that are equally common."""
     return Counter(orientations).most_common(1)[0][0]
 
 
 def differ(first: Sequence[float], second: Sequence[float], tolerance: float) -> bool:
-    """Whether two sequences of numbers differ by `tolerance` or more at any place."""
+    """Return whether two sequences of numbers differ by `tolerance` or more in any position."""
     return max(abs(a - b) for a, b in zip(first, second, strict=True)) >= tolerance
 
 
@@ -91,25 +98,31 @@ def angle_degrees(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def plane_of(orientation: Sequence[float]) -> str:
-    """Return Axial, Coronal or Sagittal: the plane of the body that is closest."""
+    """Return the closest plane of the body for six direction cosines: Axial, Coronal or Sagittal.
+
+    Examples
+    --------
+    >>> plane_of([1, 0, 0, 0, 0, -1])
+    'Coronal'
+    """
     return ("Sagittal", "Coronal", "Axial")[int(np.argmax(np.abs(normal_of(orientation))))]
 
 
 def spacing_tolerance_mm(spacing_mm: float) -> float:
-    """Return by how much distances between slices may differ from `spacing_mm`."""
+    """Return the tolerance in mm of a distance between slices that should be `spacing_mm`."""
     return max(LEAST_TOLERANCE_MM, SPACING_TOLERANCE * spacing_mm)
 
 
 def orientation_problem(orientation: Sequence[float]) -> Problem | None:
-    """Return what is wrong with six direction cosines: not of unit length, or not at a right angle."""
+    """Return the problem of six direction cosines that are not two perpendicular unit vectors; None if they are."""
     row, column = np.asarray(orientation[:3], dtype=float), np.asarray(orientation[3:], dtype=float)
     lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
     across = float(row @ column)
     if all(abs(length - 1) < 0.01 for length in lengths) and abs(across) < 0.01:
         return None
     return Problem(
-        f"the direction cosines are of length {lengths[0]:.3f} and {lengths[1]:.3f} with a product of {across:.3f}, "
-        "not two unit vectors at a right angle",
+        f"the direction cosines have lengths of {lengths[0]:.3f} and {lengths[1]:.3f} and a product of {across:.3f}: "
+        "they are not two perpendicular unit vectors",
         "export the series again from the scanner or the PACS",
     )
 
@@ -117,30 +130,36 @@ def orientation_problem(orientation: Sequence[float]) -> Problem | None:
 def stack(
     positions_mm: Sequence[Sequence[float]], orientation: Sequence[float], pixel_spacing_mm: Sequence[float]
 ) -> Stack:
-    """Order slices by position and say whether they make a volume.
+    """Order slices by position and check whether they make a volume.
 
     Parameters
     ----------
     positions_mm
-        Centre of the first pixel of each slice (N, 3) in L, P, S; no two at one place (see `at_one_place`).
+        Center of the first pixel of each slice (N, 3) in L, P, S; no two at one position (see `at_one_position`).
     orientation
         Six direction cosines.
     pixel_spacing_mm
-        Between rows, between columns.
+        Distance between rows, and between columns.
 
     Returns
     -------
     Stack
         With `problem` for a single slice, missing slices, a changing distance and a tilt.
+
+    Examples
+    --------
+    >>> positions = [(0.0, 0.0, 3.0 * index) for index in (0, 1, 2, 4, 5)]
+    >>> stack(positions, [1, 0, 0, 0, 1, 0], (1.0, 1.0)).problem.text
+    '1 slice missing between 6.00 and 12.00 mm (slices are 3.00 mm apart)'
     """
     points = np.asarray(positions_mm, dtype=float)
     normal = normal_of(orientation)
     along = points @ normal
     order = np.argsort(along, kind="stable")
     along = along[order]
-    places = tuple(int(index) for index in order), tuple(float(value) for value in along)
+    ordered = tuple(int(index) for index in order), tuple(float(value) for value in along)
     if len(points) < 2:
-        return Stack(*places, 0.0, 0.0, Problem("a single slice makes no volume", "choose another series"))
+        return Stack(*ordered, 0.0, 0.0, Problem("a single slice is not a volume", "choose another series"))
 
     gaps = np.diff(along)
     spacing = float(gaps.mean())
@@ -157,32 +176,38 @@ def stack(
         problem = (
             Problem(
                 f"the gantry was tilted by {tilt:.1f}°: the last slice lies {drift_mm:.1f} mm beside the first",
-                "ask for resampling of tilted series, or reconstruct without tilt",
+                "give --resample-tilt, or reconstruct the series without tilt",
             )
             if is_tilted
             else Problem(
-                f"slices lie up to {drift_mm:.1f} mm beside each other, and not along a line",
+                f"slices lie up to {drift_mm:.1f} mm beside each other, and not on one line",
                 "export the series again, or choose another one",
             )
         )
-    return Stack(*places, spacing, tilt, problem, is_tilted)
+    return Stack(*ordered, spacing, tilt, problem, is_tilted)
 
 
-def at_one_place(positions_mm: Sequence[Sequence[float]]) -> list[list[int]]:
-    """Return the groups of slices (by index) that share a position, within `LEAST_TOLERANCE_MM`."""
+def at_one_position(positions_mm: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Return groups of the indices of slices that share a position, within `LEAST_TOLERANCE_MM`.
+
+    Examples
+    --------
+    >>> at_one_position([(0.0, 0.0, 0.0), (0.0, 0.0, 3.0), (0.0, 0.0, 0.001)])
+    [[0, 2], [1]]
+    """
     points = np.asarray(positions_mm, dtype=float)
     groups: list[list[int]] = []
-    open_places: list[list[int]] = []
+    open_groups: list[list[int]] = []
     for index in np.lexsort(points.T):
         # Points are sorted by z first: only groups opened within the tolerance in z can be joined.
-        open_places = [group for group in open_places if points[index][2] - points[group[0]][2] < LEAST_TOLERANCE_MM]
-        for group in open_places:
+        open_groups = [group for group in open_groups if points[index][2] - points[group[0]][2] < LEAST_TOLERANCE_MM]
+        for group in open_groups:
             if np.abs(points[index] - points[group[0]]).max() < LEAST_TOLERANCE_MM:
                 group.append(int(index))
                 break
         else:
-            open_places.append([int(index)])
-            groups.append(open_places[-1])
+            open_groups.append([int(index)])
+            groups.append(open_groups[-1])
     return groups
 
 
@@ -208,7 +233,7 @@ def _holes_problem(along: np.ndarray, multiples: np.ndarray, usual: float) -> Pr
     holes = np.flatnonzero(multiples >= 2)
     missing = int((multiples[holes] - 1).sum())
     where = ", ".join(f"between {along[hole]:.2f} and {along[hole + 1]:.2f} mm" for hole in holes[:5])
-    more = f" and at {len(holes) - 5} more places" if len(holes) > 5 else ""
+    more = f" and at {len(holes) - 5} more positions" if len(holes) > 5 else ""
     return Problem(
         f"{missing} slice{'s' if missing > 1 else ''} missing {where}{more} (slices are {usual:.2f} mm apart)",
         "send the whole series again",

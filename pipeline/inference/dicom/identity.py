@@ -1,4 +1,4 @@
-"""Whether images belong to one patient and bear valid, unique UIDs. Values are counted, never repeated."""
+"""The check that images belong to one patient and have valid, unique UIDs. Values are counted, never repeated."""
 
 import re
 from collections import Counter
@@ -15,21 +15,21 @@ _NAMING = ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs")
 _SHORTEST_WORD = 3
 
 TAGS = (*_NAMING, "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-"""What `Identity` reads of a header."""
+"""Keywords of the header that `Identity` reads."""
 
 
 @dataclass(slots=True)
 class Identity:
-    """The values that say whose images these are, over all images of a group; nothing of it is ever printed.
+    """The values that identify the patient, over all images of a group; none of them is ever printed.
 
     Parameters
     ----------
     patient_ids, birth_dates
-        Different values of PatientID and PatientBirthDate; an empty string where one is absent.
+        Distinct values of PatientID and PatientBirthDate; an absent value is an empty string.
     sop_class_uids
-        Different values of SOPClassUID.
+        Distinct values of SOPClassUID.
     words
-        Words of three letters or more that name the patient, in lower case: parts of names, identifiers, birth dates.
+        Words of three or more characters that name the patient, in lower case: parts of names, IDs and birth dates.
     """
 
     patient_ids: set[str] = field(default_factory=set, repr=False)
@@ -48,19 +48,25 @@ class Identity:
 
 
 def is_valid_uid(text: str) -> bool:
-    """Whether a text is a UID by PS3.5, 9.1: up to 64 characters, numbers without leading zeros between dots."""
+    """Return whether a text is a UID by PS3.5, 9.1: up to 64 characters, numbers without leading zeros between dots.
+
+    Examples
+    --------
+    >>> is_valid_uid("1.2.840.10008"), is_valid_uid("1.02"), is_valid_uid("")
+    (True, False, False)
+    """
     return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
 
 
 def problem_of_study(identities: Iterable[Identity]) -> Problem | None:
-    """Describe what shows that the images of one study belong to several patients.
+    """Return the problem of a study whose images belong to several patients; None if they do not.
 
-    A series without PatientID or birth date beside others that have them is no contradiction.
+    A series without PatientID or birth date beside others that have them is not a contradiction.
     """
-    found = list(identities)
+    every = list(identities)
     for keyword, values in (
-        ("PatientID", set().union(*(one.patient_ids for one in found))),
-        ("PatientBirthDate", set().union(*(one.birth_dates for one in found))),
+        ("PatientID", set().union(*(one.patient_ids for one in every))),
+        ("PatientBirthDate", set().union(*(one.birth_dates for one in every))),
     ):
         if len(values - {""}) > 1:
             return _several_patients("the study", keyword, len(values - {""}), is_empty_too="" in values)
@@ -68,11 +74,11 @@ def problem_of_study(identities: Iterable[Identity]) -> Problem | None:
 
 
 def problem_of_series(identities: Iterable[Identity]) -> Problem | None:
-    """Describe what differs in PatientID or birth date within one series; an absent value counts as another one."""
-    found = list(identities)
+    """Return the problem of a series with several values of PatientID or birth date; an absent value counts as one."""
+    every = list(identities)
     for keyword, values in (
-        ("PatientID", set().union(*(one.patient_ids for one in found))),
-        ("PatientBirthDate", set().union(*(one.birth_dates for one in found))),
+        ("PatientID", set().union(*(one.patient_ids for one in every))),
+        ("PatientBirthDate", set().union(*(one.birth_dates for one in every))),
     ):
         if len(values) > 1:
             return _several_patients("the series", keyword, len(values - {""}), is_empty_too="" in values)
@@ -82,46 +88,50 @@ def problem_of_series(identities: Iterable[Identity]) -> Problem | None:
 def problem_of_uids(
     study_uid: str, series_uid: str, frame_of_reference_uid: str, sop_class_uids: Iterable[str], sop_uids: Sequence[str]
 ) -> Problem | None:
-    """Describe UIDs that are empty or invalid, or SOP Instance UIDs that several images share.
+    """Return the problem of UIDs that are empty, invalid or, for SOP Instance UIDs, shared; None if there is none.
 
     Parameters
     ----------
+    study_uid, series_uid, frame_of_reference_uid
+        UIDs of the group; an empty frame of reference is left to another check.
+    sop_class_uids
+        Distinct SOP Class UIDs of the group.
     sop_uids
-        One for each file.
+        SOP Instance UID of each file.
     """
-    again = "export the study again with valid UIDs"
+    remedy = "export the study again with valid UIDs"
     for name, uid in (("Study Instance UID", study_uid), ("Series Instance UID", series_uid)):
         if not is_valid_uid(uid):
-            return Problem(f"its {name} is {'not valid' if uid else 'empty'}", again)
+            return Problem(f"its {name} is {'invalid' if uid else 'empty'}", remedy)
     if frame_of_reference_uid and not is_valid_uid(frame_of_reference_uid):
-        return Problem("the UID of its frame of reference is not valid", again)
+        return Problem("the UID of its frame of reference is invalid", remedy)
     if not all(map(is_valid_uid, sop_class_uids)):
-        return Problem("the SOP Class UID of some images is empty or not valid", again)
+        return Problem("the SOP Class UID of some images is empty or invalid", remedy)
     total = len(sop_uids)
     empty = sum(not uid for uid in sop_uids)
     if empty:
-        return Problem(f"{empty} of {total} images have no SOP Instance UID", again)
+        return Problem(f"{empty} of {total} images have no SOP Instance UID", remedy)
     invalid = sum(not is_valid_uid(uid) for uid in sop_uids)
     if invalid:
-        return Problem(f"{invalid} of {total} images have a SOP Instance UID that is not valid", again)
+        return Problem(f"{invalid} of {total} images have an invalid SOP Instance UID", remedy)
     shared = [times for times in Counter(sop_uids).values() if times > 1]
     if shared:
         uids = "one SOP Instance UID" if len(shared) == 1 else f"{len(shared)} SOP Instance UIDs"
-        return Problem(f"{sum(shared)} of {total} images share {uids}", again)
+        return Problem(f"{sum(shared)} of {total} images share {uids}", remedy)
     return None
 
 
-def _several_patients(what: str, keyword: str, count: int, *, is_empty_too: bool) -> Problem:
+def _several_patients(subject: str, keyword: str, count: int, *, is_empty_too: bool) -> Problem:
     values = f"{count} different values of {keyword}" if count > 1 else f"a {keyword}"
     empty = " and images without one" if is_empty_too else ""
     return Problem(
-        f"{what} holds {values}{empty}: it may mix several patients",
-        "check whose images these are and send each patient as a study of its own",
+        f"{subject} holds {values}{empty}: it may mix several patients",
+        "check the identity of the images and send each patient as a separate study",
     )
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    """Return a value as text, the raw bytes where it cannot be decoded; empty where it is absent."""
+    """Return a value as text: its raw bytes if it cannot be decoded, an empty string if it is absent."""
     try:
         value = header.get(keyword)
     except (ValueError, TypeError, LookupError, AttributeError):

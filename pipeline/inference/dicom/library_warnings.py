@@ -1,6 +1,6 @@
-"""pydicom and highdicom repeat malformed values, names among them, in warnings and logs; here they are silenced.
+"""Silence of pydicom and highdicom, whose warnings and logs repeat malformed values, names of patients among them.
 
-Called once, when the package is imported: nothing of them reaches a log, whatever thread reads.
+It is set once, when the package is imported, and so holds for every thread.
 """
 
 import logging
@@ -10,7 +10,10 @@ from pydicom import config
 
 
 def silence_libraries() -> None:
-    """Let pydicom and highdicom say nothing: what matters about a series is judged and worded here."""
+    """Turn off all warnings, logs and validation messages of pydicom and highdicom.
+
+    This package itself judges and reports whatever matters about a series.
+    """
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", module=name)

@@ -1,4 +1,4 @@
-"""One DICOM file read by pydicom, with or without a preamble; and which errors mean that a file is damaged."""
+"""Reading of one DICOM file by pydicom, with or without a preamble, and the errors that mean that it is damaged."""
 
 import struct
 from collections.abc import Collection
@@ -18,16 +18,20 @@ DAMAGED = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError,
     ArithmeticError, RuntimeError, struct.error,
 )  # fmt: skip
-"""What pydicom raises for damaged files, by fuzzing; among RuntimeErrors an unknown value representation."""
+"""Errors that pydicom raised for damaged files in fuzzing; an unknown value representation is a RuntimeError."""
 
 _SERIES_INSTANCE_UID = Tag("SeriesInstanceUID")
 
 
 def read_file(path: Path, *, with_pixels: bool, tags: Collection[str] | None = None) -> Dataset:
-    """Read a file; one without a preamble gets the transfer syntax that its first bytes show.
+    """Return the content of a file. One without a preamble gets the transfer syntax that its first bytes show.
 
     Parameters
     ----------
+    path
+        The file.
+    with_pixels
+        Read the pixels too.
     tags
         Keywords to read; None: all.
 
@@ -50,20 +54,20 @@ def read_file(path: Path, *, with_pixels: bool, tags: Collection[str] | None = N
 
 
 def should_have_pixels(header: Dataset) -> bool:
-    """Whether the SOP class is that of an image, so that a header without rows is damaged."""
+    """Return whether the SOP class is that of an image; a header without rows is damaged then."""
     return "Image Storage" in UID(str(header.get("SOPClassUID") or "")).name
 
 
 def study_uid_of_damaged(path: Path) -> str:
-    """Return the StudyInstanceUID of a file whose header is damaged behind it; empty where it cannot be read."""
+    """Return the valid StudyInstanceUID of a file whose header is damaged after it; empty if it cannot be read."""
 
-    def is_behind(tag: BaseTag, _: str | None, __: int) -> bool:
+    def is_after(tag: BaseTag, _: str | None, __: int) -> bool:
         return tag >= _SERIES_INSTANCE_UID
 
     try:
         with path.open("rb") as stream:
-            header = read_partial(stream, is_behind, force=True)
-        found = str(header.get("StudyInstanceUID") or "")
+            header = read_partial(stream, is_after, force=True)
+        study_uid = str(header.get("StudyInstanceUID") or "")
     except DAMAGED:
         return ""
-    return found if is_valid_uid(found) else ""
+    return study_uid if is_valid_uid(study_uid) else ""

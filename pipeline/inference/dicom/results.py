@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -27,14 +28,36 @@ from pipeline.inference.dicom.segments import (
     series_description,
 )
 from pipeline.inference.dicom.tilt import back_on_slices
-from pipeline.inference.dicom.volume import as_nifti, by_slices, grid_of, read_headers, tilt_of
+from pipeline.inference.dicom.volume import grid_of, in_nifti_order, in_slice_order, read_headers, tilt_of
 from pipeline.system.files import atomic_path
 
 _SEG_SERIES, _SR_SERIES = 1000, 2000
-"""Added to the number of the source series."""
+"""Offsets that are added to the number of the source series."""
 
 _MILLILITER = Code("mL", "UCUM", "milliliter")
 _LARGEST_SERIES = 2**31 - 1 - _SR_SERIES
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSettings:
+    """Options of the DICOM results.
+
+    Parameters
+    ----------
+    omit_empty_frames
+        Omit slices without foreground. Some viewers then show the SEG on wrong slices; False writes all slices.
+    report
+        Write the structured report (TID 1500) too.
+    warnings
+        Sentences that the report lists before the volumes.
+    made_at
+        Date and time of the results; None: those of the source series, so that a repetition gives the same bytes.
+    """
+
+    omit_empty_frames: bool = True
+    report: bool = True
+    warnings: tuple[str, ...] = ()
+    made_at: datetime | None = None
 
 
 def write_results(
@@ -43,39 +66,35 @@ def write_results(
     model: SegmentationModel,
     volumes_ml: Mapping[str, float],
     out_folder: Path,
-    *,
-    omit_empty_frames: bool = True,
-    report: bool = True,
-    warnings: Sequence[str] = (),
-    made_at: datetime | None = None,
+    settings: ResultSettings = ResultSettings(),
 ) -> list[Path]:
     """Write a mask as DICOM SEG and its volumes as a structured report.
 
     Parameters
     ----------
+    case
+        The series that was segmented.
     mask
-        Values of classes (columns, rows, slices) on the grid of `to_nifti`; 0 is background. Without any
-        foreground the SEG is valid too: it says that nothing was found.
+        Label values (columns, rows, slices) on the grid of `to_nifti`; 0 is background. A SEG without any foreground
+        is valid: it states that nothing was found.
+    model
+        The model that predicted the mask.
     volumes_ml
-        By name of the class.
-    omit_empty_frames
-        Leave out slices without foreground; some viewers show the SEG on wrong slices then, False keeps them.
-    report
-        Write the structured report (TID 1500) too.
-    warnings
-        Sentences that the report shows ahead of the volumes.
-    made_at
-        Date and time that the outputs bear; that of the source series by default, so that a repeat gives equal bytes.
+        Volume in mL by name of the class.
+    out_folder
+        The folder of the results.
+    settings
+        Options of the results.
 
     Returns
     -------
     list of Path
-        `<case>_seg.dcm`, and `<case>_sr.dcm`.
+        `<case>_seg.dcm` and, if requested, `<case>_sr.dcm`.
 
     Raises
     ------
     DicomError
-        Where the mask lies on another grid or holds values the model does not name, or the source cannot be read.
+        Where the mask is on another grid or has values that the model does not name, or the source cannot be read.
     """
     error = case.error()
     if error:
@@ -83,15 +102,15 @@ def write_results(
     sources = [completed(header) for header in read_headers(case)]
     numbers = _numbered(case, mask, model)
     planes = _on_sources(case, numbers, sources)
-    moment = made_at or moment_of(sources[0])
+    moment = settings.made_at or moment_of(sources[0])
     try:
-        segmentation = _segmentation(planes, numbers, model, sources, omit_empty_frames, moment)
+        segmentation = _segmentation(planes, numbers, model, sources, settings.omit_empty_frames, moment)
         outputs: dict[str, Dataset] = {"seg": segmentation}
-        if report and any(segment.name in volumes_ml for segment in segments_of(model)):
-            outputs["sr"] = _report(segmentation, model, volumes_ml, sources, moment, warnings)
+        if settings.report and any(segment.name in volumes_ml for segment in segments_of(model)):
+            outputs["sr"] = _report(segmentation, model, volumes_ml, sources, moment, settings.warnings)
     except (ValueError, TypeError, AttributeError, KeyError) as reason:
-        # highdicom's words may repeat values of the header, so only the kind of its error is reported.
-        problem = f"highdicom refused to make a SEG with the headers of the series ({type(reason).__name__})"
+        # highdicom's message may repeat values of the header: only the type of its error is reported.
+        problem = f"highdicom could not make a SEG with the headers of the series ({type(reason).__name__})"
         raise DicomError(case.id, problem, "check its headers with dciodvfy, and export the series again") from reason
     return [_write(output, out_folder / f"{case.id}_{kind}.dcm") for kind, output in outputs.items()]
 
@@ -199,7 +218,7 @@ def _report(
 
 
 def _comments(warnings: Sequence[str]) -> list[hd.sr.TextContentItem]:
-    """Return a comment for each warning; TID 1500 is extensible, so the root of the report may hold them."""
+    """Return a comment for each warning; TID 1500 is extensible, so that the root of the report may hold them."""
     return [
         hd.sr.TextContentItem(
             name=codes.DCM.Comment,
@@ -211,43 +230,42 @@ def _comments(warnings: Sequence[str]) -> list[hd.sr.TextContentItem]:
 
 
 def _numbered(case: DicomCase, mask: np.ndarray, model: SegmentationModel) -> np.ndarray:
-    """Return the mask with values of classes replaced by segment numbers, 1 to n without gaps."""
+    """Return the mask with label values replaced by segment numbers, 1 to n without gaps."""
     numbers = np.zeros(mask.shape, dtype=np.uint8 if len(model.classes) < 256 else np.uint16)
     for segment in segments_of(model):
         numbers[mask == segment.value] = segment.number
     unknown = sorted({int(value) for value in np.unique(mask)} - {0, *model.classes})
     if unknown:
-        raise DicomError(case.id, f"the mask holds values without a class: {unknown}", "name them in the bundle")
+        raise DicomError(case.id, f"the mask has values without a class: {unknown}", "name them in the bundle")
     return numbers
 
 
 def _on_sources(case: DicomCase, numbers: np.ndarray, sources: list[Dataset]) -> hd.Volume | np.ndarray:
-    """Return the mask by slices: as a volume in space, or, for tilted slices, one for one with the sources."""
+    """Return the mask in slice order: as a volume in space, or for tilted slices as an array parallel to `sources`."""
     tilt = tilt_of(case, sources)
     if tilt:
         _check_shape(case, numbers, tilt.shape[::-1])
         return back_on_slices(numbers.T, tilt)
-    grid = as_nifti(grid_of(case, sources))
+    grid = in_nifti_order(grid_of(case, sources))
     _check_shape(case, numbers, grid.spatial_shape)
-    return by_slices(grid.with_array(numbers))
+    return in_slice_order(grid.with_array(numbers))
 
 
 def _check_shape(case: DicomCase, mask: np.ndarray, shape: tuple[int, ...]) -> None:
     if mask.shape != tuple(shape):
-        told = " × ".join(map(str, mask.shape)), " × ".join(map(str, shape))
-        raise DicomError(
-            case.id, f"the mask is of {told[0]} voxels, the series of {told[1]}", "predict on its own grid"
-        )
+        sizes = " × ".join(map(str, mask.shape)), " × ".join(map(str, shape))
+        problem = f"the mask has {sizes[0]} voxels, the series {sizes[1]}"
+        raise DicomError(case.id, problem, "predict on the grid of the series")
 
 
-def _series_number(source: Dataset, added: int) -> int:
-    return min(max(int(source.get("SeriesNumber") or 0), 0), _LARGEST_SERIES) + added
+def _series_number(source: Dataset, offset: int) -> int:
+    return min(max(int(source.get("SeriesNumber") or 0), 0), _LARGEST_SERIES) + offset
 
 
 def _write(output: Dataset, path: Path) -> Path:
     content = io.BytesIO()
     output.save_as(content, enforce_file_format=True)
-    # Not by pydicom: it makes a full disk an error without its number.
+    # pydicom would report a full disk as an error without its number, by which the batch recognizes it.
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
     return path

@@ -1,11 +1,17 @@
-"""Rules that choose a series, in the syntax of MONAI Deploy's series selector.
+"""Rules that select a series, in the syntax of MONAI Deploy's series selector.
 
-A rule is `{"name": ..., "conditions": {KEYWORD: VALUE, ...}}`; all conditions must hold. By the kind of value in the
-files: a text is equal, ignoring case, or matched by a regular expression; `"!pattern"` must not match. A number is
-equal, within `[least, most]`, or compared as `[value, ">"]` (also `<`, `>=`, `<=`, `==`, `!=`); of several numbers, as
-in `PixelSpacing`, each must. A list of texts holds all of the given texts and none of those after a `!`.
-`ImageOrientationPatient` is `Axial`, `Coronal` or `Sagittal`. `NumberOfSlices` counts slices (frames of a multi-frame
-file), and `SpacingBetweenSlices` is their distance by position. A series without the attribute does not match.
+A rule is `{"name": ..., "conditions": {KEYWORD: VALUE, ...}}`; all conditions must hold. What a condition requires
+depends on the kind of value in the files:
+
+- A text must be equal, ignoring case, or match a regular expression; it must not match `"!pattern"`.
+- A number must be equal, lie within `[least, most]`, or compare as `[value, ">"]` (also `<`, `>=`, `<=`, `==`, `!=`).
+  Of several numbers, as in `PixelSpacing`, each one must.
+- A list of texts must contain all of the given texts and none of those after a `!`.
+- `ImageOrientationPatient` is `Axial`, `Coronal` or `Sagittal`.
+- `NumberOfSlices` counts slices (frames of a multi-frame file).
+- `SpacingBetweenSlices` is the distance of slices by their positions.
+
+A series without the attribute does not match.
 """
 
 import math
@@ -13,7 +19,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -22,6 +28,15 @@ from pipeline.errors import ConfigError
 
 SLICES = "NumberOfSlices"
 PLANE = "ImageOrientationPatient"
+
+HeaderValue: TypeAlias = "float | str | list[HeaderValue] | None"
+"""A value of a header: a number, a text, a list of these; None if it is absent."""
+
+Condition: TypeAlias = "float | str | Sequence[float | str]"
+"""A checked condition: a number, a pattern, a range, a comparison, or a list of texts."""
+
+RawRules: TypeAlias = "Sequence[Mapping[str, Any]] | Mapping[str, Any]"
+"""Rules as read from JSON, before they are checked."""
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -32,25 +47,27 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "!=": operator.ne,
 }
 _PLANES = ("axial", "coronal", "sagittal")
-_SPEAKABLE = {"CS", "DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"}
+_REPEATABLE = {"CS", "DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"}
+"""Value representations of codes and numbers, which cannot name a patient and may be repeated in messages."""
+
 _PATIENT_GROUP = 0x0010
 
-MOST_CONDITIONS = 50
-LONGEST_PATTERN = 500
-LONGEST_TEXT = 10_240
-"""Characters of an attribute that a pattern is compared with: the longest text that DICOM limits (LT)."""
+MAXIMUM_CONDITIONS = 50
+MAXIMUM_PATTERN = 500
+MAXIMUM_TEXT = 10_240
+"""Characters of an attribute that a pattern is compared with: the limit of DICOM's Long Text (LT)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One selection: its name and its conditions by DICOM keyword."""
+    """One rule: its name, and its conditions by DICOM keyword."""
 
     name: str
-    conditions: Mapping[str, Any]
+    conditions: Mapping[str, Condition]
 
 
-def parse_rules(rules: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[Rule]:
-    """Check rules and return them.
+def parse_rules(rules: RawRules) -> list[Rule]:
+    """Return checked rules; rules without conditions are dropped.
 
     Parameters
     ----------
@@ -61,6 +78,11 @@ def parse_rules(rules: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[
     ------
     ConfigError
         For an unknown keyword, a malformed or unsupported regular expression, or a value of the wrong kind.
+
+    Examples
+    --------
+    >>> parse_rules([{"name": "T1", "conditions": {"Modality": "MR", "SliceThickness": [1, 3]}}])
+    [Rule(name='T1', conditions={'Modality': 'MR', 'SliceThickness': [1, 3]})]
     """
     selections: Any = rules.get("selections", [rules] if rules else []) if isinstance(rules, Mapping) else rules
     parsed = []
@@ -71,73 +93,83 @@ def parse_rules(rules: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[
         name = str(selection.get("name") or f"rule {number}")
         if not isinstance(conditions, Mapping):
             raise _wrong(name, f"has conditions {conditions!r}", "write an object of DICOM keywords and values")
-        if len(conditions) > MOST_CONDITIONS:
-            raise _wrong(name, f"has {len(conditions)} conditions", f"use {MOST_CONDITIONS} at most")
-        for keyword, wanted in conditions.items():
-            _check_condition(name, keyword, wanted)
-        parsed.append(Rule(name, {key: wanted for key, wanted in conditions.items() if wanted not in (None, "", [])}))
+        if len(conditions) > MAXIMUM_CONDITIONS:
+            raise _wrong(name, f"has {len(conditions)} conditions", f"use {MAXIMUM_CONDITIONS} at most")
+        for keyword, condition in conditions.items():
+            _check_condition(name, keyword, condition)
+        parsed.append(Rule(name, {key: value for key, value in conditions.items() if value not in (None, "", [])}))
     return [rule for rule in parsed if rule.conditions]
 
 
 def keywords_of(rules: Iterable[Rule]) -> set[str]:
-    """Return the DICOM keywords whose values the rules look at."""
+    """Return the DICOM keywords whose values the rules compare."""
     return {keyword for rule in rules for keyword in rule.conditions} - {SLICES, PLANE}
 
 
-def mismatch(rule: Rule, values: Mapping[str, Any]) -> str | None:
-    """Return why a series does not match, or None where it does.
+def mismatch(rule: Rule, values: Mapping[str, HeaderValue]) -> str | None:
+    """Return why a series does not match a rule, or None if it does.
 
     Parameters
     ----------
+    rule
+        A checked rule.
     values
-        Of the series by keyword: text, number, list of texts; `NumberOfSlices`; the plane as
-        `ImageOrientationPatient`.
+        Values of the series by keyword, with `NumberOfSlices` and the plane as `ImageOrientationPatient`.
 
     Returns
     -------
     str or None
-        Free text of the files (descriptions, names) is never repeated in it: it may name a patient.
+        The first reason. It never repeats free text of the files (descriptions, names), which may name a patient.
+
+    Examples
+    --------
+    >>> rule = Rule("thin slices", {"SliceThickness": [2, "<="]})
+    >>> mismatch(rule, {"SliceThickness": 3.0})
+    "SliceThickness 3 does not match [2, '<=']"
+    >>> mismatch(rule, {"SliceThickness": 1.0})
     """
-    for keyword, wanted in rule.conditions.items():
+    for keyword, condition in rule.conditions.items():
         value = values.get(keyword)
         if value is None or value == "" or value == []:
             return f"has no {keyword}"
-        if not _holds(wanted, value):
-            return f"{keyword}{_spoken(keyword, value)} does not match {wanted!r}"
+        if not _holds(condition, value):
+            return f"{keyword}{_shown(keyword, value)} does not match {condition!r}"
     return None
 
 
-def _holds(wanted: Any, value: Any) -> bool:
+def _holds(condition: Condition, value: HeaderValue) -> bool:
     if isinstance(value, bool | int | float):
-        return _number_holds(wanted, float(value))
-    if isinstance(value, list | tuple) and _are_numbers(value) and _are_numbers(wanted):
-        return all(_number_holds(wanted, float(part)) for part in value)
-    found = [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
-    if isinstance(value, str) and isinstance(wanted, str):
-        return not _text_holds(wanted[1:], value) if wanted.startswith("!") else _text_holds(wanted, value)
-    terms = [str(term).casefold() for term in (wanted if isinstance(wanted, list | tuple) else [wanted])]
-    parts = [part.casefold() for part in found]
+        return _number_holds(condition, float(value))
+    if isinstance(value, list | tuple) and _are_numbers(value) and _are_numbers(condition):
+        return all(isinstance(part, int | float) and _number_holds(condition, part) for part in value)
+    if isinstance(value, str) and isinstance(condition, str):
+        return not _text_holds(condition[1:], value) if condition.startswith("!") else _text_holds(condition, value)
+    terms = [str(term).casefold() for term in (condition if isinstance(condition, list | tuple) else [condition])]
+    parts = [str(part).casefold() for part in (value if isinstance(value, list | tuple) else [value])]
 
-    def is_there(term: str) -> bool:
+    def is_present(term: str) -> bool:
         return any(term in part for part in parts)
 
-    return all(not is_there(term[1:]) if term.startswith("!") else is_there(term) for term in terms)
+    return all(not is_present(term[1:]) if term.startswith("!") else is_present(term) for term in terms)
 
 
-def _are_numbers(value: Any) -> bool:
+def _are_numbers(value: object) -> bool:
     """Return whether a value or a condition is a number, or a list that begins with one (a range or comparison)."""
     first = value[0] if isinstance(value, list | tuple) else value
     return isinstance(first, int | float)
 
 
-def _text_holds(wanted: str, value: str) -> bool:
-    return value.casefold() == wanted.casefold() or _matches(wanted, value)
+def _text_holds(pattern: str, value: str) -> bool:
+    return value.casefold() == pattern.casefold() or _matches(pattern, value)
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Whether a regular expression matches anywhere in a text, ignoring case; in linear time."""
+    """Return whether a regular expression matches anywhere in a text, ignoring case.
+
+    The engine of Rust takes linear time; Python's could be stalled by a malicious pattern of a bundle.
+    """
     try:
-        _compiled(pattern).validate_python(text[:LONGEST_TEXT])
+        _compiled(pattern).validate_python(text[:MAXIMUM_TEXT])
     except ValidationError:
         return False
     return True
@@ -148,48 +180,48 @@ def _compiled(pattern: str) -> SchemaValidator:
     return SchemaValidator(core_schema.str_schema(pattern=f"(?i){pattern}", regex_engine="rust-regex"))
 
 
-def _number_holds(wanted: Any, value: float) -> bool:
-    if isinstance(wanted, list | tuple):
-        first, second = wanted
+def _number_holds(condition: Any, value: float) -> bool:
+    if isinstance(condition, list | tuple):
+        first, second = condition
         if isinstance(second, str):
             return _COMPARISONS[second](value, float(first))
         return float(first) <= value <= float(second)
-    if isinstance(wanted, str):
-        excluded = wanted.startswith("!")
+    if isinstance(condition, str):
+        excluded = condition.startswith("!")
         text = f"{value:g}"
-        return _matches(wanted[1:] if excluded else wanted, text) != excluded
-    return math.isclose(value, float(wanted), rel_tol=1e-6, abs_tol=1e-9)
+        return _matches(condition[1:] if excluded else condition, text) != excluded
+    return math.isclose(value, float(condition), rel_tol=1e-6, abs_tol=1e-9)
 
 
-def _check_condition(name: str, keyword: str, wanted: Any) -> None:
+def _check_condition(name: str, keyword: str, condition: Any) -> None:
     if keyword != SLICES and tag_for_keyword(keyword) is None:
-        raise _wrong(name, f"asks for {keyword!r}, which is no DICOM keyword", "use a keyword of the DICOM dictionary")
-    if wanted in (None, "", []):
+        raise _wrong(name, f"uses {keyword!r}, which is not a DICOM keyword", "use a keyword of the DICOM dictionary")
+    if condition in (None, "", []):
         return
     if keyword == PLANE:
-        if not isinstance(wanted, str) or wanted.removeprefix("!").casefold() not in _PLANES:
-            raise _wrong(name, f"asks for the plane {wanted!r}", "write Axial, Coronal or Sagittal")
+        if not isinstance(condition, str) or condition.removeprefix("!").casefold() not in _PLANES:
+            raise _wrong(name, f"has the plane {condition!r}", "write Axial, Coronal or Sagittal")
         return
-    if isinstance(wanted, list | tuple):
-        numbers = [isinstance(part, int | float) and not isinstance(part, bool) for part in wanted]
+    if isinstance(condition, list | tuple):
+        numbers = [isinstance(part, int | float) and not isinstance(part, bool) for part in condition]
         if numbers[0]:
-            is_range = len(wanted) == 2 and all(numbers) and wanted[0] <= wanted[1]
-            if not is_range and not (len(wanted) == 2 and wanted[1] in _COMPARISONS):
-                raise _wrong(name, f"asks for {keyword} {wanted!r}", 'write [least, most] or [value, ">"]')
-        elif not all(isinstance(part, str) for part in wanted):
-            raise _wrong(name, f"asks for {keyword} {wanted!r}", "write a list of texts, or two numbers")
-    elif isinstance(wanted, str):
-        _check_pattern(name, keyword, wanted.removeprefix("!"))
-        if _is_numeric(keyword) and wanted in _COMPARISONS:
-            raise _wrong(name, f"asks for {keyword} {wanted!r}", 'write [value, ">"]')
-    elif isinstance(wanted, bool) or not isinstance(wanted, int | float):
-        raise _wrong(name, f"asks for {keyword} {wanted!r}", "write a text, a number or a list")
+            is_range = len(condition) == 2 and all(numbers) and condition[0] <= condition[1]
+            if not is_range and not (len(condition) == 2 and condition[1] in _COMPARISONS):
+                raise _wrong(name, f"has the condition {keyword} {condition!r}", 'write [least, most] or [value, ">"]')
+        elif not all(isinstance(part, str) for part in condition):
+            raise _wrong(name, f"has the condition {keyword} {condition!r}", "write a list of texts, or two numbers")
+    elif isinstance(condition, str):
+        _check_pattern(name, keyword, condition.removeprefix("!"))
+        if _is_numeric(keyword) and condition in _COMPARISONS:
+            raise _wrong(name, f"has the condition {keyword} {condition!r}", 'write [value, ">"]')
+    elif isinstance(condition, bool) or not isinstance(condition, int | float):
+        raise _wrong(name, f"has the condition {keyword} {condition!r}", "write a text, a number or a list")
 
 
 def _check_pattern(name: str, keyword: str, pattern: str) -> None:
-    if len(pattern) > LONGEST_PATTERN:
+    if len(pattern) > MAXIMUM_PATTERN:
         raise _wrong(
-            name, f"has a pattern of {len(pattern)} characters for {keyword}", f"use {LONGEST_PATTERN} at most"
+            name, f"has a pattern of {len(pattern)} characters for {keyword}", f"use {MAXIMUM_PATTERN} at most"
         )
     try:
         _compiled(pattern)
@@ -201,14 +233,15 @@ def _check_pattern(name: str, keyword: str, pattern: str) -> None:
 
 
 def _is_numeric(keyword: str) -> bool:
-    return keyword == SLICES or dictionary_VR(keyword) in _SPEAKABLE - {"CS"}
+    return keyword == SLICES or dictionary_VR(keyword) in _REPEATABLE - {"CS"}
 
 
-def _spoken(keyword: str, value: Any) -> str:
+def _shown(keyword: str, value: HeaderValue) -> str:
+    """Return a value for a message, empty if it may name a patient."""
     if keyword in (SLICES, PLANE):
         return f" {value}"
     tag = tag_for_keyword(keyword)
-    if tag is None or tag >> 16 == _PATIENT_GROUP or dictionary_VR(keyword) not in _SPEAKABLE:
+    if tag is None or tag >> 16 == _PATIENT_GROUP or dictionary_VR(keyword) not in _REPEATABLE:
         return ""
     parts = value if isinstance(value, list | tuple) else [value]
     return " " + "/".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)

@@ -1,4 +1,4 @@
-"""What the outputs say about the model and its classes: coded names, colors, algorithm, dates, identifiers."""
+"""Attributes of the outputs: coded names and colors of the classes, algorithm, dates and identifiers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,9 @@ UTF_8 = "ISO_IR 192"
 
 _Output = TypeVar("_Output", bound=Dataset)
 _LONG_STRING = 64
-_TYPE_2 = (
+"""Characters of a value of representation LO at most (PS3.5, 6.2)."""
+
+_REPEATED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
@@ -30,19 +32,19 @@ _UNDATED = datetime(1970, 1, 1)
 
 
 class SegmentationModel(Protocol):
-    """What is read of a bundle's model.
+    """The attributes of a bundle's model that describe its outputs.
 
     Attributes
     ----------
     name, version
-        Of the bundle.
+        Name and version of the bundle.
     sha256
-        Of its weights, hexadecimal.
+        Hash of the bundle, hexadecimal.
     classes
-        Name of each value of a mask.
+        Names of the classes by label value.
     segments
-        For each value: `label`; `category` and `type`, each with `value`, `scheme`, `meaning`; `modifiers`, a list of
-        such codes; `color`, red, green, blue of 0 to 255. A class that is missing here is coded by its name.
+        By label value: `label`; `category` and `type`, each with `value`, `scheme`, `meaning`; `modifiers`, a list of
+        such codes; `color` (red, green, blue, 0 to 255). A missing class is coded by its name.
     """
 
     @property
@@ -59,9 +61,24 @@ class SegmentationModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One class: its value in masks, its number in the SEG (1 to n without gaps), its name and its codes.
+    """One class in the outputs.
 
-    `modifiers` refine the type, for example to the left or the anterior part.
+    Parameters
+    ----------
+    value
+        Label value in masks.
+    number
+        Number in the SEG, 1 to n without gaps.
+    name
+        Name of the class.
+    label
+        Name in the SEG, at most 64 characters.
+    category, type
+        Codes of category and type.
+    modifiers
+        Codes that refine the type, for example to the left or the anterior part.
+    color
+        Red, green, blue, 0 to 255.
     """
 
     value: int
@@ -80,25 +97,25 @@ def segments_of(model: SegmentationModel) -> list[Segment]:
     values = sorted(value for value in model.classes if value != 0)
     named = tables.default_segments({value: model.classes[value] for value in values})
     for number, value in enumerate(values, start=1):
-        said = named[value].model_dump() | dict(model.segments.get(value, {}))
-        color = said["color"]
+        segment = named[value].model_dump() | dict(model.segments.get(value, {}))
+        red, green, blue = segment["color"]
         segments.append(
             Segment(
                 value=value,
                 number=number,
                 name=model.classes[value],
-                label=str(said["label"])[:_LONG_STRING],
-                category=_code(said["category"]),
-                type=_code(said["type"]),
-                modifiers=tuple(_code(modifier) for modifier in said["modifiers"]),
-                color=(int(color[0]), int(color[1]), int(color[2])),
+                label=str(segment["label"])[:_LONG_STRING],
+                category=_code(segment["category"]),
+                type=_code(segment["type"]),
+                modifiers=tuple(_code(modifier) for modifier in segment["modifiers"]),
+                color=(int(red), int(green), int(blue)),
             )
         )
     return segments
 
 
 def descriptions(model: SegmentationModel) -> list[hd.seg.SegmentDescription]:
-    """Return the segment descriptions of a SEG (PS3.3, C.8.20.4), by an algorithm that ran on its own."""
+    """Return the segment descriptions of a SEG (PS3.3, C.8.20.4); the algorithm type is automatic."""
     algorithm = hd.AlgorithmIdentificationSequence(
         name=model.name[:_LONG_STRING],
         family=codes.cid7162.ArtificialIntelligence,
@@ -110,7 +127,7 @@ def descriptions(model: SegmentationModel) -> list[hd.seg.SegmentDescription]:
 
 
 def _description(segment: Segment, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
-    found = hd.seg.SegmentDescription(
+    description = hd.seg.SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.label,
         segmented_property_category=segment.category,
@@ -120,19 +137,22 @@ def _description(segment: Segment, algorithm: hd.AlgorithmIdentificationSequence
         display_color=hd.color.CIELabColor.from_rgb(*segment.color),
     )
     if segment.modifiers:
-        found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+        description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
             hd.sr.CodedConcept.from_code(modifier) for modifier in segment.modifiers
         ]
-    return found
+    return description
 
 
 def series_description(kind: str, model: SegmentationModel) -> str:
-    """Return what a PACS shows: that it is research, then the model, within 64 characters."""
+    """Return the description that a PACS shows: research use, kind of output and model, in at most 64 characters."""
     return f"AI, research use: {kind} by {model.name} {model.version}"[:_LONG_STRING].rstrip()
 
 
 def identifier(kind: str, sources: list[Dataset], model: SegmentationModel, mask: np.ndarray | None = None) -> str:
-    """Return a UID that is the same for the same sources, weights and mask, and different for any others."""
+    """Return a UID that depends on nothing but the sources, the bundle, the version of this program and the mask.
+
+    The same input so gives the same UID, and storing a repeated result in a PACS changes nothing.
+    """
     entropy = [kind, model.name, model.version, model.sha256, __version__]
     entropy += sorted(str(source.SOPInstanceUID) for source in sources)
     if mask is not None:
@@ -141,9 +161,10 @@ def identifier(kind: str, sources: list[Dataset], model: SegmentationModel, mask
 
 
 def moment_of(source: Dataset) -> datetime:
-    """Return date and time of the source: of its series, else of its study, else 1970.
+    """Return date and time of the source: of its series, content, acquisition or study, the first that is present.
 
-    Outputs bear it instead of the present, so that a repeat gives the same bytes.
+    Outputs have this date instead of the present one, so that a repetition gives the same bytes. Without any date it
+    is the first of January 1970.
     """
     for kind in ("Series", "Content", "Acquisition", "Study"):
         date, time = source.get(f"{kind}Date"), source.get(f"{kind}Time")
@@ -157,8 +178,8 @@ def moment_of(source: Dataset) -> datetime:
 
 
 def completed(source: Dataset) -> Dataset:
-    """Return the header with what an output must repeat (patient and study), empty where it is absent or malformed."""
-    for keyword in _TYPE_2:
+    """Give the header an empty value where an attribute that outputs must repeat is absent or malformed; return it."""
+    for keyword in _REPEATED:
         if keyword not in source:
             setattr(source, keyword, "")
     if source.PatientSex not in ("M", "F", "O"):
@@ -172,7 +193,7 @@ def completed(source: Dataset) -> Dataset:
 
 
 def dated(output: _Output, moment: datetime) -> _Output:
-    """Give an output one moment throughout, instead of that of its writing."""
+    """Set all dates of an output to `moment` instead of the time of writing; return it."""
     output.InstanceCreationDate = output.ContentDate = output.SeriesDate = DA(moment.date())
     output.InstanceCreationTime = output.ContentTime = output.SeriesTime = TM(moment.time())
     for equipment in output.get("ContributingEquipmentSequence", []):
@@ -181,5 +202,5 @@ def dated(output: _Output, moment: datetime) -> _Output:
     return output
 
 
-def _code(said: Mapping[str, str]) -> Code:
-    return Code(said["value"], said["scheme"], said["meaning"][:_LONG_STRING])
+def _code(code: Mapping[str, str]) -> Code:
+    return Code(code["value"], code["scheme"], code["meaning"][:_LONG_STRING])

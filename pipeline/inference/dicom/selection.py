@@ -1,157 +1,161 @@
-"""Which series of a study the model is to see, by the rules of its bundle, and what is said about the others."""
+"""Selection of the series of each study that the model is applied to, with notes about the other series."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.inference.dicom.case import DicomCase, DicomError, NoImageError, case_id, case_id_of_files
-from pipeline.inference.dicom.completeness import beside, damaged_cases, signs_of_missing_images
+from pipeline.inference.dicom.completeness import count_damaged_beside, damaged_cases, signs_of_missing_images
 from pipeline.inference.dicom.geometry import Problem, stack
 from pipeline.inference.dicom.groups import Group, Plane
 from pipeline.inference.dicom.identity import is_valid_uid, problem_of_series, problem_of_study, problem_of_uids
-from pipeline.inference.dicom.rules import Rule, keywords_of, mismatch, parse_rules
+from pipeline.inference.dicom.plural import plural
+from pipeline.inference.dicom.rules import RawRules, Rule, keywords_of, mismatch, parse_rules
 from pipeline.inference.dicom.scan import Scan, scan
-from pipeline.inference.dicom.stacking import count, header_problem, without_copies
-from pipeline.inference.dicom.study_location import place_of
+from pipeline.inference.dicom.stacking import header_problem, without_copies
+from pipeline.inference.dicom.study_location import study_location
 
-_NO_PICTURES = {"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "KO", "REG", "SM", "OT", "DOC", "ECG"}
+_OTHER_MODALITIES = {"SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "PR", "KO", "REG", "SM", "OT", "DOC", "ECG"}
+"""Modalities that are not images of a patient's body as a volume."""
+
+_NOT_SELECTED = "not selected: "
+
+Notes = dict[int, str]
+"""A note for each group of slices, by the `id` of the group."""
 
 
 def find_series(
-    folder: Path,
-    rules: Sequence[Mapping[str, Any]] | Mapping[str, Any] = (),
-    *,
-    series: str | None = None,
-    resample_tilt: bool = False,
+    folder: Path, rules: RawRules = (), *, series: str | None = None, resample_tilt: bool = False
 ) -> list[DicomCase]:
-    """Find the studies below a folder and choose one volume of each.
+    """Find the studies below a folder and select one volume of each.
 
     Parameters
     ----------
     folder
-        Mixed files of any names at any depth, or a DICOMDIR. Files that are no DICOM are counted and left out.
+        Mixed files with any names at any depth, or a DICOMDIR. Files that are not DICOM are counted and ignored.
     rules
-        Of the bundle (see `pipeline.inference.dicom.rules`); the first rule that a series meets decides, and among
-        several series that meet it the one with most slices. Without rules a study must hold one volume only.
+        Rules of the bundle (see `pipeline.inference.dicom.rules`). The first rule that any series matches is used; of
+        several series that match it, the one with most slices is selected. Without rules a study must have exactly
+        one volume.
     series
-        Instead of the rules: a series' UID, number or description. A modality that the rules ask for still holds.
+        UID, number or description of a series. It overrides the rules, except for the modality that they require.
     resample_tilt
         Accept a tilted gantry: `to_nifti` resamples such slices on a straight grid.
 
     Returns
     -------
     list of DicomCase
-        One for each study, in the order of study UIDs, then one for each study or folder of which all headers are
-        damaged. Refused studies are among them, with `problem` and `remedy`.
+        One case for each study, ordered by study UID, then one for each study or folder of which all headers are
+        damaged. Refused studies are included, with `problem` and `remedy`.
 
     Raises
     ------
     ConfigError
         Where a rule is malformed.
     NoImageError
-        Where no DICOM image is found, not even a damaged one.
+        Where there is no DICOM image, not even a damaged one.
     DicomError
-        Where `series` is nowhere.
+        Where no study has the requested `series`.
     """
     parsed = parse_rules(rules)
-    found = scan(folder, keywords_of(parsed))
-    if not found.groups and not found.damaged:
-        held = found.left_out() or "it is empty"
-        raise NoImageError(folder, f"holds no DICOM image ({held})", "name a folder with DICOM images")
+    scanned = scan(folder, keywords_of(parsed))
+    if not scanned.groups and not scanned.damaged:
+        content = scanned.describe_others() or "it is empty"
+        raise NoImageError(folder, f"holds no DICOM image ({content})", "name a folder with DICOM images")
     studies: dict[str, list[Group]] = {}
-    for group in sorted(found.groups, key=lambda one: one.study_key):
+    for group in sorted(scanned.groups, key=lambda group: group.study_key):
         studies.setdefault(group.study_key, []).append(group)
-    if series is not None and studies and not any(_is_named(group, series) for group in found.groups):
+    if series is not None and studies and not any(_is_named(group, series) for group in scanned.groups):
         raise DicomError(
-            "--series", f"{series!r} is in none of {count(len(studies), 'study', 'studies')}",
+            "--series", f"{series!r} is in none of {plural(len(studies), 'study', 'studies')}",
             "name a series by its UID, number or description",
         )  # fmt: skip
     cases = []
     for groups in studies.values():
         contradiction = problem_of_study(group.identity for group in groups)
         if contradiction:
-            cases.append(_none(groups, {}, contradiction, found))
+            cases.append(_refused_study(groups, {}, contradiction, scanned))
         elif series is None:
-            cases.append(_by_rules(groups, parsed, found, resample_tilt))
+            cases.append(_select_by_rules(groups, parsed, scanned, resample_tilt))
         elif any(_is_named(group, series) for group in groups):
-            cases.append(_by_name(groups, parsed, series, found, resample_tilt))
+            cases.append(_select_by_name(groups, parsed, series, scanned, resample_tilt))
         elif not is_valid_uid(series):
-            said = {id(group): f"not taken: {group.name}: another one was asked for" for group in groups}
-            problem = Problem(
-                "no series of the study is the one asked for by --series", "name one of its series by number or UID"
-            )
-            cases.append(_none(groups, said, problem, found))
-    return _told_apart([*cases, *damaged_cases(found)])
+            # A UID names a series of one study only; a number or a description is expected in every study.
+            notes = {id(group): f"{_NOT_SELECTED}{group.name}: another series was requested" for group in groups}
+            problem = Problem("the study has no series that --series names", "name one of its series by number or UID")
+            cases.append(_refused_study(groups, notes, problem, scanned))
+    return _with_unique_ids([*cases, *damaged_cases(scanned)])
 
 
-def _by_rules(groups: list[Group], rules: list[Rule], found: Scan, resample_tilt: bool) -> DicomCase:
+def _select_by_rules(groups: list[Group], rules: list[Rule], scanned: Scan, resample_tilt: bool) -> DicomCase:
     usable = [group for group in groups if _unusable(group) is None]
-    said = {id(group): f"not taken: {group.name}: {_unusable(group)}" for group in groups if _unusable(group)}
+    notes = {id(group): f"{_NOT_SELECTED}{group.name}: {_unusable(group)}" for group in groups if _unusable(group)}
     if not rules and len(usable) > 1:
-        said |= {id(group): f"not taken: {group.name}: one of {len(usable)} volumes" for group in usable}
+        notes |= {id(group): f"{_NOT_SELECTED}{group.name}: one of {len(usable)} volumes" for group in usable}
         problem = Problem(
-            f"{len(usable)} volumes could be meant: {'; '.join(group.name for group in usable)}",
-            "name one with --series, or give the bundle rules that choose",
+            f"the study has {len(usable)} candidate volumes: {'; '.join(group.name for group in usable)}",
+            "name one with --series, or add series rules to the bundle",
         )
-        return _none(groups, said, problem, found)
+        return _refused_study(groups, notes, problem, scanned)
     for rule in rules or [Rule("the only volume of the study", {})]:
         matching = sorted((group for group in usable if mismatch(rule, group.values) is None), key=_rank)
         if not matching:
             continue
         for group in usable:
-            reason = mismatch(rule, group.values) or "meets the rule too, with fewer slices or a higher number"
-            said[id(group)] = f"not taken: {group.name}: {reason}"
-        said[id(matching[0])] = f"taken: {matching[0].name}: {rule.name}"
-        return _taken(matching[0], groups, said, found, None, resample_tilt)
+            reason = mismatch(rule, group.values) or "matches the rule too, with fewer slices or a higher number"
+            notes[id(group)] = f"{_NOT_SELECTED}{group.name}: {reason}"
+        notes[id(matching[0])] = f"selected: {matching[0].name}: {rule.name}"
+        return _selected(matching[0], groups, notes, scanned, None, resample_tilt)
     for group in usable:
         reasons = "; ".join(f"{rule.name}: {mismatch(rule, group.values)}" for rule in rules)
-        said[id(group)] = f"not taken: {group.name}: {reasons}"
+        notes[id(group)] = f"{_NOT_SELECTED}{group.name}: {reasons}"
     problem = Problem(
-        f"none of {count(len({group.series_uid for group in groups}), 'series', 'series')} meets the rules "
-        f"({'; '.join(said[id(group)].removeprefix('not taken: ') for group in groups)})",
-        "name one with --series, or correct the bundle's rules",
+        f"none of {plural(len({group.series_uid for group in groups}), 'series', 'series')} matches the rules "
+        f"({'; '.join(notes[id(group)].removeprefix(_NOT_SELECTED) for group in groups)})",
+        "name one with --series, or correct the rules of the bundle",
     )
-    return _none(groups, said, problem, found)
+    return _refused_study(groups, notes, problem, scanned)
 
 
-def _by_name(groups: list[Group], rules: list[Rule], series: str, found: Scan, resample_tilt: bool) -> DicomCase:
+def _select_by_name(
+    groups: list[Group], rules: list[Rule], series: str, scanned: Scan, resample_tilt: bool
+) -> DicomCase:
     named = sorted((group for group in groups if _is_named(group, series)), key=_rank)
-    said = {id(group): f"not taken: {group.name}: another one was asked for" for group in groups}
+    notes = {id(group): f"{_NOT_SELECTED}{group.name}: another series was requested" for group in groups}
     if len({group.series_uid for group in named}) > 1:
         several = Problem(
-            f"{len(named)} series are named so: {'; '.join(group.name for group in named)}", "name one by its UID"
+            f"{len(named)} series have this name: {'; '.join(group.name for group in named)}", "name one by its UID"
         )
-        return _none(groups, said, several, found)
-    chosen = min(named, key=lambda group: (_unusable(group) is not None, _rank(group)))
-    said[id(chosen)] = f"taken: {chosen.name}: asked for by --series"
-    asking = [rule for rule in rules if "Modality" in rule.conditions]
-    modalities = [Rule(rule.name, {"Modality": rule.conditions["Modality"]}) for rule in asking]
+        return _refused_study(groups, notes, several, scanned)
+    selected = min(named, key=lambda group: (_unusable(group) is not None, _rank(group)))
+    notes[id(selected)] = f"selected: {selected.name}: requested by --series"
+    with_modality = [rule for rule in rules if "Modality" in rule.conditions]
+    modalities = [Rule(rule.name, {"Modality": rule.conditions["Modality"]}) for rule in with_modality]
     problem: Problem | None = None
-    unusable = _unusable(chosen)
+    unusable = _unusable(selected)
     if unusable:
-        problem = Problem(unusable, "choose another series")
-    elif modalities and all(mismatch(rule, chosen.values) for rule in modalities):
-        asked = " or ".join(sorted({str(rule.conditions["Modality"]) for rule in modalities}))
-        text = f"is of modality {chosen.modality or 'unknown'}; the model is for {asked}"
-        problem = Problem(text, "choose another series")
-    return _taken(chosen, groups, said, found, problem, resample_tilt)
+        problem = Problem(unusable, "select another series")
+    elif modalities and all(mismatch(rule, selected.values) for rule in modalities):
+        required = " or ".join(sorted({str(rule.conditions["Modality"]) for rule in modalities}))
+        text = f"is of modality {selected.modality or 'unknown'}; the model is for {required}"
+        problem = Problem(text, "select another series")
+    return _selected(selected, groups, notes, scanned, problem, resample_tilt)
 
 
 def _is_named(group: Group, series: str) -> bool:
-    named = series.strip()
-    return named in (group.series_uid, str(group.number)) or named.casefold() == group.description.strip().casefold()
+    name = series.strip()
+    return name in (group.series_uid, str(group.number)) or name.casefold() == group.description.strip().casefold()
 
 
 def _unusable(group: Group) -> str | None:
-    """Return why a group of slices is no volume to be chosen at all, from its headers."""
-    if group.modality in _NO_PICTURES:
+    """Return why a group of slices can never be selected, from its headers; None if it can."""
+    if group.modality in _OTHER_MODALITIES:
         return f"is of modality {group.modality}, not an image of a patient"
     if group.samples != 1:
-        return f"is in colour ({group.samples} samples per pixel)"
+        return f"is in color ({group.samples} samples per pixel)"
     if group.photometric and not group.photometric.startswith("MONOCHROME"):
-        return "is in colour (by a palette)" if "PALETTE" in group.photometric else "is in colour"
+        return "is in color (by a palette)" if "PALETTE" in group.photometric else "is in color"
     if all(plane.position_mm is None or plane.orientation is None for plane in group.planes):
         return "has no position in the patient"
     if "LOCALIZER" in group.image_type:
@@ -163,39 +167,45 @@ def _unusable(group: Group) -> str | None:
     return None
 
 
-def _taken(
-    group: Group, groups: list[Group], said: dict[int, str], found: Scan, problem: Problem | None, resample_tilt: bool
+def _selected(
+    group: Group,
+    groups: list[Group],
+    notes: Notes,
+    scanned: Scan,
+    problem: Problem | None,
+    resample_tilt: bool,
 ) -> DicomCase:
-    kin = [one for one in groups if one.series_uid == group.series_uid]
-    problem = problem or problem_of_series(one.identity for one in kin) or header_problem(group, groups)
-    planes, notes = group.planes, []
+    """Return the case of a selected group, with the first problem of its identity, headers, slices and geometry."""
+    same_series = [other for other in groups if other.series_uid == group.series_uid]
+    problem = problem or problem_of_series(other.identity for other in same_series) or header_problem(group, groups)
+    planes, further_notes = group.planes, []
     if problem is None:
         planes, note, problem = without_copies(group)
-        notes += [note] if note else []
+        further_notes += [note] if note else []
     problem = problem or _problem_of_uids(group, planes)
     spacing, tilt, straighten = (0.0, 0.0, 0.0), 0.0, False
     if problem is None and group.orientation and planes[0].pixel_spacing_mm:
         rows_mm, columns_mm = planes[0].pixel_spacing_mm
-        built = stack([plane.position_mm or () for plane in planes], group.orientation, (rows_mm, columns_mm))
-        spacing, tilt = (columns_mm, rows_mm, built.spacing_mm), built.tilt_degrees if built.is_tilted else 0.0
-        planes = [planes[index] for index in built.order]
-        straighten = resample_tilt and built.is_tilted and not group.is_multiframe
-        problem = None if straighten else built.problem
+        stacked = stack([plane.position_mm or () for plane in planes], group.orientation, (rows_mm, columns_mm))
+        spacing, tilt = (columns_mm, rows_mm, stacked.spacing_mm), stacked.tilt_degrees if stacked.is_tilted else 0.0
+        planes = [planes[index] for index in stacked.order]
+        straighten = resample_tilt and stacked.is_tilted and not group.is_multiframe
+        problem = None if straighten else stacked.problem
         if straighten:
-            notes.append(f"a gantry tilt of {tilt:.1f}° is resampled on a straight grid")
+            further_notes.append(f"a gantry tilt of {tilt:.1f}° is resampled on a straight grid")
     files = tuple(dict.fromkeys(plane.path for plane in planes))
-    damaged = beside(planes, group.study_key, found)
+    damaged = count_damaged_beside(planes, group.study_key, scanned)
     uids = [group.study_uid, group.series_uid, *([planes[0].sop_uid] if group.is_multiframe else [])]
     return DicomCase(
         id=case_id(*uids) if is_valid_uid(group.study_uid) else case_id_of_files(files),
-        study_uid=_shown(group.study_uid),
-        series_uid=_shown(group.series_uid),
+        study_uid=_valid_or_empty(group.study_uid),
+        series_uid=_valid_or_empty(group.series_uid),
         files=files,
-        place=place_of(files, found.root, group.identity.words),
+        location=study_location(files, scanned.root, group.identity.words),
         problem=f"{group.name}: {problem.text}" if problem else None,
         remedy=problem.remedy if problem else "",
-        said=(*(said[id(one)] for one in groups), *notes, *_left_out(groups, damaged, found)),
-        warnings=signs_of_missing_images(group, len(planes), kin, damaged),
+        notes=(*(notes[id(other)] for other in groups), *further_notes, *_notes_on_files(groups, damaged, scanned)),
+        warnings=signs_of_missing_images(group, len(planes), same_series, damaged),
         modality=group.modality,
         spacing_mm=spacing,
         tilt_degrees=tilt,
@@ -203,19 +213,22 @@ def _taken(
     )
 
 
-def _none(groups: list[Group], said: Mapping[int, str], problem: Problem, found: Scan) -> DicomCase:
-    """Return the case of a study of which no series is taken; all its images are the files the problem is about."""
+def _refused_study(groups: list[Group], notes: Mapping[int, str], problem: Problem, scanned: Scan) -> DicomCase:
+    """Return the case of a study without a selected series; the problem is about all its images."""
     study_uid = groups[0].study_uid
     files = tuple(sorted({plane.path for group in groups for plane in group.planes}))
     words = set().union(*(group.identity.words for group in groups))
     return DicomCase(
         id=case_id(study_uid) if is_valid_uid(study_uid) else case_id_of_files(files),
-        study_uid=_shown(study_uid),
+        study_uid=_valid_or_empty(study_uid),
         study_files=files,
-        place=place_of(files, found.root, words),
+        location=study_location(files, scanned.root, words),
         problem=problem.text,
         remedy=problem.remedy,
-        said=(*(said[id(group)] for group in groups if id(group) in said), *_left_out(groups, 0, found)),
+        notes=(
+            *(notes[id(group)] for group in groups if id(group) in notes),
+            *_notes_on_files(groups, 0, scanned),
+        ),
     )
 
 
@@ -226,28 +239,30 @@ def _problem_of_uids(group: Group, planes: list[Plane]) -> Problem | None:
     )
 
 
-def _left_out(groups: list[Group], warned_of: int, found: Scan) -> list[str]:
-    """Return notes on files that are no images, and on damaged files of the study that no warning speaks of."""
-    damaged = beside([plane for group in groups for plane in group.planes], groups[0].study_key, found) - warned_of
-    among = [f"{count(damaged, 'damaged DICOM file lies', 'damaged DICOM files lie')} among the images of the study"]
-    left_out = found.left_out()
-    return [*(among if damaged else []), *([left_out] if left_out else [])]
+def _notes_on_files(groups: list[Group], warned_of: int, scanned: Scan) -> list[str]:
+    """Return notes on files that are not images, and on damaged files of the study beyond those of a warning."""
+    planes = [plane for group in groups for plane in group.planes]
+    damaged = count_damaged_beside(planes, groups[0].study_key, scanned) - warned_of
+    files = plural(damaged, "damaged DICOM file lies", "damaged DICOM files lie")
+    others = scanned.describe_others()
+    return [*([f"{files} among the images of the study"] if damaged else []), *([others] if others else [])]
 
 
-def _shown(uid: str) -> str:
-    """Return a UID that is one; others may hold anything, a name too."""
+def _valid_or_empty(uid: str) -> str:
+    """Return a UID if it is valid, else an empty string: an invalid one may hold anything, including a name."""
     return uid if is_valid_uid(uid) else ""
 
 
-def _told_apart(cases: list[DicomCase]) -> list[DicomCase]:
-    """Return the cases with a number added to ids that occur again: damaged files can be equal."""
+def _with_unique_ids(cases: list[DicomCase]) -> list[DicomCase]:
+    """Return the cases with a number added to repeated identifiers, since damaged files can be equal."""
     seen: Counter[str] = Counter()
-    apart = []
+    unique = []
     for case in cases:
         seen[case.id] += 1
-        apart.append(case if seen[case.id] == 1 else replace(case, id=f"{case.id}-{seen[case.id]}"))
-    return apart
+        unique.append(case if seen[case.id] == 1 else replace(case, id=f"{case.id}-{seen[case.id]}"))
+    return unique
 
 
 def _rank(group: Group) -> tuple[int, bool, int, str]:
+    """Return the sorting key of groups that match a rule: most slices first, then the lowest series number."""
     return -len(group.planes), group.number is None, group.number or 0, group.series_uid

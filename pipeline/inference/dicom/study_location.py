@@ -1,4 +1,4 @@
-"""Where a study lies, relative to the input folder, without the parts of the path that name its patient."""
+"""The location of a study relative to the input folder, without the parts of the path that name its patient."""
 
 import os
 import re
@@ -7,16 +7,25 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 HIDDEN = "*"
-"""Stands for a part of a path that names the patient; in a shell it still finds the folder."""
+"""Replacement of a part of a path that names the patient; as a shell pattern it still matches the folder."""
 
 
-def place_of(files: Sequence[Path], root: Path, words: Collection[str]) -> str:
+def study_location(files: Sequence[Path], root: Path, words: Collection[str]) -> str:
     """Return the folder that holds all files, or the path of a single file, relative to `root`.
 
     Parameters
     ----------
+    files
+        Files of the study.
+    root
+        The input folder.
     words
-        Words that name patients, in lower case. A folder or file name that holds one of them becomes ``*``.
+        Words that name patients, in lower case. A folder or file name that contains one of them becomes ``*``.
+
+    Examples
+    --------
+    >>> study_location([Path("in/Doe Jane/1.2.840/1.dcm"), Path("in/Doe Jane/1.2.840/2.dcm")], Path("in"), {"jane"})
+    '*/1.2.840'
     """
     if not files:
         return ""

@@ -1,4 +1,4 @@
-"""Series of DICOM files written in a test, with geometry, pixels and tags as asked."""
+"""Synthetic DICOM series with given geometry, pixels and tags."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def uid(*words: Any) -> str:
 
 
 def pixels(shape: tuple[int, int, int] = (5, 7, 6), seed: int = 0) -> np.ndarray:
-    """Return int16 values (slices, rows, columns), all different slices."""
+    """Return int16 values (slices, rows, columns) with different slices."""
     return np.random.default_rng(seed).integers(-200, 1500, shape).astype(np.int16)
 
 
@@ -87,7 +87,7 @@ def enhanced(
     orientation: Sequence[float] = AXIAL,
     spacing: Sequence[float] = (0.8, 1.3),
 ) -> FileDataset:
-    """Return a multi-frame MR whose frames are stored in `order` of their positions, each with a rescale of its own."""
+    """Return a multi-frame MR whose frames are stored in `order` of their positions, each with its own rescaling."""
     dataset = _new(EnhancedMRImageStorage, uid("enhanced"), array[list(order)])
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid("study"), uid("enhanced series")
     dataset.FrameOfReferenceUID, dataset.SeriesNumber, dataset.InstanceNumber = uid("study", "frame"), 9, 1
@@ -117,7 +117,7 @@ def enhanced(
 
 
 def write(folder: Path, datasets: Sequence[Dataset], *, names: str = "f{}") -> Path:
-    """Write datasets under names that say nothing of their order."""
+    """Write datasets under names that do not show their order."""
     folder.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(5).permutation(len(datasets))
     for name, index in enumerate(order):
@@ -144,6 +144,6 @@ def _new(sop_class: str, sop_uid: str, array: np.ndarray) -> FileDataset:
 
 
 def reread(dataset: Dataset, path: Path) -> Dataset:
-    """Return a dataset as it is after being written."""
+    """Return a dataset as it is read back after it was written."""
     dataset.save_as(path, enforce_file_format=True)
     return pydicom.dcmread(path)

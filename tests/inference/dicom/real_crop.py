@@ -1,4 +1,4 @@
-"""The real 32-slice crop around a hippocampus, to be mutated, and a model for which it lies within training."""
+"""The real crop of 32 slices around a hippocampus, its mutations, and a model whose training ranges include it."""
 
 import sys
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def crop() -> list[FileDataset]:
 
 
 def save(folder: Path, datasets: list[FileDataset]) -> Path:
-    """Write slices as they are, also where their values are not valid."""
+    """Write slices unchanged, even if their values are invalid."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, dataset in enumerate(datasets):
         dataset.save_as(folder / f"{number:02d}.dcm")

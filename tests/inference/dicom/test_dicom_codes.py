@@ -1,4 +1,4 @@
-"""Codes of classes in DICOM outputs: with modifiers, and private where the bundle does not describe a class."""
+"""Classes in DICOM outputs have codes with modifiers, or private codes if the bundle does not describe them."""
 
 from dicom_series import MODEL
 

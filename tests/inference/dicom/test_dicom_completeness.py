@@ -13,8 +13,9 @@ from dicom_series import MODEL, enhanced, pixels, slices, uid, write
 from pydicom.dataset import FileDataset
 from real_crop import SLICES, crop, model_for_the_crop, mutated, needs_the_real_study, save
 
-from pipeline.inference.batch import Batch, Options
+from pipeline.inference.batch import Batch
 from pipeline.inference.dicom import DicomCase, DicomError, find_series, to_nifti, write_results
+from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -27,7 +28,7 @@ def the_case(folder: Path) -> DicomCase:
 
 
 def jitter(size: float, only: int | None = None) -> Callable[[list[FileDataset]], None]:
-    """Turn every slice, or one, about the normal by some multiple of a small angle."""
+    """Return a change that rotates every slice, or one, about the normal by a multiple of a small angle."""
 
     def change(datasets: list[FileDataset]) -> None:
         for number, dataset in enumerate(datasets):
@@ -44,7 +45,7 @@ def some_mask(shape: tuple[int, ...]) -> np.ndarray:
 
 @needs_the_real_study
 @pytest.mark.parametrize("size", [1e-7, 4e-4])
-def test_orientations_that_differ_within_the_tolerance_are_harmonized(tmp_path: Path, size: float) -> None:
+def test_orientations_that_differ_within_the_tolerance_become_uniform(tmp_path: Path, size: float) -> None:
     case = the_case(mutated(tmp_path / "in", jitter(size)))
     assert case.problem is None
     mask = some_mask((35, 51, SLICES))
@@ -58,11 +59,11 @@ def test_orientations_that_differ_within_the_tolerance_are_harmonized(tmp_path: 
 
 @needs_the_real_study
 @pytest.mark.parametrize("only", [0, 5, SLICES - 1])
-def test_a_slice_turned_beyond_the_tolerance_is_refused_with_its_angle(tmp_path: Path, only: int) -> None:
+def test_a_slice_rotated_beyond_the_tolerance_is_refused_with_its_angle(tmp_path: Path, only: int) -> None:
     case = the_case(mutated(tmp_path, jitter(np.radians(0.5), only)))
-    words = f"1 of {SLICES} slices are turned against the others, by up to 0.50°; direction cosines may differ by 0.001"
-    assert words in (case.problem or "")
-    with pytest.raises(DicomError, match="turned"):
+    words = f"1 of {SLICES} slices are rotated relative to the others, by up to 0.50°; direction cosines may differ by"
+    assert f"{words} 0.001" in (case.problem or "")
+    with pytest.raises(DicomError, match="rotated"):
         to_nifti(case, tmp_path / "v.nii.gz")
 
 
@@ -103,7 +104,7 @@ INCOMPLETE = {
 
 @needs_the_real_study
 @pytest.mark.parametrize("name", INCOMPLETE)
-def test_an_incomplete_series_is_warned_of_everywhere_and_held(tmp_path: Path, name: str) -> None:
+def test_an_incomplete_series_is_held_and_every_output_warns(tmp_path: Path, name: str) -> None:
     change, words = INCOMPLETE[name]
     model = model_for_the_crop()
     mutated(tmp_path / "in" / "study", change)
@@ -143,7 +144,7 @@ def damage(path: Path, kind: str) -> None:
 
 @needs_the_real_study
 @pytest.mark.parametrize("kind", ["empty", "zeros", "cut within the header", "cut before the size", "overwritten"])
-def test_a_study_whose_headers_are_all_damaged_is_a_failed_case_with_its_place(tmp_path: Path, kind: str) -> None:
+def test_a_study_whose_headers_are_all_damaged_is_a_failed_case_with_its_location(tmp_path: Path, kind: str) -> None:
     save(tmp_path / "in" / "good", crop())
     bad = save(tmp_path / "in" / "ward 3" / "bad", [*_of_another_study(crop())])
     for path in bad.iterdir():
@@ -171,7 +172,7 @@ def _of_another_study(datasets: list[FileDataset]) -> list[FileDataset]:
 
 
 @needs_the_real_study
-def test_nothing_but_damaged_files_is_a_failed_case_and_not_an_empty_folder(tmp_path: Path) -> None:
+def test_a_folder_of_damaged_files_is_a_failed_case_and_not_an_empty_folder(tmp_path: Path) -> None:
     for path in save(tmp_path / "bad", crop()).iterdir():
         damage(path, "empty")
     (job,) = find_jobs(tmp_path, ("MR",))
@@ -195,12 +196,12 @@ def test_a_damaged_file_of_a_study_holds_it_wherever_it_lies(tmp_path: Path) -> 
 
 
 @needs_the_real_study
-def test_the_place_of_damaged_files_hides_the_patients_of_other_studies(tmp_path: Path) -> None:
+def test_the_location_of_damaged_files_hides_the_patients_of_other_studies(tmp_path: Path) -> None:
     mutated(tmp_path / "good", _named("Canary^Nightingale"))
     for path in save(tmp_path / "ward" / "nightingale, canary" / "bad", crop()).iterdir():
         damage(path, "empty")
     _, damaged = find_series(tmp_path, MR)
-    assert damaged.place == "ward/*/bad"
+    assert damaged.location == "ward/*/bad"
 
 
 def _named(name: str) -> Callable[[list[FileDataset]], None]:
@@ -211,13 +212,13 @@ def _named(name: str) -> Callable[[list[FileDataset]], None]:
     return change
 
 
-def test_a_damaged_file_among_the_images_of_two_studies_is_a_case_of_its_own(tmp_path: Path) -> None:
+def test_a_damaged_file_among_the_images_of_two_studies_is_a_separate_case(tmp_path: Path) -> None:
     for study in ("one", "two"):
         write(tmp_path, slices(pixels(), study=study, series=study), names=study + "{}")
     (tmp_path / "bad.dcm").touch()
     first, second, damaged = find_series(tmp_path)
     assert first.warnings == second.warnings == ()
-    assert damaged.place == "bad.dcm"
+    assert damaged.location == "bad.dcm"
     assert damaged.problem == (
         "1 DICOM file has a damaged header; the images of 2 studies beside them may be incomplete"
     )
@@ -268,9 +269,9 @@ def test_implicit_value_representations_without_a_preamble_are_read(tmp_path: Pa
     assert to_nifti(case, tmp_path / "volume.nii.gz").exists()
 
 
-def test_other_files_that_begin_like_dicom_are_no_studies(tmp_path: Path) -> None:
+def test_other_files_that_begin_like_dicom_are_not_studies(tmp_path: Path) -> None:
     write(tmp_path, slices(pixels()))
     (tmp_path / "table.bin").write_bytes(b"\x08\0\x05\0\x0a\0\0\0" + b"\x17" * 400)
     case = the_case(tmp_path)
     assert case.warnings == ()
-    assert "1 file is no DICOM" in case.said
+    assert "1 file is not DICOM" in case.notes

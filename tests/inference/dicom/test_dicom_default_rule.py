@@ -1,4 +1,4 @@
-"""The rule of an exported bundle: series of the size and spacing of the training data, and no others."""
+"""The default rule of a bundle accepts series of the size and spacing of the training data, and no others."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ STUDY = Path(__file__).parents[4] / "shared/data/dicom/hippocampus_study"
 CROPS = Fingerprint(
     cases=200, spacing_mm=((1.0, 1.0),) * 3, shape=((31, 43), (40, 59), (24, 47)), intensity=((0.0, 1.0),)
 )
-"""As of the hippocampus study."""
+"""The ranges of the hippocampus study."""
 
 
 def values_of(**changes):
@@ -46,7 +46,7 @@ def test_size_and_spacing_decide(changes, said):
 
 
 @pytest.mark.skipif(not STUDY.exists(), reason="the DICOM study of ../shared/data is not here")
-def test_the_crop_is_taken_and_the_whole_head_never(tmp_path):
+def test_the_crop_is_selected_and_the_whole_head_never(tmp_path):
     rules = default_series_rules("MR", CROPS)
     (case,) = find_series(STUDY, rules)
     assert case.problem is None
@@ -57,7 +57,7 @@ def test_the_crop_is_taken_and_the_whole_head_never(tmp_path):
 
 
 @pytest.mark.parametrize(("gap_mm", "is_taken"), [(1.0, True), (5.0, False)])
-def test_the_distance_of_slices_counts_although_no_header_says_it(gap_mm, is_taken, tmp_path):
+def test_the_distance_of_slices_is_compared_although_no_header_states_it(gap_mm, is_taken, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 99, (30, 42, 36)).astype(np.uint16)
     folder = write(tmp_path / "series", slices(pixels, spacing=(1.0, 1.0), gap_mm=gap_mm))
     (case,) = find_series(folder, default_series_rules("MR", CROPS))

@@ -1,4 +1,4 @@
-"""Stacks of slices judged from positions alone; no files."""
+"""Stacks of slices are checked by their positions alone, without files."""
 
 import random
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.inference.dicom.geometry import at_one_place, normal_of, plane_of, stack
+from pipeline.inference.dicom.geometry import at_one_position, normal_of, plane_of, stack
 
 SPACING = (1.0, 1.0)
 
@@ -32,9 +32,7 @@ def test_order_and_distance_do_not_depend_on_the_order_of_files(seed: int, count
 
 @given(st.integers(0, 10_000), st.integers(6, 40), st.floats(0.5, 12), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
-def test_any_slice_taken_from_within_is_found_missing_where_it_was(
-    seed: int, count: int, gap: float, where: float
-) -> None:
+def test_any_missing_inner_slice_is_reported_with_its_position(seed: int, count: int, gap: float, where: float) -> None:
     positions, orientation = places(seed, count, gap)
     gone = 1 + round(where * (count - 3))
     built = stack(np.delete(positions, gone, axis=0), orientation, SPACING)
@@ -48,7 +46,7 @@ def test_any_slice_taken_from_within_is_found_missing_where_it_was(
 
 @given(st.integers(0, 10_000), st.floats(3, 35), st.sampled_from([-1, 1]))
 @settings(max_examples=40, deadline=None)
-def test_a_tilt_is_told_with_its_angle(seed: int, degrees: float, sign: int) -> None:
+def test_a_tilt_is_reported_with_its_angle(seed: int, degrees: float, sign: int) -> None:
     positions, orientation = places(seed, 20, 3.0)
     slide = sign * np.asarray(orientation[3:]) * 3.0 * np.tan(np.radians(degrees))
     built = stack(positions + np.outer(np.arange(20), slide), orientation, SPACING)
@@ -58,12 +56,12 @@ def test_a_tilt_is_told_with_its_angle(seed: int, degrees: float, sign: int) -> 
     assert f"{degrees:.1f}°" in built.problem.text
 
 
-def test_slices_beside_each_other_without_a_line_are_no_tilt() -> None:
+def test_slices_shifted_irregularly_are_not_a_tilt() -> None:
     positions = [(0, 0, 0), (0, 5, 3), (0, 0, 6), (0, 5, 9)]
     built = stack(positions, (1, 0, 0, 0, 1, 0), SPACING)
     assert not built.is_tilted
     assert built.problem is not None
-    assert "not along a line" in built.problem.text
+    assert "not on one line" in built.problem.text
 
 
 def test_rounded_positions_are_regular_and_a_tenth_of_a_slice_is_not() -> None:
@@ -83,10 +81,10 @@ def test_rounded_positions_are_regular_and_a_tenth_of_a_slice_is_not() -> None:
         ((1, 0, 0, 0, 0.5, -0.866), "Coronal"),
     ],
 )
-def test_the_plane_is_the_nearest_of_the_body(orientation: tuple[float, ...], plane: str) -> None:
+def test_the_plane_is_the_nearest_plane_of_the_body(orientation: tuple[float, ...], plane: str) -> None:
     assert plane_of(orientation) == plane
 
 
-def test_places_within_a_hundredth_of_a_millimetre_are_one() -> None:
+def test_positions_within_a_hundredth_of_a_millimeter_are_one() -> None:
     points = [(0, 0, 0), (0, 0, 0.004), (0, 0, 3), (5, 0, 3), (0, 0, 0), (0, 0, 3.02)]
-    assert sorted(sorted(group) for group in at_one_place(points)) == [[0, 1, 4], [2], [3], [5]]
+    assert sorted(sorted(group) for group in at_one_position(points)) == [[0, 1, 4], [2], [3], [5]]

@@ -1,4 +1,4 @@
-"""Whose images these are: the real study with its identifiers mutated is refused, with values counted, not repeated."""
+"""The real study with mutated identifiers is refused; values are counted and never repeated."""
 
 import json
 from collections.abc import Callable
@@ -66,12 +66,12 @@ MUTATIONS = {
     "no series": (setting("SeriesInstanceUID", ""), "Series Instance UID is empty"),
     "slices without a UID": (setting("SOPInstanceUID", "", 29), f"3 of {SLICES} images have no SOP Instance UID"),
     "a slice whose UID is absent": (without_a_sop_uid, f"1 of {SLICES} images have no SOP Instance UID"),
-    "an illegal study": (setting("StudyInstanceUID", f"{CANARY}^Jane"), "Study Instance UID is not valid"),
-    "an illegal series": (setting("SeriesInstanceUID", f"1.2.{CANARY}"), "Series Instance UID is not valid"),
-    "a leading zero": (setting("SeriesInstanceUID", "1.2.03.4"), "Series Instance UID is not valid"),
-    "a UID that is too long": (setting("StudyInstanceUID", "1." + "2" * 63), "Study Instance UID is not valid"),
-    "illegal slices": (setting("SOPInstanceUID", CANARY, 31), f"1 of {SLICES} images have a SOP Instance UID that is"),
-    "an illegal frame of reference": (setting("FrameOfReferenceUID", CANARY), "frame of reference is not valid"),
+    "an illegal study": (setting("StudyInstanceUID", f"{CANARY}^Jane"), "Study Instance UID is invalid"),
+    "an illegal series": (setting("SeriesInstanceUID", f"1.2.{CANARY}"), "Series Instance UID is invalid"),
+    "a leading zero": (setting("SeriesInstanceUID", "1.2.03.4"), "Series Instance UID is invalid"),
+    "a UID that is too long": (setting("StudyInstanceUID", "1." + "2" * 63), "Study Instance UID is invalid"),
+    "illegal slices": (setting("SOPInstanceUID", CANARY, 31), f"1 of {SLICES} images have an invalid SOP Instance UID"),
+    "an illegal frame of reference": (setting("FrameOfReferenceUID", CANARY), "frame of reference is invalid"),
     "shared UIDs": (sharing_a_sop_uid, f"3 of {SLICES} images share one SOP Instance UID"),
 }  # fmt: skip
 WITHOUT_A_STUDY_UID = {"no study", "an illegal study", "a UID that is too long"}
@@ -99,7 +99,7 @@ def test_images_whose_identity_is_in_doubt_are_refused_without_repeating_it(
 
 
 @needs_the_real_study
-def test_the_study_as_it_is_passes(tmp_path: Path) -> None:
+def test_the_unchanged_study_is_accepted(tmp_path: Path) -> None:
     mutated(tmp_path / "in", lambda datasets: None)
     model = model_for_the_crop()
     (record,) = Batch(model, tmp_path / "out").run(find_jobs(tmp_path / "in", model.channels))
@@ -118,7 +118,7 @@ def test_two_patients_with_empty_uids_are_two_failed_cases_and_none_is_dropped(t
         mutated(tmp_path / folder, without_study)
     first, second = find_series(tmp_path)
     assert first.id != second.id
-    assert {first.place, second.place} == {"a", "b"}
+    assert {first.location, second.location} == {"a", "b"}
     assert len(first.files) == len(second.files) == SLICES
     assert "UID is empty" in (first.problem or "")
     assert "UID is empty" in (second.problem or "")
@@ -137,7 +137,7 @@ def test_two_patients_with_one_study_uid_are_refused_although_each_has_a_series(
     assert len(case.study_files) == 2 * SLICES
 
 
-def test_a_patient_whose_slices_lie_in_another_frame_of_reference_is_found_too(tmp_path: Path) -> None:
+def test_a_second_patient_in_another_frame_of_reference_is_detected(tmp_path: Path) -> None:
     mine, theirs = slices(pixels()), slices(pixels(seed=1))[3:]
     for number, dataset in enumerate(theirs):
         dataset.PatientID, dataset.FrameOfReferenceUID, dataset.SOPInstanceUID = (
@@ -151,14 +151,14 @@ def test_a_patient_whose_slices_lie_in_another_frame_of_reference_is_found_too(t
     assert "2 different values of PatientID" in (case.problem or "")
 
 
-def test_a_series_without_the_birth_date_that_another_series_has_is_no_contradiction(tmp_path: Path) -> None:
+def test_a_series_may_lack_the_birth_date_that_another_series_has(tmp_path: Path) -> None:
     write(tmp_path / "a", slices(pixels((9, 7, 6)), series="a", tags={"PatientBirthDate": "19530303"}))
     write(tmp_path / "b", slices(pixels(), series="b"))
     (case,) = find_series(tmp_path, [{"name": "MR", "conditions": {"Modality": "MR"}}])
     assert case.problem is None
 
 
-def test_padding_makes_no_other_patient(tmp_path: Path) -> None:
+def test_padding_does_not_make_another_patient(tmp_path: Path) -> None:
     datasets = slices(pixels(), tags={"PatientID": "12345"})
     datasets[0].PatientID = "12345 "
     write(tmp_path, datasets)

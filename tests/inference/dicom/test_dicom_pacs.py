@@ -1,4 +1,4 @@
-"""With a real PACS: Orthanc on the loopback, C-STORE in, SEG and structured report back, seen by REST."""
+"""A round trip through Orthanc on the loopback: C-STORE of a study, SEG and report, checked by REST."""
 
 import importlib.util
 import io
@@ -38,7 +38,7 @@ def script() -> ModuleType:
 
 
 def above_95_percent(study: Path, out: Path) -> Sequence[Path]:
-    """Segment the brightest twentieth of the series that the rules choose."""
+    """Segment the brightest twentieth of the voxels of the selected series."""
     rule = {"name": "crop", "conditions": {"Modality": "MR", "SeriesDescription": "(?i)hippo|volume"}}
     (case,) = find_series(study, [rule])
     values = np.asarray(nib.load(to_nifti(case, out / "volume.nii.gz")).dataobj)
@@ -98,7 +98,7 @@ def real_or_made_up_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_command_segments_a_study_of_a_pacs_and_both_results_stand_beside_their_series(
+def test_the_command_segments_a_study_of_a_pacs_and_both_results_join_their_study(
     script: ModuleType, bundle: Path, real_or_made_up_study: Path, tmp_path: Path
 ) -> None:
     (source,) = {
@@ -128,7 +128,7 @@ def test_the_command_segments_a_study_of_a_pacs_and_both_results_stand_beside_th
 
 
 @pytest.mark.skipif(not REAL_STUDY.is_dir(), reason=f"{REAL_STUDY} is absent")
-def test_a_study_goes_in_by_c_store_and_seg_and_report_stand_beside_it(script: ModuleType) -> None:
+def test_a_study_is_sent_by_c_store_and_gets_seg_and_report(script: ModuleType) -> None:
     said: list[str] = []
     rows = script.round_trip(REAL_STUDY, above_95_percent, said.append)
     assert [(row["modality"], row["instances"]) for row in rows if row["modality"] != "MR"] == [("SEG", 1), ("SR", 1)]
@@ -137,9 +137,7 @@ def test_a_study_goes_in_by_c_store_and_seg_and_report_stand_beside_it(script: M
     assert not any("Avasarala" in line or "PGBM" in line for line in said)
 
 
-def test_orthanc_gives_back_the_seg_as_it_was_stored_and_takes_a_repeat_for_the_same(
-    script: ModuleType, tmp_path: Path
-) -> None:
+def test_orthanc_returns_the_stored_seg_and_stores_a_repetition_once(script: ModuleType, tmp_path: Path) -> None:
     folder = write(tmp_path / "in", slices(pixels((6, 20, 20)), tags={"StudyID": "1", "AccessionNumber": "2"}))
     (tmp_path / "pacs").mkdir()
     with script.running_orthanc(tmp_path / "pacs") as orthanc:

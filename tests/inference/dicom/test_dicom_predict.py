@@ -1,4 +1,4 @@
-"""The batch engine on DICOM: a study in, SEG and report out, a refused study beside it."""
+"""A batch on DICOM writes SEG and report for a complete study and refuses an incomplete one."""
 
 import json
 import sys
@@ -8,8 +8,9 @@ import pydicom
 import pytest
 from dicom_series import ROOT, pixels, slices, write
 
-from pipeline.inference.batch import Batch, Options
-from pipeline.inference.holding import Holding
+from pipeline.inference.batch import Batch
+from pipeline.inference.options import Options
+from pipeline.inference.release_policy import ReleasePolicy
 from pipeline.inference.sources import find_jobs
 
 sys.path.append(str(ROOT / "tests" / "inference"))
@@ -20,7 +21,7 @@ RULES = [{"name": "MR", "conditions": {"Modality": "MR", "NumberOfSlices": [4, "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two studies: a whole one, and one with a slice missing."""
+    """Return a folder with a complete study and one with a missing slice."""
     array = pixels((14, 18, 16))
     tags = {"PatientName": "Canary^Nightingale"}
     write(tmp_path / "in" / "whole", slices(array, study="whole", series="whole", tags=tags), names="Canary{}")
@@ -31,12 +32,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("empty_frames", [False, True])
-def test_a_folder_of_studies_ends_with_results_for_the_whole_one_and_a_reason_for_the_other(
+def test_a_complete_study_gets_results_and_an_incomplete_one_a_reason(
     folder: Path, tmp_path: Path, empty_frames: bool
 ) -> None:
     model = small_model()
     jobs = find_jobs(folder, model.channels, RULES)
-    Batch(model, tmp_path / "out", Options(empty_frames=empty_frames, holding=Holding(release=True))).run(jobs)
+    options = Options(empty_frames=empty_frames, release=ReleasePolicy(release_warned=True))
+    Batch(model, tmp_path / "out", options).run(jobs)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     by_status = {case["status"]: case for case in manifest["cases"]}
     assert sorted(by_status) == ["done", "failed"]

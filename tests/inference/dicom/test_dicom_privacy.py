@@ -1,4 +1,4 @@
-"""Canary: what names a patient appears in DICOM outputs only, which are for the patient's own record."""
+"""Canaries in tags appear in the DICOM outputs only, which belong to the patient's record."""
 
 import gzip
 import logging
@@ -64,7 +64,7 @@ def temporary_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_no_tag_that_names_a_patient_leaves_but_in_dicom(
+def test_tags_that_name_a_patient_appear_in_dicom_outputs_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], temporary_names: list[str]
 ) -> None:
     assert len(CANARIES) >= 20
@@ -76,7 +76,7 @@ def test_no_tag_that_names_a_patient_leaves_but_in_dicom(
     paths = write_results(case, mask, MODEL, {"anterior": 1.0, "posterior": 0.0}, tmp_path / "out")
 
     assert not sings(case.id)
-    assert not any(sings(line) for line in case.said)
+    assert not any(sings(line) for line in case.notes)
     assert not any(sings(path.name) for path in [image, *paths])
     assert len(temporary_names) == 3
     assert not any(sings(Path(name).name) for name in temporary_names)
@@ -99,7 +99,7 @@ def test_no_refusal_repeats_a_tag_or_a_file_name(tmp_path: Path, caplog: pytest.
         (case,) = find_series(tmp_path / folder, **settings)
         with pytest.raises(SeglossError) as caught:
             to_nifti(case, tmp_path / "volume.nii.gz")
-        told += [str(caught.value), *case.said]
+        told += [str(caught.value), *case.notes]
     assert len(told) >= 6
     assert not any(sings(line) for line in told)
     assert not sings(caplog.text)
@@ -128,13 +128,13 @@ logging.basicConfig(level=logging.DEBUG)
 from dicom_series import MODEL
 from pipeline.inference.dicom import find_series, to_nifti, write_results
 (case,) = find_series(Path(sys.argv[1]))
-print(case.said, to_nifti(case, Path(sys.argv[1]).parent / "v.nii.gz").name)
+print(case.notes, to_nifti(case, Path(sys.argv[1]).parent / "v.nii.gz").name)
 print(write_results(case, np.ones((6, 7, 5), np.uint8), MODEL, {"anterior": 1.0}, Path(sys.argv[1]).parent))
 """
 
 
 def test_malformed_tags_are_not_repeated_by_the_libraries_beneath(tmp_path: Path) -> None:
-    """A whole process, with all logging and all warnings of Python on."""
+    """The test runs a whole process with all logging and all warnings of Python enabled."""
     datasets = slices(pixels())
     for dataset in datasets:
         for keyword, value in MALFORMED.items():
@@ -147,7 +147,7 @@ def test_malformed_tags_are_not_repeated_by_the_libraries_beneath(tmp_path: Path
     assert raw.count(b"anary") >= len(MALFORMED) - 1
     command = [sys.executable, "-W", "always", "-c", PROGRAM, str(tmp_path / "in"), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "taken: series 4" in done.stdout, done.stderr
+    assert "selected: series 4" in done.stdout, done.stderr
     assert "_seg.dcm" in done.stdout, done.stderr
     assert not sings(done.stdout)
     assert not sings(done.stderr)

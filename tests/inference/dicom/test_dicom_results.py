@@ -1,4 +1,4 @@
-"""SEG and structured report: the same voxels at the same places, by readers that share no code with the writer."""
+"""SEG and structured report have the right voxels at the right positions, by readers independent of the writer."""
 
 import shutil
 import subprocess
@@ -15,20 +15,20 @@ import SimpleITK as sitk
 from dicom_series import AXIAL, MODEL, REAL_STUDY, enhanced, pixels, slices, write
 from scipy.spatial.transform import Rotation
 
-from pipeline.inference.dicom import DicomError, find_series, to_nifti, write_results
+from pipeline.inference.dicom import DicomError, ResultSettings, find_series, to_nifti, write_results
 
 VOLUMES = {"anterior": 1.5, "posterior": 0.25}
 
 
 def some_mask(shape: tuple[int, ...], seed: int = 3) -> np.ndarray:
-    """Return 0, 1 and 2 (columns, rows, slices), without symmetry, with slices that hold nothing."""
+    """Return a mask of 0, 1 and 2 (columns, rows, slices) without symmetry and with empty slices."""
     mask = np.random.default_rng(seed).choice([0, 0, 0, 1, 2], shape).astype(np.uint8)
     mask[..., 1] = 0
     return mask
 
 
 def places_in_seg(path: Path) -> dict[int, set[tuple[float, ...]]]:
-    """Return for each segment the voxel centres (L, P, S; 0.01 mm) by PS3.3, C.7.6.2.1.1, read by pydicom alone."""
+    """Return for each segment the voxel centers (L, P, S; 0.01 mm) by PS3.3, C.7.6.2.1.1, read by pydicom alone."""
     seg = pydicom.dcmread(path)
     frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
     shared = seg.SharedFunctionalGroupsSequence[0]
@@ -75,7 +75,7 @@ def segmented(
     (case,) = find_series(folder)
     shape = nib.load(to_nifti(case, out / "volume.nii.gz")).shape
     mask = some_mask(shape) if mask is None else mask
-    return mask, write_results(case, mask, MODEL, VOLUMES, out, **settings)
+    return mask, write_results(case, mask, MODEL, VOLUMES, out, ResultSettings(**settings))
 
 
 @pytest.mark.parametrize("omit_empty_frames", [True, False])
@@ -107,7 +107,7 @@ def test_a_seg_lies_where_the_mask_lies_in_all_planes(tmp_path: Path, row_axis: 
 
 
 @pytest.mark.skipif(not REAL_STUDY.is_dir(), reason=f"{REAL_STUDY} is absent")
-def test_the_real_study_ends_with_a_seg_on_the_crop(tmp_path: Path) -> None:
+def test_the_real_study_gets_a_seg_on_the_crop(tmp_path: Path) -> None:
     rule = {"name": "hippocampus", "conditions": {"Modality": "MR", "SeriesDescription": "(?i)hippo"}}
     (case,) = find_series(REAL_STUDY, [rule])
     image = nib.load(to_nifti(case, tmp_path / "volume.nii.gz"))
@@ -156,7 +156,7 @@ def test_a_seg_names_its_classes_model_and_purpose(tmp_path: Path) -> None:
     np.testing.assert_allclose(color, [230, 60, 40], atol=1)
 
 
-def test_a_report_gives_each_volume_and_the_segment_it_is_of(tmp_path: Path) -> None:
+def test_a_report_lists_each_volume_with_its_segment(tmp_path: Path) -> None:
     _, (seg_path, sr_path) = segmented(write(tmp_path / "s", slices(pixels())), tmp_path)
     document = hd.sr.srread(sr_path)
     assert document.SeriesDescription.startswith("AI, research use")
@@ -172,14 +172,14 @@ def test_a_report_gives_each_volume_and_the_segment_it_is_of(tmp_path: Path) -> 
     assert document.VerificationFlag == "UNVERIFIED"
 
 
-def test_nothing_found_is_a_valid_result(tmp_path: Path) -> None:
+def test_an_empty_mask_is_a_valid_result(tmp_path: Path) -> None:
     folder = write(tmp_path / "s", slices(pixels()))
     for omit in (True, False):
         _, paths = segmented(folder, tmp_path / str(omit), mask=np.zeros((6, 7, 5), np.uint8), omit_empty_frames=omit)
         assert places_in_seg(paths[0]) == {1: set(), 2: set()}
 
 
-def test_the_same_result_is_the_same_bytes_and_another_one_has_other_uids(tmp_path: Path) -> None:
+def test_equal_results_have_equal_bytes_and_different_ones_have_different_uids(tmp_path: Path) -> None:
     folder = write(tmp_path / "s", slices(pixels()))
     mask, first = segmented(folder, tmp_path / "a")
     _, again = segmented(folder, tmp_path / "b")
@@ -193,7 +193,7 @@ def test_the_same_result_is_the_same_bytes_and_another_one_has_other_uids(tmp_pa
         assert one.SeriesInstanceUID == two.SeriesInstanceUID
 
 
-def test_outputs_bear_the_moment_of_the_source_or_the_one_given(tmp_path: Path) -> None:
+def test_outputs_have_the_date_of_the_source_or_the_requested_one(tmp_path: Path) -> None:
     folder = write(tmp_path / "s", slices(pixels()))
     _, paths = segmented(folder, tmp_path / "a")
     for path in paths:
@@ -244,7 +244,7 @@ def test_a_seg_of_tilted_slices_lies_on_the_slices_as_stored(tmp_path: Path, deg
     assert positions <= stored
 
 
-def test_values_of_classes_with_gaps_become_segments_in_their_order(tmp_path: Path) -> None:
+def test_label_values_with_gaps_become_consecutive_segments(tmp_path: Path) -> None:
     folder = write(tmp_path / "s", slices(pixels()))
     (case,) = find_series(folder)
     model = SimpleNamespace(**vars(MODEL) | {"classes": {0: "background", 3: "cyst", 7: "tumour"}, "segments": {}})
@@ -258,7 +258,7 @@ def test_values_of_classes_with_gaps_become_segments_in_their_order(tmp_path: Pa
 
 def test_a_mask_of_another_grid_or_with_unknown_values_is_refused(tmp_path: Path) -> None:
     (case,) = find_series(write(tmp_path / "s", slices(pixels())))
-    with pytest.raises(DicomError, match="the mask is of 5 × 7 × 6 voxels, the series of 6 × 7 × 5"):
+    with pytest.raises(DicomError, match="the mask has 5 × 7 × 6 voxels, the series 6 × 7 × 5"):
         write_results(case, np.zeros((5, 7, 6), np.uint8), MODEL, VOLUMES, tmp_path)
     with pytest.raises(DicomError, match=r"values without a class: \[3\]"):
         write_results(case, np.full((6, 7, 5), 3, np.uint8), MODEL, VOLUMES, tmp_path)
@@ -302,7 +302,7 @@ def test_dcmtk_reads_the_volumes_from_the_report(tmp_path: Path) -> None:
 
 
 def test_itk_reads_the_seg_itself_as_the_mask_on_the_source_grid(tmp_path: Path) -> None:
-    """One segment with all frames: ITK's reader of images takes a SEG for a volume, then resamples it on the source."""
+    """With one segment and all frames, ITK reads a SEG as a volume, which is then resampled on the source."""
     turned = Rotation.random(random_state=1).as_matrix()
     folder = write(
         tmp_path / "s", slices(pixels((5, 24, 16)), orientation=[*turned[0], *turned[1]], spacing=(0.8, 1.7))
@@ -310,7 +310,9 @@ def test_itk_reads_the_seg_itself_as_the_mask_on_the_source_grid(tmp_path: Path)
     (case,) = find_series(folder)
     mask = (some_mask((16, 24, 5)) == 1).astype(np.uint8)
     model = SimpleNamespace(**vars(MODEL) | {"classes": {1: "hippocampus"}})
-    seg_path, _ = write_results(case, mask, model, {"hippocampus": 1.0}, tmp_path, omit_empty_frames=False)
+    seg_path, _ = write_results(
+        case, mask, model, {"hippocampus": 1.0}, tmp_path, ResultSettings(omit_empty_frames=False)
+    )
     source = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     seg = sitk.Resample(sitk.ReadImage(str(seg_path)), source, sitk.Transform(), sitk.sitkNearestNeighbor)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(seg).transpose() > 0, mask > 0)

@@ -1,4 +1,4 @@
-"""Which series is taken, what is said about the others, and what is refused with which numbers."""
+"""Selection of a series, notes about the others, and refusals with numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,17 +27,17 @@ def the_case(folder: Path, *rules: dict, **settings: object) -> DicomCase:
 
 
 @pytest.mark.skipif(not REAL_STUDY.is_dir(), reason=f"{REAL_STUDY} is absent")
-def test_the_real_study_gives_the_crop_and_says_why_not_the_other() -> None:
+def test_the_crop_of_the_real_study_is_selected_and_a_note_says_why_not_the_other() -> None:
     case = the_case(REAL_STUDY, *HIPPOCAMPUS)
     assert case.problem is None
     assert len(case.files) == 32
     assert {path.parent.name for path in case.files} == {"13_HCropVolume"}
     assert [path.stem for path in case.files] == [str(number) for number in range(1, 33)]
     assert case.spacing_mm == (1.0, 1.0, 1.0)
-    taken, left = sorted(case.said, key=lambda line: line.startswith("not"))
-    assert taken.startswith("taken: ")
+    taken, left = sorted(case.notes, key=lambda line: line.startswith("not"))
+    assert taken.startswith("selected: ")
     assert "32 slices of 35 × 51" in taken
-    assert left.startswith("not taken: series 12 (MR, axial, 22 slices of 512 × 512): ")
+    assert left.startswith("not selected: series 12 (MR, axial, 22 slices of 512 × 512): ")
     assert "SeriesDescription" in left
 
 
@@ -56,18 +56,18 @@ def two_series(folder: Path) -> Path:
     return folder
 
 
-def test_mixed_files_of_any_name_and_depth_are_sorted_out_and_counted(tmp_path: Path) -> None:
+def test_mixed_files_of_any_name_and_depth_are_sorted_and_counted(tmp_path: Path) -> None:
     two_series(tmp_path)
     (tmp_path / "notes.txt").write_text("nothing")
     (tmp_path / "deep" / "empty").touch()
     (tmp_path / "broken").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\xff\xff")
     case = the_case(tmp_path, {"name": "T2", "conditions": {"SeriesDescription": "T2"}})
     assert len(case.files) == 4
-    assert case.said[-1] == "2 files are no DICOM"
+    assert case.notes[-1] == "2 files are not DICOM"
     assert case.warnings == ("1 damaged DICOM file lies beside the images and may belong to the series",)
 
 
-def test_the_first_rule_that_is_met_decides_and_then_the_longest_series(tmp_path: Path) -> None:
+def test_the_first_matching_rule_is_used_and_then_the_longest_series(tmp_path: Path) -> None:
     two_series(tmp_path)
     short, both = (
         {"name": "short", "conditions": {"NumberOfSlices": [1, 5]}},
@@ -75,15 +75,15 @@ def test_the_first_rule_that_is_met_decides_and_then_the_longest_series(tmp_path
     )
     assert len(the_case(tmp_path, short, both).files) == 4
     assert len(the_case(tmp_path, both, short).files) == 9
-    assert any("meets the rule too" in line for line in the_case(tmp_path, both).said)
+    assert any("matches the rule too" in line for line in the_case(tmp_path, both).notes)
 
 
-def test_without_rules_a_study_of_one_volume_is_taken_and_one_of_two_is_not(tmp_path: Path) -> None:
+def test_without_rules_only_a_study_with_one_volume_is_accepted(tmp_path: Path) -> None:
     two_series(tmp_path)
     case = the_case(tmp_path)
-    assert "2 volumes could be meant" in (case.problem or "")
+    assert "2 candidate volumes" in (case.problem or "")
     assert case.files == ()
-    with pytest.raises(DicomError, match="2 volumes could be meant"):
+    with pytest.raises(DicomError, match="2 candidate volumes"):
         to_nifti(case, tmp_path / "never.nii.gz")
     assert len(the_case(tmp_path / "deep").files) == 9
 
@@ -96,7 +96,7 @@ def test_a_study_without_a_match_is_a_case_with_the_reasons(tmp_path: Path) -> N
     assert "series 8" in (case.problem or "")
 
 
-def test_each_study_is_a_case_and_a_uid_takes_its_own_study_only(tmp_path: Path) -> None:
+def test_each_study_is_a_case_and_a_uid_selects_its_own_study_only(tmp_path: Path) -> None:
     for study in ("one", "two"):
         write(tmp_path / study, slices(pixels(), study=study, series=f"{study} series"))
     assert len(find_series(tmp_path)) == 2
@@ -108,7 +108,7 @@ def test_each_study_is_a_case_and_a_uid_takes_its_own_study_only(tmp_path: Path)
 
 
 def test_orientation_and_matrix_split_a_series(tmp_path: Path) -> None:
-    """Three planes under one series UID, as scouts have them, are not stacked on each other."""
+    """Three planes under one series UID, as in scouts, are not stacked."""
     write(tmp_path, slices(pixels((6, 7, 6)), series="one"), names="a{}")
     write(
         tmp_path,
@@ -123,7 +123,7 @@ def test_orientation_and_matrix_split_a_series(tmp_path: Path) -> None:
     )
     assert case.problem is None
     assert len(case.files) == 6
-    assert len(case.said) == 3
+    assert len(case.notes) == 3
 
 
 def test_a_dicomdir_stands_for_its_files(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_a_dicomdir_stands_for_its_files(tmp_path: Path) -> None:
     assert case.problem is None
     assert the_case(tmp_path / "medium") == case
     case.files[2].unlink()
-    with pytest.raises(DatasetError, match="names a file that is not there"):
+    with pytest.raises(DatasetError, match="lists a file that does not exist"):
         find_series(tmp_path / "medium" / "DICOMDIR")
 
 
-def test_a_folder_without_images_is_no_request(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DatasetError, match="holds no DICOM image \\(1 file is no DICOM\\)"):
+    with pytest.raises(DatasetError, match="holds no DICOM image \\(1 file is not DICOM\\)"):
         find_series(tmp_path)
     with pytest.raises(DatasetError, match="does not exist"):
         find_series(tmp_path / "nowhere")
@@ -201,9 +201,9 @@ REFUSALS = {
     "a series over time": (_over_time, r"10 slices lie at 5 positions: a series over time"),
     "a missing position": (_set(1, ImagePositionPatient=None), r"1 of 5 slices have no position"),
     "a missing orientation": (_set(3, ImageOrientationPatient=None), r"1 of 5 slices have no position or orientation"),
-    "no frame of reference": (_set(-1, FrameOfReferenceUID=None), r"names no frame of reference"),
+    "no frame of reference": (_set(-1, FrameOfReferenceUID=None), r"has no frame of reference"),
     "no pixel spacing": (_set(4, PixelSpacing=None), r"1 of 5 slices have no pixel spacing"),
-    "changing pixels": (_set(4, PixelSpacing=[1.5, 1.6]), r"pixels changes from 1\.5 × 1\.[56] to 1\.5 × 1\.[56] mm"),
+    "changing pixels": (_set(4, PixelSpacing=[1.5, 1.6]), r"size changes from 1\.5 × 1\.[56] to 1\.5 × 1\.[56] mm"),
     "skew cosines": (_set(-1, ImageOrientationPatient=[1, 0, 0, 0.3, 0.95, 0]), r"product of 0\.300"),
     "a localizer": (_set(-1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), r"is a localizer"),
     "a modality without a picture": (_set(-1, Modality="OT"), r"of modality OT"),
@@ -211,7 +211,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_is_no_volume_is_refused_with_numbers(tmp_path: Path, name: str) -> None:
+def test_slices_that_are_not_a_volume_are_refused_with_numbers(tmp_path: Path, name: str) -> None:
     change, words = REFUSALS[name]
     write(tmp_path, change(slices(pixels())))
     case = the_case(tmp_path, series="4")
@@ -223,39 +223,39 @@ def test_what_is_no_volume_is_refused_with_numbers(tmp_path: Path, name: str) ->
     assert not (tmp_path / "volume.nii.gz").exists()
 
 
-def test_a_single_slice_and_colour_are_refused(tmp_path: Path) -> None:
+def test_a_single_slice_and_color_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "one", slices(pixels((1, 7, 6))))
     assert "is a single slice" in (the_case(tmp_path / "one", series="4").problem or "")
     datasets = slices(pixels())
     for dataset in datasets:
         dataset.SamplesPerPixel = 3
     write(tmp_path / "colour", datasets)
-    assert "in colour (3 samples per pixel)" in (the_case(tmp_path / "colour", series="4").problem or "")
+    assert "in color (3 samples per pixel)" in (the_case(tmp_path / "colour", series="4").problem or "")
 
 
-def test_a_tilted_gantry_is_refused_with_its_angle_unless_resampling_is_asked_for(tmp_path: Path) -> None:
+def test_a_tilted_gantry_is_refused_with_its_angle_unless_resampling_is_requested(tmp_path: Path) -> None:
     write(tmp_path, slices(pixels((9, 7, 6)), step=(0.0, 3 * np.tan(np.radians(12.5)), 3.0)))
     case = the_case(tmp_path)
     assert "tilted by 12.5°: the last slice lies 5.3 mm beside the first" in (case.problem or "")
     case = the_case(tmp_path, resample_tilt=True)
     assert case.problem is None
     assert case.tilt_degrees == pytest.approx(12.5, abs=0.01)
-    assert any("12.5°" in line for line in case.said)
+    assert any("12.5°" in line for line in case.notes)
 
 
-def test_a_modality_that_the_model_does_not_know_is_refused_even_where_the_series_is_named(tmp_path: Path) -> None:
+def test_a_modality_that_the_rules_exclude_is_refused_even_for_a_named_series(tmp_path: Path) -> None:
     write(tmp_path, slices(pixels(), tags={"Modality": "CT"}))
     case = the_case(tmp_path, *HIPPOCAMPUS, series="4")
     assert "is of modality CT; the model is for MR" in (case.problem or "")
 
 
-def test_copies_of_slices_are_left_out_and_said(tmp_path: Path) -> None:
+def test_copies_of_slices_are_left_out_with_a_note(tmp_path: Path) -> None:
     write(tmp_path / "a", slices(pixels()))
     write(tmp_path / "b", slices(pixels())[1:3])
     case = the_case(tmp_path)
     assert case.problem is None
     assert len(case.files) == 5
-    assert "2 slices are copies of another and left out" in case.said
+    assert "2 slices are copies of another and left out" in case.notes
 
 
 def test_frames_over_time_and_in_other_planes_are_refused(tmp_path: Path) -> None:
@@ -271,10 +271,10 @@ def test_frames_over_time_and_in_other_planes_are_refused(tmp_path: Path) -> Non
         item.ImageOrientationPatient = list(AXIAL) if number else [0, 1, 0, 0, 0, -1]
         frame.PlaneOrientationSequence = [item]
     write(tmp_path / "planes", [turned])
-    assert "1 of 5 slices are turned against the others" in (the_case(tmp_path / "planes").problem or "")
+    assert "1 of 5 slices are rotated relative to the others" in (the_case(tmp_path / "planes").problem or "")
 
 
-def test_a_missing_frame_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_a_missing_frame_is_refused_with_its_position(tmp_path: Path) -> None:
     dataset = enhanced(pixels(), order=range(5))
     for frame, place in zip(dataset.PerFrameFunctionalGroupsSequence, (0, 2, 4, 8, 10), strict=True):
         frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, place]
@@ -282,7 +282,7 @@ def test_a_missing_frame_is_refused_with_its_place(tmp_path: Path) -> None:
     assert "1 slice missing between 4.00 and 8.00 mm" in (the_case(tmp_path).problem or "")
 
 
-def test_results_among_the_files_are_never_taken_for_images(tmp_path: Path) -> None:
+def test_results_among_the_files_are_never_selected(tmp_path: Path) -> None:
     write(tmp_path, slices(pixels()))
     seg = slices(pixels(), series="seg", tags={"Modality": "SEG", "SeriesNumber": 1004})
     for dataset in seg:
@@ -290,11 +290,11 @@ def test_results_among_the_files_are_never_taken_for_images(tmp_path: Path) -> N
     write(tmp_path, seg, names="seg{}")
     case = the_case(tmp_path)
     assert case.series_uid == uid("series")
-    assert any("is of modality SEG" in line for line in case.said)
+    assert any("is of modality SEG" in line for line in case.notes)
 
 
 @pytest.mark.parametrize("kind", ["cut", "gone", "nonsense"])
-def test_pixels_that_cannot_be_decoded_are_told_by_their_slice(tmp_path: Path, kind: str) -> None:
+def test_pixels_that_cannot_be_decoded_are_reported_with_their_slice(tmp_path: Path, kind: str) -> None:
     datasets = slices(pixels((4, 40, 36)))
     if kind == "nonsense":
         datasets[2].compress(pydicom.uid.JPEG2000Lossless, generate_instance_uid=False)
@@ -329,7 +329,7 @@ def test_a_malformed_rule_is_refused_before_any_file_is_read(tmp_path: Path, rul
 
 
 def test_screenshots_of_the_same_modality_do_not_win_over_a_volume(tmp_path: Path) -> None:
-    """Secondary captures often bear the modality of their source, and are many."""
+    """Secondary captures often have the modality of their source, and there may be many."""
     write(tmp_path / "volume", slices(pixels((5, 7, 6))))
     shots = slices(pixels((20, 7, 6)), series="shots", tags={"SeriesNumber": 99})
     for dataset in shots:
@@ -337,30 +337,30 @@ def test_screenshots_of_the_same_modality_do_not_win_over_a_volume(tmp_path: Pat
     write(tmp_path / "shots", shots)
     case = the_case(tmp_path, {"name": "MR", "conditions": {"Modality": "MR"}})
     assert case.series_uid == uid("series")
-    assert "not taken: series 99 (MR, 20 slices of 6 × 7): has no position in the patient" in case.said
+    assert "not selected: series 99 (MR, 20 slices of 6 × 7): has no position in the patient" in case.notes
     assert "has no position in the patient" in (the_case(tmp_path, series="99").problem or "")
 
 
-def test_frames_without_places_and_palettes_are_refused(tmp_path: Path) -> None:
+def test_frames_without_positions_and_palettes_are_refused(tmp_path: Path) -> None:
     (cine,) = slices(pixels((1, 7, 6)))
     cine.NumberOfFrames = 5
     cine.PixelData = cine.PixelData * 5
     write(tmp_path / "cine", [cine])
     assert "has no position in the patient" in (the_case(tmp_path / "cine", series="4").problem or "")
     write(tmp_path / "palette", slices(pixels(), tags={"PhotometricInterpretation": "PALETTE COLOR"}))
-    assert "in colour (by a palette)" in (the_case(tmp_path / "palette", series="4").problem or "")
+    assert "in color (by a palette)" in (the_case(tmp_path / "palette", series="4").problem or "")
 
 
-def test_a_whole_series_that_is_there_twice_is_one(tmp_path: Path) -> None:
+def test_a_series_that_is_present_twice_is_one_series(tmp_path: Path) -> None:
     write(tmp_path / "a", slices(pixels()))
     write(tmp_path / "b", slices(pixels()))
     case = the_case(tmp_path)
     assert case.problem is None
     assert len(case.files) == 5
-    assert "5 slices are copies of another and left out" in case.said
+    assert "5 slices are copies of another and left out" in case.notes
 
 
-def test_a_case_is_named_alike_whatever_its_files_are_called_and_wherever_they_lie(tmp_path: Path) -> None:
+def test_the_name_of_a_case_does_not_depend_on_names_or_locations_of_files(tmp_path: Path) -> None:
     write(tmp_path / "a", slices(pixels()), names="x{}")
     write(tmp_path / "b" / "c", slices(pixels()), names="Doe_Jane_{}.ima")
     assert the_case(tmp_path / "a").id == the_case(tmp_path / "b").id

@@ -1,4 +1,4 @@
-"""Series as volumes: the same voxels at the same places as SimpleITK reads from the same files."""
+"""Volumes have the voxels and positions that SimpleITK reads from the same files."""
 
 import itertools
 import shutil
@@ -25,7 +25,7 @@ AXES = [
 
 
 def itk_reads(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return array (columns, rows, slices) and affine in R, A, S, as ITK's reader of series makes them."""
+    """Return array (columns, rows, slices) and affine in R, A, S, as ITK reads the series."""
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
     image = sitk.ReadImage(names)
     return sitk.GetArrayFromImage(image).transpose(), _affine(image)
@@ -51,7 +51,7 @@ def we_read(folder: Path, **settings: object) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("axes", range(len(AXES)))
-def test_all_48_axis_orientations_are_as_itk_reads_them(tmp_path: Path, axes: int, is_reversed: bool) -> None:
+def test_all_48_axis_orientations_agree_with_itk(tmp_path: Path, axes: int, is_reversed: bool) -> None:
     row, column = AXES[axes]
     step = np.cross(row, column) * (-2.5 if is_reversed else 2.5)
     write(tmp_path / "s", slices(pixels(), orientation=[*row, *column], step=step, spacing=(0.75, 1.25)))
@@ -62,7 +62,7 @@ def test_all_48_axis_orientations_are_as_itk_reads_them(tmp_path: Path, axes: in
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_oblique_series_are_as_itk_reads_them(tmp_path: Path, seed: int) -> None:
+def test_oblique_series_agree_with_itk(tmp_path: Path, seed: int) -> None:
     turned = Rotation.random(random_state=seed).as_matrix()
     write(tmp_path / "s", slices(pixels(seed=seed), orientation=[*turned[0], *turned[1]], spacing=(0.4297, 0.9)))
     array, affine = we_read(tmp_path / "s")
@@ -73,14 +73,14 @@ def test_oblique_series_are_as_itk_reads_them(tmp_path: Path, seed: int) -> None
 
 @pytest.mark.skipif(not REAL_STUDY.is_dir(), reason=f"{REAL_STUDY} is absent")
 @pytest.mark.parametrize("name", ["12-T1post", "13_HCropVolume"])
-def test_the_real_series_are_as_itk_reads_them(tmp_path: Path, name: str) -> None:
+def test_the_real_series_agree_with_itk(tmp_path: Path, name: str) -> None:
     image = nib.load(to_nifti(the_case(REAL_STUDY / name), tmp_path / "volume.nii.gz"))
     expected, expected_affine = itk_reads(REAL_STUDY / name)
     np.testing.assert_array_equal(np.asarray(image.dataobj), expected)
     np.testing.assert_allclose(image.affine, expected_affine, atol=1e-3)
 
 
-def test_pixels_that_are_not_square_keep_rows_and_columns_apart(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_keep_the_spacing_of_rows_and_columns(tmp_path: Path) -> None:
     """Spacing is stored as rows, columns: 0.5 mm from row to row is the second axis of a NIfTI file."""
     write(tmp_path / "s", slices(pixels(), spacing=(0.5, 2.0), gap_mm=4.0))
     _, affine = we_read(tmp_path / "s")
@@ -128,7 +128,7 @@ def test_lossless_jpeg_of_scanners_is_the_series_before_compression(tmp_path: Pa
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4, 1, 3)])
-def test_frames_of_a_multi_frame_file_lie_by_position_with_rescale_of_their_own(
+def test_frames_of_a_multi_frame_file_are_ordered_by_position_and_rescaled_one_by_one(
     tmp_path: Path, order: tuple[int, ...]
 ) -> None:
     array = pixels()
@@ -158,7 +158,7 @@ def test_positions_in_another_spelling_make_the_same_volume(tmp_path: Path) -> N
 
 
 def tilted(degrees: float) -> tuple[np.ndarray, list[pydicom.FileDataset]]:
-    """Return a smooth object sampled on slices that slide along the columns, and their datasets."""
+    """Return a smooth object sampled on slices that are shifted along the columns, and their datasets."""
     step = np.array([0.0, 3 * np.tan(np.radians(degrees)), 3.0])
     s, r, c = np.meshgrid(np.arange(8), np.arange(40), np.arange(30), indexing="ij")
     y, x, z = r + s * step[1], c * 1.0, s * 3.0
@@ -184,7 +184,7 @@ def test_a_tilted_gantry_is_resampled_where_the_object_is(tmp_path: Path, degree
     assert np.abs(array - expected)[inside].max() < 12
 
 
-def test_a_slight_drift_below_half_a_pixel_is_no_tilt(tmp_path: Path) -> None:
+def test_a_drift_below_half_a_pixel_is_not_a_tilt(tmp_path: Path) -> None:
     write(tmp_path / "s", slices(pixels(), step=(0.0, 0.1, 3.0), spacing=(1.0, 1.0)))
     assert the_case(tmp_path / "s").problem is None
 

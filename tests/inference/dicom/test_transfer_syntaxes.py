@@ -1,4 +1,4 @@
-"""Every transfer syntax in which scanners and archives send images is decoded, by packages that may be shipped."""
+"""Every transfer syntax that scanners and archives use is decoded, by packages whose license allows distribution."""
 
 import signal
 
@@ -31,7 +31,7 @@ from pipeline.inference.dicom.gdcm_process import Frame, GdcmProcess
 SHAPE = (3, 40, 36)
 LOSSLESS = [RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGLossless, JPEGLosslessSV1]
 LOSSY = {JPEGBaseline8Bit: 8, JPEGExtended12Bit: 12, JPEGLSNearLossless: 12, JPEG2000: 12}
-"""Bits of the images, as many as the syntax allows for."""
+"""Stored bits of the test images, the maximum of each syntax."""
 
 BY_GDCM = {
     JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
@@ -44,7 +44,7 @@ BY_GDCM = {
 
 
 def smooth(bits: int) -> np.ndarray:
-    """Return waves (slices, rows, columns) over the range of so many bits, which lossy syntaxes keep well."""
+    """Return waves (slices, rows, columns) over the range of these bits, which lossy syntaxes preserve well."""
     z, y, x = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
     waves = 0.5 + 0.25 * np.sin(x / 7 + z) + 0.2 * np.cos(y / 9 - z)
     return np.round(waves * (2**bits - 1)).astype(np.uint16)
@@ -109,7 +109,7 @@ def test_high_throughput_jpeg_2000_has_a_decoder():
 
 @pytest.mark.parametrize("name", ["JPGExtended.dcm", "JPEG-lossy.dcm"])
 def test_jpeg_of_12_bits_by_another_encoder_is_decoded_as_libjpeg_does(name):
-    """The numbers are those of libjpeg for the first file; the second is the same image, written a little wrongly."""
+    """The expected values are those of libjpeg for the first file; the second is the same image, slightly malformed."""
     image = pydicom.dcmread(file_of_pydicom(name))
     assert (image.file_meta.TransferSyntaxUID, image.BitsStored) == (JPEGExtended12Bit, 12)
     found = image.pixel_array
@@ -125,7 +125,7 @@ def test_jpeg_ls_by_another_encoder_is_the_uncompressed_image():
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY], ids=lambda uid: uid.keyword)
-def test_a_frame_that_is_cut_short_is_an_error_and_never_other_pixels(tmp_path, syntax, share):
+def test_a_truncated_frame_is_an_error_and_never_other_pixels(tmp_path, syntax, share):
     bits = LOSSY.get(syntax, 12)
     image = pydicom.dcmread(compressed(tmp_path, syntax, smooth(bits), bits) / "f0")
     (frame,) = generate_frames(image.PixelData, number_of_frames=1)
@@ -137,7 +137,7 @@ def test_a_frame_that_is_cut_short_is_an_error_and_never_other_pixels(tmp_path, 
 @pytest.mark.parametrize(
     ("marker", "offset", "value"), [(b"\xff\xc4", 1, 0), (b"\xff\xc3", 4, 255)], ids=["aborts", "faults"]
 )
-def test_a_frame_that_ends_the_process_of_gdcm_is_an_error_and_the_next_one_is_decoded(tmp_path, marker, offset, value):
+def test_a_frame_that_terminates_gdcm_is_an_error_and_the_next_one_is_decoded(tmp_path, marker, offset, value):
     array = smooth(12)
     folder = compressed(tmp_path, JPEGLosslessSV1, array, 12)
     image = pydicom.dcmread(folder / "f0")

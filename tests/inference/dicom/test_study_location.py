@@ -1,10 +1,10 @@
-"""Where a study lies, without what names its patient."""
+"""The location of a study does not name its patient."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.inference.dicom.study_location import place_of
+from pipeline.inference.dicom.study_location import study_location
 
 ROOT = Path("/in")
 
@@ -24,5 +24,7 @@ ROOT = Path("/in")
         (("a\nb/1", "a\nb/2"), (), "a�b"),
     ],
 )
-def test_a_place_is_relative_and_names_no_patient(files: tuple[str, ...], words: tuple[str, ...], place: str) -> None:
-    assert place_of([ROOT / file for file in files], ROOT, words) == place
+def test_a_location_is_relative_and_names_no_patient(
+    files: tuple[str, ...], words: tuple[str, ...], place: str
+) -> None:
+    assert study_location([ROOT / file for file in files], ROOT, words) == place

@@ -1,6 +1,7 @@
-"""One spelling of orientation and pixel spacing for all slices of a series, which highdicom requires to be equal.
+"""One orientation and one pixel spacing for all slices of a series, as highdicom requires them to be exactly equal.
 
-Only series whose slices agree within `ORIENTATION_TOLERANCE` and `SPACING_TOLERANCE` come this far; see `stacking`.
+Series whose slices differ by more than `geometry.ORIENTATION_TOLERANCE` or `stacking.PIXEL_SPACING_TOLERANCE_MM` are
+refused before: only differences of rounding are left here.
 """
 
 from collections.abc import Sequence
@@ -8,18 +9,19 @@ from collections.abc import Sequence
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from pipeline.inference.dicom.geometry import common_orientation
+from pipeline.inference.dicom.geometry import most_common_orientation
 
 _SHARED = (("PlaneOrientationSequence", "ImageOrientationPatient"), ("PixelMeasuresSequence", "PixelSpacing"))
 
 
-def harmonized(datasets: list[Dataset]) -> list[Dataset]:
-    """Give all slices the most common orientation and the pixel spacing of the first; return the same datasets.
+def with_uniform_geometry(datasets: list[Dataset]) -> list[Dataset]:
+    """Give all slices the most common orientation and the pixel spacing of the first one; return the same datasets.
 
-    A multi-frame file that states them for each frame gets them once for all frames (PS3.3, C.7.6.16.1.1).
+    In a multi-frame file that states them for each frame they are moved to the groups that all frames share (PS3.3,
+    C.7.6.16.1.1).
     """
     if "PerFrameFunctionalGroupsSequence" in datasets[0]:
-        _share(datasets[0])
+        _move_to_shared_groups(datasets[0])
         return datasets
     orientation = _most_common([dataset.ImageOrientationPatient for dataset in datasets])
     spacing = datasets[0].PixelSpacing
@@ -29,8 +31,7 @@ def harmonized(datasets: list[Dataset]) -> list[Dataset]:
     return datasets
 
 
-def _share(dataset: Dataset) -> None:
-    """Move orientation and pixel measures from the frames of a multi-frame file to its shared functional groups."""
+def _move_to_shared_groups(dataset: Dataset) -> None:
     frames = dataset.PerFrameFunctionalGroupsSequence
     if not dataset.get("SharedFunctionalGroupsSequence"):
         dataset.SharedFunctionalGroupsSequence = Items([Dataset()])
@@ -47,6 +48,6 @@ def _share(dataset: Dataset) -> None:
 
 
 def _most_common(orientations: Sequence[Sequence[float]]) -> Sequence[float]:
-    """Return the most common orientation in the spelling of its file."""
+    """Return the most common orientation with the digits of its file."""
     numbers = [tuple(float(value) for value in orientation) for orientation in orientations]
-    return orientations[numbers.index(common_orientation(numbers))]
+    return orientations[numbers.index(most_common_orientation(numbers))]
