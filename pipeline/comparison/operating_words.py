@@ -1,10 +1,9 @@
 """Sentences about operating points."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.comparison.phrases import signed
 from pipeline.records.operating_points import OperatingPair, OperatingPoint, OperatingPoints
-from pipeline.records.verdict import Verdict
 
 MOST_NAMES = 8
 """Losses whose thresholds or pairs get words of their own."""
@@ -19,12 +18,9 @@ GROUPS = {
 }
 
 
-def with_words(verdict: Verdict) -> OperatingPoints | None:
-    """Return the operating points of a verdict with their sentences; pairs with controls get none."""
-    points, recommended = verdict.operating_points, verdict.recommended
-    if points is None or recommended is None:
-        return points
-    pairs = [pair for pair in points.pairs if pair.b not in verdict.controls]
+def with_words(points: OperatingPoints, recommended: str, controls: Collection[str] = ()) -> OperatingPoints:
+    """Return operating points with their sentences and caveats; pairs with controls get none."""
+    pairs = [pair for pair in points.pairs if pair.b not in controls]
     words = sentences_of_points(points, pairs, recommended)
     return points.model_copy(update={"words": tuple(words), "caveats": tuple(caveats_of_points(pairs, recommended))})
 

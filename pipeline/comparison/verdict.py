@@ -61,9 +61,10 @@ def compare(
     ('winner', 'dice_ce')
     """
     analysis = analyze(table, settings or ComparisonSettings(), thresholds, dropped)
-    verdict = analysis.verdict.model_copy(
-        update={"scope": scope, "operating_points": with_words(analysis.verdict)},
-    )
+    verdict = analysis.verdict.model_copy(update={"scope": scope})
+    if verdict.operating_points is not None and verdict.recommended is not None:
+        points = with_words(verdict.operating_points, verdict.recommended, verdict.controls)
+        verdict = verdict.model_copy(update={"operating_points": points})
     verdict = verdict.model_copy(update={"caveats": caveats_of(verdict, analysis.compared, analysis.reversals)})
     return verdict.model_copy(update={"words": sentences(verdict)})
 

@@ -80,8 +80,8 @@ def test_a_table_without_a_study_says_that_its_conditions_are_unknown(cases):
     [
         (("--metrics", "dixe"), "dixe: is not in the table"),
         (("--metrics", ","), "is an empty list"),
-        (("--margin-dice", "-1"), "above 0"),
-        (("--confidence", "95"), "out of range"),
+        (("--margin-dice", "-1"), "must be finite and above 0"),
+        (("--confidence", "95"), "must lie between 0.5 and 1"),
     ],
 )
 def test_a_wrong_request_is_said_in_one_line(cases, arguments, said):
@@ -122,14 +122,14 @@ def test_tiny_tables_are_printed_too(tmp_path, count):
 
 def test_a_verdict_of_nothing_but_collapsed_runs_is_printed():
     stream = io.StringIO()
-    print_verdict(compare(table().assign(state="collapsed")).to_json(), Console(file=stream, width=80))
+    print_verdict(compare(table().assign(state="collapsed")), Console(file=stream, width=80))
     assert stream.getvalue().startswith("No loss has results")
 
 
 def test_names_with_brackets_are_shown_as_they_are():
     stream = io.StringIO()
     frame = table().replace({"loss": {"dice": "mine[a=1]"}})
-    print_verdict(compare(frame).to_json(), Console(file=stream, width=120))
+    print_verdict(compare(frame), Console(file=stream, width=120))
     assert "mine[a=1]" in stream.getvalue()
 
 
@@ -141,18 +141,18 @@ def printed(verdict, width=80):
 
 def test_a_pair_is_one_line_of_a_terminal_of_80_columns():
     frame = table().replace({"loss": {"dice": "weighted_ce"}})
-    verdict = compare(frame).to_json()
+    verdict = compare(frame)
     lines = printed(verdict).splitlines()
-    for entry in verdict["pairs"]:
-        (line,) = [line for line in lines if f"{entry['a']} - {entry['b']}" in line]
-        assert f"{100 * entry['difference']:+.2f}" in line
-        assert f"{100 * entry['ci_low']:+.2f} to {100 * entry['ci_high']:+.2f}" in line
+    for entry in verdict.pairs:
+        (line,) = [line for line in lines if f"{entry.a} - {entry.b}" in line]
+        assert f"{100 * entry.difference:+.2f}" in line
+        assert f"{100 * entry.ci_low:+.2f} to {100 * entry.ci_high:+.2f}" in line
 
 
 def test_a_control_is_printed_against_its_own_loss_alone():
     both = [table().replace({"loss": {"ce": "dice-aa"}}), table().query("loss == 'ce'")]
-    verdict = compare(pd.concat(both, ignore_index=True)).to_json()
-    assert verdict["controls"] == {"dice-aa": "dice"}
+    verdict = compare(pd.concat(both, ignore_index=True))
+    assert verdict.controls == {"dice-aa": "dice"}
     text = printed(verdict)
     assert "dice-aa - dice " in text
     assert "dice-aa - ce" not in text
@@ -162,7 +162,7 @@ def test_a_control_is_printed_against_its_own_loss_alone():
 
 def test_one_training_of_each_loss_shows_no_p_value():
     stream = io.StringIO()
-    print_verdict(compare(table().drop(columns="fold")).to_json(), Console(file=stream, width=120))
+    print_verdict(compare(table().drop(columns="fold")), Console(file=stream, width=120))
     said = stream.getvalue()
     assert said.startswith("No verdict: each loss was trained once")
     assert "<0.001" not in said

@@ -26,7 +26,7 @@ def points_in(sentences):
 
 def test_no_sentence_has_a_difference_of_dice_beyond_100_points():
     verdict = compare(two_folds(), ComparisonSettings(resamples=200))
-    assert verdict.pairs[0]["ci_high"] > 1  # the JSON has the interval as it was computed
+    assert verdict.pairs[0].ci_high > 1  # the JSON has the interval as it was computed
     assert all(abs(value) <= 100 for value in points_in([*verdict.words, *verdict.caveats]))
     assert any("too few trainings or cases to say anything" in sentence for sentence in verdict.words)
 

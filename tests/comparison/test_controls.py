@@ -22,9 +22,9 @@ def test_the_observed_gap_of_one_loss_with_itself_stands_beside_the_noise_floor(
     verdict = compare(table, ComparisonSettings(resamples=200))
     (entry,) = verdict.aa
     means = table.groupby("loss")["value"].mean()
-    assert (entry["control"], entry["loss"]) == ("dice-aa", "dice")
-    assert entry["difference"] == pytest.approx(means["dice-aa"] - means["dice"])
-    assert entry["ci_low"] < entry["difference"] < entry["ci_high"]
+    assert (entry.control, entry.loss) == ("dice-aa", "dice")
+    assert entry.difference == pytest.approx(means["dice-aa"] - means["dice"])
+    assert entry.ci_low < entry.difference < entry.ci_high
     said = next(i for i, words in enumerate(verdict.words) if words.startswith("Two arms of the very same loss"))
     assert verdict.words[said - 1].startswith("Between two seeds of the same loss")
     assert verdict.to_json()["aa"][0]["control"] == "dice-aa"
@@ -54,7 +54,7 @@ def test_a_control_whose_loss_is_set_aside_takes_no_part():
 def test_a_name_that_ends_in_aa_without_its_loss_is_a_loss_like_any_other():
     verdict = compare(simulate({"gram-aa": 0.1, "ce": 0.0}, seeds=2), ComparisonSettings(resamples=200))
     assert verdict.recommended == "gram-aa"
-    assert verdict.aa == []
+    assert verdict.aa == ()
 
 
 def test_losses_that_a_race_dropped_are_out_with_the_reason_and_take_no_cases():

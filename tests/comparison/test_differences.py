@@ -34,7 +34,7 @@ def test_rank_biserial_by_hand():
 def test_effect_sizes_by_hand():
     rows = [("a", f"c{i}", 0.5 + gap) for i, gap in enumerate([0.1, 0.2, 0.3, -0.2])]
     rows += [("b", f"c{i}", 0.5) for i in range(4)]
-    found = comparison(pd.DataFrame(rows, columns=["loss", "case", "value"]).assign(metric="dice")).found[0, 1]
+    found = comparison(pd.DataFrame(rows, columns=["loss", "case", "value"]).assign(metric="dice")).differences[0, 1]
     assert found.cohen_dz == pytest.approx(0.1 / np.std([0.1, 0.2, 0.3, -0.2], ddof=1))
     assert found.superiority == pytest.approx(0.75)
     assert found.median == pytest.approx(0.15)
@@ -42,10 +42,10 @@ def test_effect_sizes_by_hand():
 
 def test_without_folds_the_interval_is_that_of_a_paired_t_test_with_room_for_dependence():
     table = simulate({"a": 0.0, "b": 0.01}, folds=1, seed=3)
-    (entry,) = comparison(table).entries
+    (entry,) = comparison(table).pairs
     wide = table.pivot(index="case", columns="loss", values="value")
     interval = stats.ttest_rel(wide["a"], wide["b"]).confidence_interval()
-    assert entry["ci_high"] - entry["ci_low"] == pytest.approx(DEPENDENCE * (interval.high - interval.low), rel=1e-4)
+    assert entry.ci_high - entry.ci_low == pytest.approx(DEPENDENCE * (interval.high - interval.low), rel=1e-4)
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_that_of_scipy_where_every_case_is_a_patient_of_one_fold():
@@ -61,8 +61,8 @@ def test_scans_of_one_patient_are_one_piece_of_evidence():
     double = single.assign(patient=single["case"])
     double = pd.concat([double, double.assign(case=double["case"] + "again")])
     once, twice = comparison(single.assign(patient=single["case"])), comparison(double)
-    assert twice.entries[0]["p_wilcoxon"] == pytest.approx(once.entries[0]["p_wilcoxon"])
-    assert twice.found[0, 1].standard_error == pytest.approx(once.found[0, 1].standard_error)
+    assert twice.pairs[0].p_wilcoxon == pytest.approx(once.pairs[0].p_wilcoxon)
+    assert twice.differences[0, 1].standard_error == pytest.approx(once.differences[0, 1].standard_error)
 
 
 def test_resampled_patients_come_whole_and_folds_as_often_as_drawn():
@@ -95,13 +95,13 @@ def test_resampled_means_agree_with_a_loop():
 def test_a_real_difference_within_the_margin_makes_equivalents_and_no_winner():
     table = simulate({"ce": 0.0, "dice": 0.002}, run_noise=0.0, case_noise=0.001, cases=100)
     found = comparison(table)
-    assert found.entries[0]["better"] == "dice"
+    assert found.pairs[0].better == "dice"
     assert decide(found) == ("equivalent", ("dice", "ce"))
 
 
 def test_equivalence_is_the_two_one_sided_tests_at_5_percent():
     table = simulate({"a": 0.0, "b": 0.0}, run_noise=0.0, case_noise=0.005, cases=60, seed=2)
-    found = comparison(table).found[0, 1]
+    found = comparison(table).differences[0, 1]
     one_sided = [
         stats.t.sf((0.005 - found.mean) / found.standard_error, found.degrees),
         stats.t.sf((found.mean + 0.005) / found.standard_error, found.degrees),
@@ -111,7 +111,7 @@ def test_equivalence_is_the_two_one_sided_tests_at_5_percent():
 
 def test_seeds_tell_the_noise_of_training_where_there_is_one_fold():
     table = simulate({"a": 0.0, "b": 0.0}, folds=1, seeds=8, run_noise=0.05, case_noise=0.001)
-    found = comparison(table).found[0, 1]
+    found = comparison(table).differences[0, 1]
     assert found.error_runs == pytest.approx(0.05 * np.sqrt(2 / 8), rel=0.6)
     assert found.error_patients < 0.1 * found.error_runs
     assert found.standard_error >= found.error_runs
@@ -147,13 +147,11 @@ def test_kendalls_tau_agrees_with_scipy_ties_included():
 def test_ranks_friedman_and_the_critical_difference():
     table = simulate({"a": 0.0, "b": 0.05, "c": 0.1}, cases=30)
     found = comparison(table)
-    result = ranking(found.paired, found.units, found.errors, found.entries)
+    result = ranking(found.paired, found.units, found.errors, found.pairs)
     wide = table.pivot(index="case", columns="loss", values="value")
-    assert result["mean_then_rank"] == [3, 2, 1]
-    assert result["test_based"] == [3, 2, 1]
-    assert result["rank_then_mean"] == pytest.approx(wide.rank(axis=1, ascending=False).mean().tolist())
-    assert result["friedman_p"] == pytest.approx(stats.friedmanchisquare(wide["a"], wide["b"], wide["c"]).pvalue)
-    assert result["critical_difference"] == pytest.approx(
-        2.343 * np.sqrt(3 * 4 / (6 * 30)), abs=1e-3
-    )  # Demšar, table 5
-    assert np.sum(result["rank_frequency"], axis=1) == pytest.approx(np.ones(3))
+    assert result.mean_then_rank == (3, 2, 1)
+    assert result.test_based == (3, 2, 1)
+    assert result.rank_then_mean == pytest.approx(wide.rank(axis=1, ascending=False).mean().tolist())
+    assert result.friedman_p == pytest.approx(stats.friedmanchisquare(wide["a"], wide["b"], wide["c"]).pvalue)
+    assert result.critical_difference == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * 30)), abs=1e-3)  # Demšar, table 5
+    assert np.sum(result.rank_frequency, axis=1) == pytest.approx(np.ones(3))

@@ -3,10 +3,12 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import compare
-from pipeline.comparison.operating_points import choose, operating_points, says
+from pipeline.comparison.operating_points import choose, kind_of_change, operating_points
+from pipeline.comparison.operating_words import with_words
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.pairs import compare_pairs
 from pipeline.errors import RecordError
+from pipeline.records.operating_points import PointDifference
 
 GRID = np.round(np.arange(0.05, 0.96, 0.05), 2)
 
@@ -44,8 +46,13 @@ def cases_of(thresholds):
     return half.rename(columns={"dice": "value"}).drop(columns="threshold").assign(metric="dice", state="ok")
 
 
+def worded(table, recommended, **options):
+    """The operating points with their sentences."""
+    return with_words(operating_points(table, recommended, **options), recommended)
+
+
 def pair_of(found, other):
-    return next(entry for entry in found["pairs"] if entry["b"] == other)
+    return next(entry for entry in found.pairs if entry.b == other)
 
 
 def test_a_lead_that_is_one_of_thresholds_disappears_and_is_said():
@@ -53,42 +60,44 @@ def test_a_lead_that_is_one_of_thresholds_disappears_and_is_said():
     verdict = compare(cases_of(table), thresholds=table)
     assert (verdict.verdict, verdict.recommended) == ("winner", "dice")
     entry = pair_of(verdict.operating_points, "ce")
-    assert entry["says"] == "disappears"
-    assert entry["at_half"]["difference"] == pytest.approx(0.5 * 0.25**2, abs=0.006)
-    assert entry["change_ci_high"] < 0
+    assert entry.says == "disappears"
+    assert entry.at_half.difference == pytest.approx(0.5 * 0.25**2, abs=0.006)
+    assert entry.change_ci_high < 0
     assert any("it is one of thresholds" in caveat for caveat in verdict.caveats)
     assert any("from ce disappears" in sentence for sentence in verdict.words)
 
 
 def test_a_lead_that_is_one_of_losses_stays():
     table = dice_at({"dice": 0.5, "ce": 0.5}, {"dice": 0.85, "ce": 0.8})
-    found = operating_points(table, "dice")
-    assert pair_of(found, "ce")["says"] == "stays"
-    assert found["caveats"] == []
-    assert found["verdict"]["best"] == {"verdict": "winner", "best": "dice", "candidates": ["dice"]}
+    found = worded(table, "dice")
+    assert pair_of(found, "ce").says == "stays"
+    assert found.caveats == ()
+    assert found.verdict["best"].to_json() == {"verdict": "winner", "best": "dice", "candidates": ["dice"]}
 
 
 def test_a_lead_that_turns_around_is_said_as_a_caveat():
     table = dice_at({"dice": 0.5, "ce": 0.15}, {"dice": 0.8, "ce": 0.84})
-    found = operating_points(table, "dice")
-    assert pair_of(found, "ce")["says"] == "turns"
-    assert found["caveats"] == ["Where every loss has its own best threshold, ce is clearly better by Dice."]
+    found = worded(table, "dice")
+    assert pair_of(found, "ce").says == "turns"
+    assert found.caveats == ("Where every loss has its own best threshold, ce is clearly better by Dice.",)
 
 
 def test_losses_that_are_not_told_apart_at_either_are_said_to_be_so():
-    found = operating_points(dice_at({"dice": 0.5, "ce": 0.5}, {"dice": 0.8, "ce": 0.8}), "dice")
-    assert pair_of(found, "ce")["says"] == "not clear at either"
-    assert "Neither at 0.5 nor" in found["words"][0]
+    found = worded(dice_at({"dice": 0.5, "ce": 0.5}, {"dice": 0.8, "ce": 0.8}), "dice")
+    assert pair_of(found, "ce").says == "not clear at either"
+    assert "Neither at 0.5 nor" in found.words[0]
 
 
 def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone():
-    half, best = ({"better": "dice", "difference": 0.05}, {"better": None, "difference": 0.02, "equivalent": False})
+    unused = {"ci_low": -1.0, "ci_high": 1.0, "p_holm": 0.5}
+    half = PointDifference(difference=0.05, better="dice", equivalent=False, **unused)
+    best = PointDifference(difference=0.02, better=None, equivalent=False, **unused)
     cases = tuple(f"c{i}" for i in range(20))
     values = np.stack([np.full(20, 0.0), np.full(20, 0.03)])
     paired = Paired("dice", ("best", "half"), cases, cases, np.arange(20) % 5, values, values[:, None], np.ones(20))
-    change = compare_pairs(paired, None, 0.95).found[0, 1]
-    assert says(half, best, change) == "shrinks"
-    assert says(half, {**best, "difference": 0.01}, change) == "disappears"
+    change = compare_pairs(paired, None, 0.95).differences[0, 1]
+    assert kind_of_change(half, best, change) == "shrinks"
+    assert kind_of_change(half, best.model_copy(update={"difference": 0.01}), change) == "disappears"
 
 
 def test_a_difference_that_is_merely_no_longer_clear_is_not_said_to_be_gone():
@@ -98,8 +107,8 @@ def test_a_difference_that_is_merely_no_longer_clear_is_not_said_to_be_gone():
     shaken = table["case"].map({f"c{i:02d}": 0.3 * np.cos(7 * i) for i in range(30)})
     table.loc[other, "dice"] += (shaken + 0.02)[other]
     found = pair_of(operating_points(table, "dice"), "ce")
-    assert found["at_half"]["better"] == "dice"
-    assert found["says"] == "no longer clear"
+    assert found.at_half.better == "dice"
+    assert found.says == "no longer clear"
 
 
 def test_thresholds_are_chosen_on_the_other_folds_by_hand():
@@ -132,9 +141,9 @@ def test_the_classes_of_a_loss_have_thresholds_of_their_own():
     one = dice_at({"a": 0.3, "b": 0.5}, {"a": 0.8, "b": 0.8}, classes=("x",))
     two = dice_at({"a": 0.7, "b": 0.5}, {"a": 0.8, "b": 0.8}, classes=("y",))
     found = operating_points(pd.concat([one, two]), "a")
-    thresholds = found["losses"][0]["thresholds"]
-    assert thresholds["x"]["median"] == pytest.approx(0.3)
-    assert thresholds["y"]["median"] == pytest.approx(0.7)
+    thresholds = found.losses[0].thresholds
+    assert thresholds["x"].median == pytest.approx(0.3)
+    assert thresholds["y"].median == pytest.approx(0.7)
 
 
 def test_a_correct_absence_counts_for_the_threshold_that_finds_nothing():
@@ -147,16 +156,16 @@ def test_a_correct_absence_counts_for_the_threshold_that_finds_nothing():
     table = pd.DataFrame(rows, columns=["loss", "fold", "seed", "case", "class", "threshold", "dice"])
     both = pd.concat([table, table.assign(loss="b", dice=0.0)])
     found = operating_points(both, "a")
-    mine = found["losses"][0]
-    assert mine["thresholds"]["x"]["median"] == 0.7
-    assert (mine["at_half"], mine["at_best"]) == (0.0, 1.0)
+    mine = found.losses[0]
+    assert mine.thresholds["x"].median == 0.7
+    assert (mine.at_half, mine.at_best) == (0.0, 1.0)
 
 
 def test_with_one_fold_thresholds_are_chosen_on_other_patients():
     table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.8}, folds=1, seeds=2)
-    found = operating_points(table, "dice", patients={f"c{i:02d}": f"p{i // 2}" for i in range(30)})
-    assert found["chosen_without"] == "a fifth of the patients"
-    assert "other patients" in found["words"][-1]
+    found = worded(table, "dice", patients={f"c{i:02d}": f"p{i // 2}" for i in range(30)})
+    assert found.chosen_without == "a fifth of the patients"
+    assert "other patients" in found.words[-1]
 
 
 def test_a_collapsed_run_counts_as_a_failure_at_every_operating_point():
@@ -166,15 +175,15 @@ def test_a_collapsed_run_counts_as_a_failure_at_every_operating_point():
     # the collapsed run left no thresholds: its cases count as failures at every threshold, and drop no case of others
     table = table[(table["loss"] != "bad") | (table["fold"] != 0)]
     verdict = compare(cases, thresholds=table)
-    points = {entry["name"]: entry for entry in verdict.operating_points["losses"]}
+    points = {entry.name: entry for entry in verdict.operating_points.losses}
     assert set(points) == {"dice", "ce", "bad"}
-    assert verdict.operating_points["cases"] == 30
-    assert points["bad"]["at_best"] == pytest.approx(0.5 * 2 / 3, abs=0.03)
+    assert verdict.operating_points.cases == 30
+    assert points["bad"].at_best == pytest.approx(0.5 * 2 / 3, abs=0.03)
 
 
 def test_thresholds_at_the_end_of_the_grid_are_said():
-    found = operating_points(dice_at({"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.8}), "b")
-    assert any(sentence.startswith("At the end of the thresholds tried") for sentence in found["words"])
+    found = worded(dice_at({"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.8}), "b")
+    assert any(sentence.startswith("At the end of the thresholds tried") for sentence in found.words)
 
 
 @pytest.mark.parametrize(
@@ -195,14 +204,14 @@ def test_malformed_thresholds_are_refused(spoil, said):
 
 def test_thresholds_of_one_loss_or_none_say_nothing():
     table = dice_at({"a": 0.5}, {"a": 0.8}, cases=6)
-    assert operating_points(table, "a") == {}
-    assert operating_points(table.iloc[:0], "a") == {}
+    assert operating_points(table, "a") is None
+    assert operating_points(table.iloc[:0], "a") is None
 
 
 def test_one_case_alone_has_no_operating_points_and_is_no_error():
     """As in a study of which one fold of one case is in."""
     table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.7}, cases=1)
     verdict = compare(cases_of(table), thresholds=table)
-    assert (verdict.verdict, verdict.operating_points) == ("inconclusive", {})
+    assert (verdict.verdict, verdict.operating_points) == ("inconclusive", None)
     assert "On 1 case " in verdict.words[0]
     assert not any("more cases or seeds" in sentence for sentence in verdict.words)

@@ -94,9 +94,9 @@ def test_a_loss_whose_run_collapsed_takes_no_cases_from_the_others():
     assert verdict.cases == 10
     assert verdict.set_aside == {}
     assert any("bad: 1 of 1 training collapsed" in caveat for caveat in verdict.caveats)
-    (entry,) = [entry for entry in verdict.losses if entry["name"] == "bad"]
-    assert entry["metrics"]["dice"]["mean"] == pytest.approx(0.72)
-    assert entry["metrics"]["dice"]["cases"] == 10
+    (entry,) = [entry for entry in verdict.losses if entry.name == "bad"]
+    assert entry.metrics["dice"].mean == pytest.approx(0.72)
+    assert entry.metrics["dice"].cases == 10
 
 
 def test_a_table_of_collapsed_runs_has_no_verdict_and_says_why():

@@ -55,9 +55,9 @@ def false_findings_and_coverage(losses: int, studies: int, **design: float) -> t
     """How often some pair of equal losses is called different, and how often an interval holds 0."""
     called, inside, pairs = 0, 0, 0
     for seed in range(FIRST_SEED, FIRST_SEED + studies):
-        entries = compared(equal(losses), seed, **{"cases": 200} | design).entries
-        called += any(entry["better"] for entry in entries)
-        inside += sum(entry["ci_low"] <= 0 <= entry["ci_high"] for entry in entries)
+        entries = compared(equal(losses), seed, **{"cases": 200} | design).pairs
+        called += any(entry.better for entry in entries)
+        inside += sum(entry.ci_low <= 0 <= entry.ci_high for entry in entries)
         pairs += len(entries)
     return called / studies, inside / pairs
 
@@ -66,7 +66,7 @@ def found_and_predicted(difference: float, studies: int, **design: float) -> tup
     found, predicted = 0, 0.0
     for seed in range(FIRST_SEED, FIRST_SEED + studies):
         result = compared({"a": 0.0, "b": difference}, seed, **design)
-        found += result.entries[0]["better"] == "b"
+        found += result.pairs[0].better == "b"
         predicted += result.rules[0, 1].power(difference)
     return found / studies, predicted / studies
 
@@ -159,7 +159,7 @@ def test_what_correlated_folds_do_is_counted(correlation):
 @pytest.mark.parametrize("design", SMALL)
 def test_of_twenty_thousand_studies_of_two_equal_losses_surely_fewer_than_5_percent_call_them_different(design):
     seeds = range(100_000, 120_000)
-    count = sum(compared(equal(2), seed, **SMALL[design]).entries[0]["better"] is not None for seed in seeds)
+    count = sum(compared(equal(2), seed, **SMALL[design]).pairs[0].better is not None for seed in seeds)
     low, high = stats.binomtest(count, 20_000).proportion_ci(0.95)
     print(f"\nfalse findings | {design} | {count} of 20,000 | {100 * low:.2f} to {100 * high:.2f} %")
     assert high < 0.05
@@ -180,9 +180,9 @@ def test_the_power_to_find_one_point_between_the_first_two_losses(losses):
     effects = {f"l{index}": 0.0 for index in range(losses)} | {"l0": 0.010}
     excluded, found = 0, 0
     for seed in range(FIRST_SEED, FIRST_SEED + 1000):
-        (first, *_) = compared(effects, seed, cases=200).entries
-        excluded += first["ci_low"] > 0
-        found += first["better"] == "l0"
+        (first, *_) = compared(effects, seed, cases=200).pairs
+        excluded += first.ci_low > 0
+        found += first.better == "l0"
     by_interval, corrected = excluded / 10, found / 10
     print(f"\npower of one pair | {losses} losses | interval {by_interval:.1f} % | corrected {corrected:.1f} %")
     assert corrected <= by_interval
@@ -207,10 +207,10 @@ def test_a_study_of_the_size_that_was_named_decides_about_as_often_as_stated(eff
         first = compared({"a": 0.0, "b": effect}, seed, cases=40, run_noise=0.002)
         kind, candidates = decide(first)
         plan = more_needed(kind, first, candidates)
-        if not plan or not plan["cases"]:
+        if not plan or not plan.cases:
             continue
-        size = {"cases": plan["cases"], "seeds": plan["seeds"] if plan["together"] else 1}
+        size = {"cases": plan.cases, "seeds": plan.seeds if plan.together else 1}
         fresh = compared({"a": 0.0, "b": effect}, seed + 50_000, run_noise=0.002, **size)
-        plans, stated, decided = plans + 1, stated + plan["assurance"], decided + (decide(fresh)[0] != "inconclusive")
+        plans, stated, decided = plans + 1, stated + plan.assurance, decided + (decide(fresh)[0] != "inconclusive")
     print(f"\nplans | {effect} | {plans} of {studies} | stated {100 * stated / max(plans, 1):.0f} % | {decided} decide")
     assert decided > 0.6 * plans > 0

@@ -31,13 +31,13 @@ def test_the_whole_is_the_mean_of_the_classes_so_that_it_never_contradicts_them_
         ]
     )
     verdict = compare(table)
-    whole = {entry["a"] + entry["b"]: entry["difference"] for entry in verdict.pairs}["ab"]
-    parts = {entry["part"]: entry for entry in verdict.within_parts}
-    sign = 1 if parts["x"]["a"] == "a" else -1
+    whole = {entry.a + entry.b: entry.difference for entry in verdict.pairs}["ab"]
+    parts = {entry.part: entry for entry in verdict.within_parts}
+    sign = 1 if parts["x"].a == "a" else -1
     # by hand: x = (20*0.10 - 60*0.04)/80 = -0.005; y = (40*0.01 - 60*0.02)/100 = -0.008
-    assert sign * parts["x"]["difference"] == pytest.approx(-0.005, abs=0.002)
-    assert sign * parts["y"]["difference"] == pytest.approx(-0.008, abs=0.002)
-    assert whole == pytest.approx(sign * (parts["x"]["difference"] + parts["y"]["difference"]) / 2)
+    assert sign * parts["x"].difference == pytest.approx(-0.005, abs=0.002)
+    assert sign * parts["y"].difference == pytest.approx(-0.008, abs=0.002)
+    assert whole == pytest.approx(sign * (parts["x"].difference + parts["y"].difference) / 2)
     assert verdict.candidates[0] == "b"
     assert not any(caveat.startswith("Reversal") for caveat in verdict.caveats)
 
@@ -99,4 +99,4 @@ def test_a_loss_that_misses_small_structures_is_named_with_their_size():
     verdict = compare(table.assign(fold=table["case"].str[1:].astype(int) % 5), ComparisonSettings(metrics=("dice",)))
     assert verdict.recommended == "a"
     assert any("b is clearly better than a in structures of below" in caveat for caveat in verdict.caveats)
-    assert {entry["size"] for entry in verdict.by_size} == {entry["part"] for entry in verdict.within_parts}
+    assert {entry.size for entry in verdict.by_size} == {entry.part for entry in verdict.within_parts}

@@ -52,11 +52,11 @@ def test_what_the_data_cannot_tell_is_said_with_the_cases_that_would_decide():
     quiet = {"cases": 200, "folds": 20, "run_noise": 0.0, "case_noise": 0.02}
     few, many = (compare(study({"dice": 0.004, "ce": 0.0}, seed=3, **options)) for options in (noisy, quiet))
     assert few.verdict == many.verdict == "inconclusive"
-    assert few.more_needed["cases"] is None
+    assert few.more_needed.cases is None
     assert any("cannot promise that a larger one would decide" in words for words in few.words)
-    assert 200 < many.more_needed["cases"] <= 2000
-    assert many.more_needed["assurance"] >= 0.8
-    assert any(f"{many.more_needed['cases']:,} cases in all (now 200)" in words for words in many.words)
+    assert 200 < many.more_needed.cases <= 2000
+    assert many.more_needed.assurance >= 0.8
+    assert any(f"{many.more_needed.cases:,} cases in all (now 200)" in words for words in many.words)
     assert few.smallest_detectable["dice"] > many.smallest_detectable["dice"] > 0.004
 
 
@@ -106,8 +106,8 @@ def test_the_difference_is_the_mean_of_paired_differences():
     table = study({"a": 0.0, "b": 0.03})
     (pair,) = compare(table).pairs
     wide = table.pivot(index="case", columns="loss", values="value")
-    assert pair["difference"] == pytest.approx(float((wide["a"] - wide["b"]).mean()))
-    assert pair["ci_low"] < pair["difference"] < pair["ci_high"]
+    assert pair.difference == pytest.approx(float((wide["a"] - wide["b"]).mean()))
+    assert pair.ci_low < pair.difference < pair.ci_high
 
 
 def test_the_interval_and_the_p_value_of_two_losses_are_those_of_a_t_test_over_fold_means():
@@ -117,8 +117,8 @@ def test_the_interval_and_the_p_value_of_two_losses_are_those_of_a_t_test_over_f
     means = (wide["a"] - wide["b"]).groupby(table.drop_duplicates("case").set_index("case")["fold"]).mean()
     error = DEPENDENCE * stats.sem(means)
     low, high = stats.t.interval(0.95, 4, means.mean(), error)
-    assert (pair["ci_low"], pair["ci_high"]) == pytest.approx((low, high))
-    assert pair["p_holm"] == pytest.approx(2 * stats.t.sf(abs(means.mean()) / error, 4))
+    assert (pair.ci_low, pair.ci_high) == pytest.approx((low, high))
+    assert pair.p_holm == pytest.approx(2 * stats.t.sf(abs(means.mean()) / error, 4))
 
 
 def test_smaller_is_better_for_distances():
@@ -140,15 +140,15 @@ def test_a_false_positive_costs_against_a_correct_absence():
     rows = [("a", "c0", None, "correct_absence"), ("b", "c0", 0.0, "false_positive")]
     rows += [(loss, f"c{i}", 0.8, "ok") for loss in "ab" for i in range(1, 5)]
     table = pd.DataFrame(rows, columns=["loss", "case", "value", "state"]).assign(metric="dice")
-    means = {entry["name"]: entry["metrics"]["dice"]["mean"] for entry in compare(table).losses}
+    means = {entry.name: entry.metrics["dice"].mean for entry in compare(table).losses}
     assert means["a"] == pytest.approx((1 + 4 * 0.8) / 5)
     assert means["b"] == pytest.approx(4 * 0.8 / 5)
 
 
 def test_seeds_of_one_loss_give_the_noise_floor():
     verdict = compare(study({"a": 0.0, "b": 0.0}, seeds=6, folds=5, run_noise=0.02, case_noise=0.0))
-    assert verdict.noise_floor["dice"]["sd_between_seeds"] == pytest.approx(0.02 / np.sqrt(5), rel=0.5)
-    assert compare(study({"a": 0.0, "b": 0.0})).noise_floor["dice"]["sd_between_seeds"] is None
+    assert verdict.noise_floor["dice"].sd_between_seeds == pytest.approx(0.02 / np.sqrt(5), rel=0.5)
+    assert compare(study({"a": 0.0, "b": 0.0})).noise_floor["dice"].sd_between_seeds is None
 
 
 @pytest.mark.parametrize("rows", [1, 2])

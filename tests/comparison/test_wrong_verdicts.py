@@ -38,7 +38,7 @@ def organ_and_lesion(collapsed):
 def test_a_loss_that_never_finds_one_class_does_not_win_by_the_other(collapsed):
     verdict = compare(organ_and_lesion(collapsed))
     assert (verdict.verdict, verdict.recommended) == ("winner", "dice")
-    assert verdict.pairs[0]["difference"] == pytest.approx((0.01 - 0.6) / 2, abs=0.01)
+    assert verdict.pairs[0].difference == pytest.approx((0.01 - 0.6) / 2, abs=0.01)
 
 
 def seeds_of_which_one_collapsed():
@@ -53,11 +53,11 @@ def seeds_of_which_one_collapsed():
 def test_a_loss_that_collapses_with_one_seed_is_not_recommended_for_the_other():
     verdict = compare(seeds_of_which_one_collapsed())
     assert verdict.recommended == "b"
-    (a,) = [entry for entry in verdict.losses if entry["name"] == "a"]
-    assert a["metrics"]["dice"]["mean"] < 0.5
+    (a,) = [entry for entry in verdict.losses if entry.name == "a"]
+    assert a.metrics["dice"].mean < 0.5
     exact = stats.binomtest(5, 10).proportion_ci(0.95)
-    assert (a["collapse"]["runs"], a["collapse"]["of"]) == (5, 10)
-    assert (a["collapse"]["ci_low"], a["collapse"]["ci_high"]) == pytest.approx((exact.low, exact.high))
+    assert (a.collapse.runs, a.collapse.of) == (5, 10)
+    assert (a.collapse.ci_low, a.collapse.ci_high) == pytest.approx((exact.low, exact.high))
 
 
 def test_a_collapse_of_the_recommended_loss_stands_in_the_headline():
@@ -76,7 +76,7 @@ def test_a_collapsed_distance_without_a_value_is_filled_with_the_worst_of_the_ca
     assert any("collapsed runs are not in the table" in caveat for caveat in verdict.caveats)
     exact = compare(table.assign(value=table["value"].mask(blank)), ComparisonSettings(miss_value=80.0))
     assert not any("collapsed runs are not in the table" in caveat for caveat in exact.caveats)
-    means = {entry["name"]: entry["metrics"]["hausdorff95_mm"]["mean"] for entry in exact.losses}
+    means = {entry.name: entry.metrics["hausdorff95_mm"].mean for entry in exact.losses}
     assert means["ce"] == pytest.approx(41.0)
 
 
@@ -86,8 +86,8 @@ def test_one_training_of_each_loss_gives_neither_a_winner_nor_equivalents():
         verdict = compare(table[["loss", "case", "metric", "value"]])
         assert verdict.verdict == "inconclusive"
         assert verdict.words[0].startswith("No verdict: each loss was trained once")
-        assert verdict.pairs[0]["better"] is None
-        assert not verdict.pairs[0]["equivalent"]
+        assert verdict.pairs[0].better is None
+        assert not verdict.pairs[0].equivalent
 
 
 def test_equal_losses_trained_once_have_no_false_winner():
@@ -101,7 +101,7 @@ def test_a_stated_noise_of_trainings_allows_a_verdict_and_widens_the_interval():
     for stated in (0.0, 0.01):
         verdict = compare(table, ComparisonSettings(training_sd=stated))
         assert (verdict.verdict, verdict.recommended) == ("winner", "b")
-        widths.append(verdict.pairs[0]["ci_high"] - verdict.pairs[0]["ci_low"])
+        widths.append(verdict.pairs[0].ci_high - verdict.pairs[0].ci_low)
     assert widths[1] > 1.5 * widths[0]
     assert (
         compare(simulate({"a": 0.0, "b": 0.01}, folds=1, run_noise=0.0), ComparisonSettings(training_sd=0.02)).verdict
@@ -121,8 +121,8 @@ def test_five_trainings_that_predict_one_test_set_are_five_trainings():
     ]
     verdict = compare(frame(rows))
     assert verdict.replicated
-    assert verdict.noise_floor["dice"]["sd_between_seeds"] == pytest.approx(0.02, rel=0.7)
-    width = verdict.pairs[0]["ci_high"] - verdict.pairs[0]["ci_low"]
+    assert verdict.noise_floor["dice"].sd_between_seeds == pytest.approx(0.02, rel=0.7)
+    width = verdict.pairs[0].ci_high - verdict.pairs[0].ci_low
     assert width > 2 * 1.96 * 0.02 * np.sqrt(2 / 5) / 2
     assert verdict.verdict == "inconclusive"
 
@@ -140,7 +140,7 @@ def some_pair_is_called_different(losses, studies, **design):
     found = 0
     for seed in range(40_000, 40_000 + studies):
         compared = compare_pairs(simulate_paired(effects, seed=seed, **design), None, 0.95)
-        found += any(entry["better"] for entry in compared.entries)
+        found += any(entry.better for entry in compared.pairs)
     return found / studies
 
 
@@ -151,8 +151,8 @@ def test_of_ten_equal_losses_hardly_a_study_calls_some_pair_different():
 
 def test_the_corrected_p_value_is_that_of_the_statistic_behind_the_interval():
     for entry in compare(simulate({"a": 0.0, "b": 0.02})).pairs:
-        assert (entry["p_value"] < 0.05) == (entry["ci_low"] > 0 or entry["ci_high"] < 0)
-        assert entry["p_holm"] == entry["p_value"]  # one pair: nothing to correct
+        assert (entry.p_value < 0.05) == (entry.ci_low > 0 or entry.ci_high < 0)
+        assert entry.p_holm == entry.p_value  # one pair: nothing to correct
 
 
 def better_mostly_but_fails_at_times():
@@ -168,11 +168,11 @@ def better_mostly_but_fails_at_times():
 def test_where_mean_and_typical_case_disagree_there_is_no_winner_and_both_are_said():
     verdict = compare(better_mostly_but_fails_at_times())
     (pair,) = verdict.pairs
-    assert pair["difference"] < 0 < pair["median_difference"]
-    assert pair["better"] is None
+    assert pair.difference < 0 < pair.median_difference
+    assert pair.better is None
     assert verdict.verdict == "inconclusive"
     assert any("Mean and typical case disagree" in caveat and "88 %" in caveat for caveat in verdict.caveats)
-    rates = {entry["name"]: entry["metrics"]["dice"]["failure_rate"] for entry in verdict.losses}
+    rates = {entry.name: entry.metrics["dice"].failure_rate for entry in verdict.losses}
     assert rates == {"a": pytest.approx(0.12), "b": 0.0}
 
 
@@ -194,9 +194,9 @@ def test_nan_distances_are_refused_and_name_the_remedy():
 
 def test_a_miss_value_stands_for_nan_distances():
     verdict = compare(distances_with_misses(np.nan), ComparisonSettings(miss_value=200.0))
-    means = {entry["name"]: entry["metrics"]["hausdorff95_mm"]["mean"] for entry in verdict.losses}
+    means = {entry.name: entry.metrics["hausdorff95_mm"].mean for entry in verdict.losses}
     assert means["miss"] == pytest.approx(0.15 * 200 + 0.85 * 4.0)
-    assert verdict.pairs[0]["difference"] > 0
+    assert verdict.pairs[0].difference > 0
     assert verdict.recommended != "miss"
 
 
@@ -225,7 +225,7 @@ def test_among_equivalents_the_simplest_is_not_recommended_where_it_is_worse_in_
     verdict = compare(three_metrics(equivalent_in_dice=True))
     assert verdict.verdict == "equivalent"
     assert verdict.recommended == "dice_ce"
-    assert verdict.pareto == ["dice_ce"]
+    assert verdict.pareto == ("dice_ce",)
     assert verdict.reason == "front"
 
 
@@ -250,27 +250,27 @@ def absences(third):
 def test_a_third_loss_does_not_change_the_difference_of_the_other_two():
     both, three = compare(absences(third=False)), compare(absences(third=True))
     (alone,) = both.pairs
-    (among,) = [entry for entry in three.pairs if {entry["a"], entry["b"]} == {"a", "b"}]
+    (among,) = [entry for entry in three.pairs if {entry.a, entry.b} == {"a", "b"}]
     # the values of the third loss differ from draw to draw: compare what each pair says of its own rows
     rows = absences(third=True)
     own = compare(rows[rows["loss"] != "bad"]).pairs[0]
-    assert among["difference"] == pytest.approx(own["difference"])
-    assert alone["cases"] == among["cases"] == 60
+    assert among.difference == pytest.approx(own.difference)
+    assert alone.cases == among.cases == 60
 
 
 def test_sensitivity_and_specificity_by_case_are_reported_beside_the_scores():
     verdict = compare(absences(third=True))
-    found = {entry["loss"]: entry for entry in verdict.presence}
-    assert (found["a"]["present"], found["a"]["absent"]) == (40, 20)
-    assert found["a"]["specificity"] == 1.0
-    assert found["bad"]["specificity"] == 0.0
-    assert found["bad"]["sensitivity"] == 1.0
+    found = {entry.loss: entry for entry in verdict.presence}
+    assert (found["a"].present, found["a"].absent) == (40, 20)
+    assert found["a"].specificity == 1.0
+    assert found["bad"].specificity == 0.0
+    assert found["bad"].sensitivity == 1.0
 
 
 def test_classes_that_no_reference_shows_do_not_dilute_the_differences():
     table = absences(third=False)
     unused = table.assign(**{"class": "unused"}, value=None, state="correct_absence")
-    assert compare(pd.concat([table, unused])).pairs[0]["difference"] == compare(table).pairs[0]["difference"]
+    assert compare(pd.concat([table, unused])).pairs[0].difference == compare(table).pairs[0].difference
 
 
 def test_where_a_gap_is_no_more_than_noise_no_study_of_realistic_size_is_promised():
@@ -281,10 +281,10 @@ def test_where_a_gap_is_no_more_than_noise_no_study_of_realistic_size_is_promise
         if not plan:  # one of twenty is called different by chance
             continue
         plans.append(plan)
-        assert plan["cases"] is None or plan["cases"] <= 600
-        assert plan["assurance_low"] <= plan["assurance_high"]
-        assert (plan["assurance"] >= 0.8) == bool(plan["cases"] or plan["seeds"])
-    assert sum(plan["cases"] is None and plan["seeds"] is None for plan in plans) >= 10
+        assert plan.cases is None or plan.cases <= 600
+        assert plan.assurance_low <= plan.assurance_high
+        assert (plan.assurance >= 0.8) == bool(plan.cases or plan.seeds)
+    assert sum(plan.cases is None and plan.seeds is None for plan in plans) >= 10
 
 
 def test_two_equal_losses_seldom_share_first_place_surely():
@@ -292,28 +292,28 @@ def test_two_equal_losses_seldom_share_first_place_surely():
     for seed in range(100):
         compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.0}, seed=seed), None, 0.95)
         found = ranking(compared.paired, compared.units, compared.errors)
-        sure += max(row[0] for row in found["rank_frequency"]) > 0.975
+        sure += max(row[0] for row in found.rank_frequency) > 0.975
     assert sure <= 11  # at 5 %, more have a chance below 1 %
 
 
 def test_no_stability_of_a_ranking_is_claimed_with_fewer_than_five_folds():
     for folds, known in ((3, False), (5, True)):
         compared = compare_pairs(simulate_paired({"a": 0.0, "b": 0.01, "c": 0.02}, folds=folds), None, 0.95)
-        assert (ranking(compared.paired, compared.units, compared.errors)["tau"] is not None) == known
+        assert (ranking(compared.paired, compared.units, compared.errors).tau is not None) == known
 
 
 def test_every_class_has_the_same_weight_however_few_cases_have_it():
     rows = [("a", 0, 0, f"c{i}", "common", "dice", 0.9, "ok") for i in range(9)]
     rows += [("a", 0, 0, "c0", "rare", "dice", 0.3, "ok")]
     verdict = compare(pd.concat([frame(rows), frame(rows).assign(loss="b")]))
-    assert verdict.losses[0]["metrics"]["dice"]["mean"] == pytest.approx((0.9 + 0.3) / 2)
+    assert verdict.losses[0].metrics["dice"].mean == pytest.approx((0.9 + 0.3) / 2)
 
 
 def test_one_class_can_be_the_endpoint():
     table = organ_and_lesion(collapsed=False)
     verdict = compare(table, ComparisonSettings(classes=("organ",)))
-    assert verdict.pairs[0]["difference"] == pytest.approx(0.01, abs=0.003)
-    assert verdict.classes == ["organ"]
+    assert verdict.pairs[0].difference == pytest.approx(0.01, abs=0.003)
+    assert verdict.classes == ("organ",)
     with pytest.raises(ConfigError, match="it has organ, lesion"):
         compare(table, ComparisonSettings(classes=("tumor",)))
 
@@ -322,13 +322,13 @@ def test_distances_are_shown_among_hits_beside_the_rate_of_misses_and_ranked_wit
     table = distances_with_misses(600.0)
     missed = table["value"] == 600.0
     verdict = compare(table.assign(state=np.where(missed, "missed", "ok")))
-    found = next(entry for entry in verdict.losses if entry["name"] == "miss")["metrics"]["hausdorff95_mm"]
-    assert (found["mean_of_hits"], found["hits"]) == (pytest.approx(4.0), 85)
-    assert found["miss_rate"] == pytest.approx(0.15)
+    found = next(entry for entry in verdict.losses if entry.name == "miss").metrics["hausdorff95_mm"]
+    assert (found.mean_of_hits, found.hits) == (pytest.approx(4.0), 85)
+    assert found.miss_rate == pytest.approx(0.15)
     ranks = verdict.ranking["hausdorff95_mm"]
-    assert ranks["ranked_by"] == "case"
-    assert dict(zip(ranks["losses"], ranks["rank"], strict=True)) == {"miss": 1, "find": 2}
-    assert dict(zip(ranks["losses"], ranks["mean_then_rank"], strict=True)) == {"miss": 2, "find": 1}
+    assert ranks.ranked_by == "case"
+    assert dict(zip(ranks.losses, ranks.rank, strict=True)) == {"miss": 1, "find": 2}
+    assert dict(zip(ranks.losses, ranks.mean_then_rank, strict=True)) == {"miss": 2, "find": 1}
 
 
 def test_folds_that_differ_by_exactly_the_same_amount_prove_nothing():
