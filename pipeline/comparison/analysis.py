@@ -1,19 +1,20 @@
-"""The arithmetic of a comparison: everything in a verdict but its sentences."""
+"""Compute everything in a verdict but its sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from pipeline.comparison.controls import controls_of, gaps_of_controls
+from pipeline.comparison.arms import Arms, arms_of
+from pipeline.comparison.controls import gaps_of_controls
+from pipeline.comparison.long_table import usable_rows
 from pipeline.comparison.loss_results import loss_results
 from pipeline.comparison.operating_points import operating_points
-from pipeline.comparison.pairing import Paired, complete_losses, pair, usable_rows
+from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide, more_needed, near_best
 from pipeline.comparison.presence import collapse_of, presence
 from pipeline.comparison.ranking import pareto, ranking, ranking_over_metrics
-from pipeline.comparison.recommend import choose
+from pipeline.comparison.recommend import recommend
 from pipeline.comparison.settings import ComparisonSettings
 from pipeline.comparison.strata import (
     Reversal,
@@ -24,28 +25,30 @@ from pipeline.comparison.strata import (
     reversals_of_plain_means,
     within_parts,
 )
+from pipeline.comparison.thresholds import with_collapsed_runs
 from pipeline.errors import ConfigError, RecordError
 from pipeline.records.metrics import metric_of
+from pipeline.records.operating_points import OperatingPoints
 from pipeline.records.states import FAILURES, State
-from pipeline.records.verdict import LossResult, PartDifference, Verdict
+from pipeline.records.verdict import LossResult, PartDifference, Verdict, VerdictKind
 
 PRIMARY = ("dice", "iou", "nsd", "hausdorff95_mm")
-"""The first of these that the table has decides."""
+"""Metrics that may decide by default: the first one that the table has."""
 
 HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd")
-"""Metrics that are compared unless others are asked for."""
+"""Metrics that are compared by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A verdict without its sentences, and what these are written from.
+    """Verdict without sentences, and the values from which these are written.
 
     Attributes
     ----------
     verdict
-        All its numbers.
+        The verdict, complete except for sentences.
     compared
-        The comparison by each metric; empty if no loss has results.
+        Comparison by each metric; empty if no loss has results.
     reversals
         Parts of the data that contradict the whole.
     """
@@ -55,40 +58,24 @@ class Analysis:
     reversals: Sequence[Reversal] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Arms:
-    """Losses that take part, controls among them, and those that do not, with the reason."""
-
-    names: list[str]
-    controls: dict[str, str]
-    aside: dict[str, str]
-    dropped: dict[str, str]
-
-
 def analyze(
     table: pd.DataFrame,
     settings: ComparisonSettings,
     thresholds: pd.DataFrame | None = None,
     dropped: Mapping[str, str] | None = None,
 ) -> Analysis:
-    """Compare losses from the long table alone; `pipeline.comparison.verdict.compare` describes the arguments."""
+    """Compare losses from the long table alone.
+
+    `pipeline.comparison.verdict.compare` describes the arguments and errors.
+    """
     rows, collapsed = usable_rows(table)
-    rows = _of_classes(rows, settings.classes)
+    rows = _select_classes(rows, settings.classes)
     if (rows["state"] == State.COLLAPSED).all():
         return _without_results(dict.fromkeys(collapsed, "all its runs collapsed"), collapsed, settings)
-    arms = _arms(rows, collapsed, dropped or {})
+    arms = arms_of(rows, collapsed, dropped or {})
     if not arms.names:
-        return _without_results(arms.aside, collapsed, settings)
-    names, controls = arms.names, arms.controls
-    paired = {
-        name: found
-        for name in _chosen_metrics(rows, settings.metrics)
-        if (found := pair(rows, name, names, settings.miss_value)) is not None and set(found.losses) - set(controls)
-    }
-    if not paired:
-        raise RecordError(
-            "the table", "has no metric with values on common cases", "give results of all losses on the same cases"
-        )
+        return _without_results(arms.set_aside, collapsed, settings)
+    paired = _pair_metrics(rows, arms, settings)
     primary = _primary(paired, settings.metrics)
     compared = {
         name: compare_pairs(
@@ -97,29 +84,22 @@ def analyze(
         for name, item in paired.items()
     }
     main = compared[primary]
-    kind, candidates = decide(main, controls)
-    if kind == "inconclusive" and dropped and set(names) - set(controls) == set(candidates) and len(candidates) == 1:
-        kind = "winner"  # of the race: all others were dropped as clearly behind
-    by_case = [name for name, item in paired.items() if item.info.is_distance and _has_misses(rows, name)]
-    choice = choose(near_best(candidates, main.pairs), compared, primary, collapsed, by_case)
+    kind, candidates = _decide(main, arms, dropped or {})
+    # The mean of a distance with misses depends on the value that a miss is given; ranks within cases do not.
+    by_case = [name for name, item in paired.items() if item.info.is_distance and _has_failures(rows, name)]
+    choice = recommend(near_best(candidates, main.pairs), compared, primary, collapsed, by_case)
     rankings = {
         name: ranking(item.paired, item.units, item.errors, item.pairs, name in by_case)
         for name, item in compared.items()
     }
-    parts = parts_of(rows[rows["loss"].isin(names)])
+    parts = parts_of(rows[rows["loss"].isin(arms.names)])
     best = candidates[0]
     inside = [
         difference
         for name, item in paired.items()
         if best in item.losses
-        for difference in within_parts(parts, name, names, best, settings)
+        for difference in within_parts(parts, name, arms.names, best, settings)
     ]
-    points = None
-    if thresholds is not None and len(thresholds):
-        patients = dict(zip(rows["case"], rows["patient"], strict=True))
-        chosen = _with_collapsed(thresholds, table)
-        chosen = chosen[chosen["loss"].astype(str).isin(names)]
-        points = operating_points(chosen, choice.loss, controls=controls, patients=patients, settings=settings)
     intervals = {name: item.intervals_of_means(settings.resamples, settings.seed) for name, item in compared.items()}
     pairs = tuple(result for item in compared.values() for result in item.pairs)
     verdict = Verdict(
@@ -127,54 +107,37 @@ def analyze(
         recommended=choice.loss,
         primary=primary,
         candidates=candidates,
-        losses=tuple(loss_results(compared, intervals, rows, collapsed, arms.aside, settings.confidence)),
+        losses=tuple(loss_results(compared, intervals, rows, collapsed, arms.set_aside, settings.confidence)),
         pairs=pairs,
         noise_floor={name: item.noise for name, item in compared.items()},
         smallest_detectable={name: item.smallest_detectable() for name, item in compared.items()},
         more_needed=more_needed(kind, main, candidates),
         ranking=rankings,
         by_class=tuple(means_by_class(rows, list(paired))),
-        pareto=tuple(pareto(paired, [name for name in names if name not in controls], by_case)),
+        pareto=tuple(pareto(paired, arms.candidates, by_case)),
         collapsed=collapsed,
         cases=len(main.paired.cases),
         ranking_over_metrics=ranking_over_metrics(rankings),
         by_size=tuple(means_by_size(parts, list(paired))),
         within_parts=tuple(inside),
-        set_aside=arms.aside,
+        set_aside=arms.set_aside,
         confidence=settings.confidence,
-        controls=controls,
-        aa=tuple(gaps_of_controls(pairs, controls)),
+        controls=arms.controls,
+        aa=tuple(gaps_of_controls(pairs, arms.controls)),
         dropped=arms.dropped,
-        operating_points=points,
+        operating_points=_operating_points(thresholds, table, rows, arms, choice.loss, settings),
         replicated=main.replicated,
         training_sd=settings.training_sd,
         reason=choice.reason,
         classes=tuple(str(name) for name in dict.fromkeys(rows["class"])),
-        left_out={name: item.left_out for name, item in paired.items()},
+        left_out={name: item.excluded_count for name, item in paired.items()},
         presence=tuple(presence(rows)),
     )
-    return Analysis(verdict, compared, _contradictions(rows, paired, inside, best, controls))
+    return Analysis(verdict, compared, _contradictions(rows, paired, inside, best, arms.controls))
 
 
-def _arms(rows: pd.DataFrame, collapsed: dict[str, int], dropped: Mapping[str, str]) -> _Arms:
-    """Return which losses take part; a control whose own loss takes no part does not either."""
-    names, aside = complete_losses(rows[~rows["loss"].isin(list(dropped))], collapsed)
-    every = {*rows["loss"], *collapsed}
-    out = {name: why for name, why in dropped.items() if name in every}
-    aside = {name: why for name, why in aside.items() if name not in dropped}
-    aside |= {name: f"dropped by the race, {why}" for name, why in out.items()}
-    controls = controls_of(names, every)
-    alone = {name: f"its own loss {loss} takes none" for name, loss in controls.items() if loss not in names}
-    return _Arms(
-        [name for name in names if name not in alone],
-        {name: loss for name, loss in controls.items() if name not in alone},
-        aside | alone,
-        out,
-    )
-
-
-def _of_classes(rows: pd.DataFrame, classes: Sequence[str] | None) -> pd.DataFrame:
-    """Return the rows of the classes asked for."""
+def _select_classes(rows: pd.DataFrame, classes: Sequence[str] | None) -> pd.DataFrame:
+    """Return the rows of the requested classes; all rows by default."""
     if classes is None:
         return rows
     known = [str(name) for name in dict.fromkeys(rows["class"])]
@@ -186,8 +149,22 @@ def _of_classes(rows: pd.DataFrame, classes: Sequence[str] | None) -> pd.DataFra
     return rows[rows["class"].isin(list(classes))]
 
 
+def _pair_metrics(rows: pd.DataFrame, arms: Arms, settings: ComparisonSettings) -> dict[str, Paired]:
+    """Return the values of each metric on the cases that all losses share, for metrics that have any."""
+    paired = {}
+    for name in _chosen_metrics(rows, settings.metrics):
+        item = pair(rows, name, arms.names, settings.miss_value)
+        if item is not None and set(item.losses) & set(arms.candidates):
+            paired[name] = item
+    if not paired:
+        raise RecordError(
+            "the table", "has no metric with values on common cases", "give results of all losses on the same cases"
+        )
+    return paired
+
+
 def _chosen_metrics(rows: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
-    """Return the metrics to compare."""
+    """Return the requested metrics; by default the headline metrics of the table, or else all that it has."""
     present = [str(name) for name in dict.fromkeys(rows["metric"])]
     unknown = [name for name in metrics or () if name not in present]
     if unknown:
@@ -201,7 +178,7 @@ def _primary(paired: Mapping[str, Paired], metrics: Sequence[str] | None) -> str
     Raises
     ------
     ConfigError
-        For a metric that cannot rank losses by itself, or whose direction is not known.
+        If the metric cannot rank losses by itself, or its direction is unknown.
     """
     first = next((name for name in (*(metrics or ()), *PRIMARY) if name in paired), None)
     first = first or next((name for name in paired if metric_of(name).rankable), next(iter(paired)))
@@ -214,8 +191,34 @@ def _primary(paired: Mapping[str, Paired], metrics: Sequence[str] | None) -> str
     return first
 
 
-def _has_misses(rows: pd.DataFrame, metric: str) -> bool:
+def _decide(main: Comparison, arms: Arms, dropped: Mapping[str, str]) -> tuple[VerdictKind, tuple[str, ...]]:
+    """Return the kind of verdict and its candidates; the last loss of a race is its winner."""
+    kind, candidates = decide(main, arms.controls)
+    if kind == "inconclusive" and dropped and len(candidates) == 1 and set(arms.candidates) == set(candidates):
+        kind = "winner"
+    return kind, candidates
+
+
+def _has_failures(rows: pd.DataFrame, metric: str) -> bool:
+    """Whether some values of a metric are not measured, but set to the cost of a miss."""
     return bool(((rows["metric"] == metric) & rows["state"].isin(FAILURES)).any())
+
+
+def _operating_points(
+    thresholds: pd.DataFrame | None,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    arms: Arms,
+    recommended: str,
+    settings: ComparisonSettings,
+) -> OperatingPoints | None:
+    """Return the comparison at the best thresholds, on the losses that are compared; None without thresholds."""
+    if thresholds is None or thresholds.empty:
+        return None
+    patients = dict(zip(rows["case"], rows["patient"], strict=True))
+    complete = with_collapsed_runs(thresholds, table)
+    complete = complete[complete["loss"].astype(str).isin(arms.names)]
+    return operating_points(complete, recommended, controls=arms.controls, patients=patients, settings=settings)
 
 
 def _contradictions(
@@ -225,37 +228,29 @@ def _contradictions(
     best: str,
     controls: Mapping[str, str],
 ) -> list[Reversal]:
-    """Return the classes, sizes or unequal cases that contradict the whole."""
-    found: list[Reversal] = []
+    """Return the classes, sizes and sets of cases that contradict the whole; controls contradict nothing."""
+    contradictions: list[Reversal] = []
     for name, item in paired.items():
         counted = [difference for difference in inside if difference.metric == name and difference.b not in controls]
         means = [mean for loss, mean in zip(item.losses, item.means, strict=True) if loss not in controls]
-        leader = max(means) if item.higher_is_better else min(means)
-        leads = best in item.losses and item.means[item.losses.index(best)] == leader
-        found += reversals(counted, best) if leads else []
-        found += [one for one in reversals_of_plain_means(rows, item) if not {one.better, one.worse} & set(controls)]
-    return found
+        best_mean = max(means) if item.higher_is_better else min(means)
+        # Only the loss with the best mean in this metric can be contradicted; `best` leads in the deciding metric.
+        if best in item.losses and item.means[item.losses.index(best)] == best_mean:
+            contradictions += reversals(counted, best)
+        contradictions += [
+            reversal
+            for reversal in reversals_of_plain_means(rows, item)
+            if not {reversal.better, reversal.worse} & set(controls)
+        ]
+    return contradictions
 
 
-def _with_collapsed(thresholds: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the thresholds with a Dice of 0 for collapsed runs that left none."""
-    run = [name for name in ("loss", "fold", "seed") if name in table and name in thresholds]
-    if "state" not in table or "loss" not in run or "class" not in table:
-        return thresholds
-    failed = table[(table["state"] == State.COLLAPSED) & (table["metric"] == "dice")]
-    known = pd.MultiIndex.from_frame(thresholds[run].drop_duplicates())
-    failed = failed[~pd.MultiIndex.from_frame(failed[run]).isin(known)]
-    if failed.empty:
-        return thresholds
-    grid = pd.DataFrame({"threshold": np.sort(thresholds["threshold"].unique())})
-    zeros = failed[[*run, "case", "class"]].merge(grid, how="cross").assign(dice=0.0)
-    return pd.concat([thresholds, zeros], ignore_index=True)
-
-
-def _without_results(aside: Mapping[str, str], collapsed: Mapping[str, int], settings: ComparisonSettings) -> Analysis:
-    """Return that there is no verdict, because no run left results."""
+def _without_results(
+    set_aside: Mapping[str, str], collapsed: Mapping[str, int], settings: ComparisonSettings
+) -> Analysis:
+    """Return the analysis of a table in which no run has results."""
     losses = []
-    for name in aside:
+    for name in set_aside:
         runs = collapsed.get(name, 0)
         collapse = collapse_of(runs, runs, settings.confidence)
         losses.append(LossResult(name=name, collapsed_runs=runs, collapse=collapse))
@@ -265,7 +260,7 @@ def _without_results(aside: Mapping[str, str], collapsed: Mapping[str, int], set
         primary="",
         losses=tuple(losses),
         collapsed=dict(collapsed),
-        set_aside=dict(aside),
+        set_aside=dict(set_aside),
         confidence=settings.confidence,
     )
     return Analysis(verdict, {})

@@ -1,7 +1,7 @@
-"""Arms that hold a loss a second time, with other random streams: what two studies of one loss differ by, observed.
+"""Controls: arms that repeat a loss with other random streams, to observe the difference that chance alone makes.
 
-An arm whose name is that of another with ``-aa`` behind it is such a control. It is compared like any other, and is
-never a candidate: a control that is ahead says how much chance there is in the study, not that something is better.
+An arm whose name is that of another arm followed by ``-aa`` is a control. It is compared like any other arm, but is
+never a candidate: a control that is ahead shows the amount of chance in the study, not a better loss.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,10 +10,17 @@ from pipeline.records.pair_result import PairResult
 from pipeline.records.verdict import ControlGap
 
 SUFFIX = "-aa"
+"""Ending of the name of a control."""
 
 
 def controls_of(losses: Collection[str], known: Iterable[str]) -> dict[str, str]:
-    """Return the controls among `losses` with the loss that each repeats, which must be among the `known` ones."""
+    """Return the controls among `losses` with the loss that each repeats, which must be one of the `known` names.
+
+    Examples
+    --------
+    >>> controls_of(["dice", "dice-aa", "mine-aa"], ["dice", "dice-aa", "mine-aa"])
+    {'dice-aa': 'dice'}
+    """
     names = set(known)
     return {
         name: name.removesuffix(SUFFIX)
@@ -23,7 +30,7 @@ def controls_of(losses: Collection[str], known: Iterable[str]) -> dict[str, str]
 
 
 def gaps_of_controls(pairs: Sequence[PairResult], controls: Mapping[str, str]) -> list[ControlGap]:
-    """Return for each metric and control the gap ``control - loss`` with its interval, from the entries of pairs."""
+    """Return for each metric and control the gap ``control - loss`` with its interval, in the metric's unit."""
     return [
         ControlGap(
             control=control,

@@ -1,4 +1,4 @@
-"""The difference of two losses on the same cases, with what is known of its error."""
+"""Compute the difference of two losses on the same cases, its uncertainty and its effect sizes."""
 
 from dataclasses import dataclass
 from math import inf, sqrt
@@ -15,38 +15,38 @@ from pipeline.comparison.variance import MeanErrors
 Floats = NDArray[np.float64]
 
 NO_NOISE = 1e-9
-"""An error below this share of the mean is rounding."""
+"""A standard error below this share of the mean difference is due to rounding."""
 
 DISAGREEMENT = 0.05
-"""Level of the signed-rank test by which the typical case is said to point the other way than the mean."""
+"""Level of the signed-rank test at which the typical case is reported to contradict the mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean of ``a - b`` over cases and its uncertainty.
+    """Mean of ``a - b`` over cases, and its uncertainty.
 
     Attributes
     ----------
     mean, ci_low, ci_high
-        In the metric's unit.
+        Mean difference and its confidence interval, in the metric's unit.
     tost_low, tost_high
-        The 90 % interval, for two one-sided tests of equivalence at 5 %.
+        90 % interval, for two one-sided tests (TOST) of equivalence at 5 %.
     standard_error, degrees
-        Of the t distribution behind intervals and p.
+        Parameters of the t distribution behind intervals and p values.
     p_value
-        Two-sided p of the mean difference, by the same standard error as the interval, before correction.
+        Two-sided p value of the mean difference, from the same standard error as the interval, before correction.
     error_patients, error_runs
-        Standard errors that come from the choice of patients, and from the noise of trainings. The former rests on
-        many patients, and can exceed `standard_error`, which rests on few trainings.
+        Parts of the standard error due to the choice of patients and to the noise of trainings. The former is estimated
+        from many patients. It can exceed `standard_error`, which is estimated from few trainings.
     replicated
-        Whether the noise of trainings is known. If it is not, the interval is that of patients alone.
+        Whether the noise of trainings is known. Otherwise the interval covers the choice of patients alone.
     median
-        Median difference over patients: what happens in the typical case.
+        Median difference over patients, which describes the typical case.
     p_wilcoxon
-        Signed-rank test over patients. It knows nothing of trainings, and decides nothing.
+        p value of the signed-rank test over patients. It ignores the noise of trainings, and decides nothing.
     cohen_dz, rank_biserial, superiority
-        Effect sizes over patients: mean by standard deviation of differences, matched rank-biserial correlation, and
-        the share of patients on whom `a` has the larger value (ties half).
+        Effect sizes over patients: mean divided by standard deviation of the differences (None if all are equal),
+        matched rank-biserial correlation, and share of patients for whom `a` has the larger value (ties count half).
     """
 
     mean: float
@@ -67,7 +67,10 @@ class Difference:
     superiority: float
 
     def within(self, margin: float) -> bool:
-        """Whether the losses are shown to differ by less than the margin (two one-sided tests at 5 %)."""
+        """Whether the losses are shown to differ by less than the margin (two one-sided tests at 5 %).
+
+        Both tests reject exactly if the 90 % interval lies within the margin.
+        """
         return self.replicated and -margin < self.tost_low and self.tost_high < margin
 
     @property
@@ -79,7 +82,7 @@ class Difference:
 def all_differences(
     paired: Paired, units: Units, errors: MeanErrors, confidence: float
 ) -> dict[tuple[int, int], Difference]:
-    """Return the differences of all pairs of losses by their positions; none for fewer than two patients.
+    """Return the differences of all pairs of losses by their positions; an empty mapping for fewer than two patients.
 
     Parameters
     ----------
@@ -88,22 +91,22 @@ def all_differences(
     units
         Folds and patients of the cases.
     errors
-        Of the mean differences, from `pipeline.comparison.variance.mean_errors`.
+        Errors of the mean differences, from `pipeline.comparison.variance.mean_errors`.
     confidence
-        Of the intervals.
+        Confidence of the intervals, e.g. 0.95.
     """
     if units.patient_count < 2:
         return {}
-    weights = paired.weights / paired.weights.sum()
+    weights = paired.case_weights / paired.case_weights.sum()
     scans = np.bincount(units.patients)
     of_patients = np.stack([np.bincount(units.patients, row) for row in paired.values]) / scans
     critical, tost = (stats.t.isf(tail, errors.degrees) for tail in ((1 - confidence) / 2, 0.05))
-    found = {}
+    differences = {}
     for first in range(len(paired.losses) - 1):
         rest = slice(first + 1, None)
         means = (paired.values[first] - paired.values[rest]) @ weights
         error = np.sqrt(errors.variance[first, rest])
-        # where all folds have exactly the same difference, they tell nothing of its noise: it is not significant
+        # Folds with exactly the same difference do not show its noise: it is not significant, whatever its size.
         ratio = np.divide(np.abs(means), error, out=np.zeros_like(means), where=error > NO_NOISE * np.abs(means))
         p_values = 2 * stats.t.sf(ratio, errors.degrees[first, rest])
         typical = _typical(of_patients[first] - of_patients[rest])
@@ -112,7 +115,7 @@ def all_differences(
             mean, deviation = float(means[offset]), float(error[offset])
             half, tested = deviation * float(critical[pair]), deviation * float(tost[pair])
             by_patients = float(errors.patients[pair])
-            found[pair] = Difference(
+            differences[pair] = Difference(
                 mean,
                 mean - half,
                 mean + half,
@@ -130,12 +133,12 @@ def all_differences(
                 rank_biserial=float(typical.rank_biserial[offset]),
                 superiority=float(typical.superiority[offset]),
             )
-    return found
+    return differences
 
 
 @dataclass(frozen=True, slots=True)
 class _Typical:
-    """What happens in the typical patient, of several pairs (pairs,)."""
+    """Median and effect sizes over patients of several pairs (pairs,)."""
 
     median: Floats
     p_wilcoxon: Floats
@@ -161,7 +164,15 @@ def _typical(of_patients: Floats) -> _Typical:
 
 
 def rank_biserial(differences: Floats) -> float:
-    """Return the matched rank-biserial correlation [Kerby 2014]: (ranks for - ranks against) / all, zeros left out."""
+    """Return the matched rank-biserial correlation [Kerby 2014] of differences (n,), without zeros.
+
+    It is the sum of the ranks of positive differences minus that of negative ones, divided by the sum of all ranks.
+
+    Examples
+    --------
+    >>> round(rank_biserial(np.array([3.0, -1.0, 2.0, 0.0])), 3)
+    0.667
+    """
     moved = differences[differences != 0]
     if not moved.size:
         return 0.0
@@ -170,5 +181,11 @@ def rank_biserial(differences: Floats) -> float:
 
 
 def critical_value(degrees: float, level: float) -> float:
-    """Return the two-sided critical value of the t distribution, infinite for no degrees of freedom."""
+    """Return the two-sided critical value of the t distribution; infinite without degrees of freedom.
+
+    Examples
+    --------
+    >>> round(critical_value(4, 0.05), 2), critical_value(0, 0.05)
+    (2.78, inf)
+    """
     return float(stats.t.isf(level / 2, degrees)) if degrees > 0 else inf

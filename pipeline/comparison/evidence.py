@@ -1,4 +1,4 @@
-"""The records of a study, read once, and the verdict that follows from them."""
+"""Read the records of a study, and derive its verdict."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.comparison.analysis import PRIMARY
-from pipeline.comparison.pairing import Paired, complete_losses, pair, usable_rows
+from pipeline.comparison.long_table import comparable_losses, usable_rows
+from pipeline.comparison.pairing import Paired, pair
+from pipeline.comparison.sentences import NOTHING_IN_COMMON
 from pipeline.comparison.settings import ComparisonSettings
 from pipeline.comparison.verdict import compare, with_references
 from pipeline.errors import RecordError
@@ -24,33 +26,33 @@ from pipeline.references.check import CheckedReferences, check_references
 from pipeline.references.volumes import Volumes
 
 HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
-"""Metrics with plots of their own; all others are in the tables."""
+"""Metrics with plots of their own; the others are only in the tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Records of a study and what follows from them.
+    """Records of a study, and the results derived from them.
 
     Attributes
     ----------
     study, settings
-        The folder and its settings.
+        Folder and settings of the study.
     table, rows
-        All rows of the long table, and those that a comparison uses.
+        Long table as written, and the checked rows that a comparison uses.
     thresholds
         Dice at every threshold of the probability.
     runs
-        Every run of the plan, finished or not.
+        All planned runs, finished or not.
     losses
-        In the order of the plan.
+        Losses in the order of the plan.
     paired
-        Each metric on the cases that the compared losses share.
+        Values of each metric on the cases that the compared losses share.
     scope
         Conditions of the trainings.
     verdict
-        The verdict, complete.
+        Verdict with sentences, caveats and the check of references.
     references
-        Outcome of the check of references.
+        Result of the check of references.
     volumes
         Reader of the images, references and predictions.
     """
@@ -70,7 +72,7 @@ class Evidence:
 
     @property
     def finished(self) -> tuple[RunTrace, ...]:
-        """Runs with a record, collapsed ones among them."""
+        """Runs with a record, including collapsed ones."""
         return tuple(run for run in self.runs if run.record is not None)
 
     @property
@@ -80,12 +82,12 @@ class Evidence:
 
     @property
     def primary(self) -> str:
-        """The metric that the verdict is about."""
+        """Metric that decides."""
         return self.verdict.primary or next(iter(self.paired), "dice")
 
     @property
     def headline(self) -> list[str]:
-        """Metrics with plots of their own, the primary one first."""
+        """Metrics with plots of their own, the deciding one first."""
         names = [name for name in HEADLINE if name in self.paired]
         rest = [name for name in names if name != self.primary]
         return [self.primary, *rest] if self.primary in self.paired else rest
@@ -94,10 +96,13 @@ class Evidence:
 def read_evidence(study: StudyFolder) -> Evidence:
     """Read all records, compare the losses and check the references.
 
+    If at most half of the cases have doubtful references, the comparison is repeated without them, and the verdict
+    states whether it changes.
+
     Raises
     ------
     RecordError
-        If the folder holds no study, or none of its runs has finished.
+        If the folder is not a study, none of its runs has finished, or a record is malformed.
     """
     settings = read_study(study)
     runs = read_traces(study)
@@ -110,9 +115,9 @@ def read_evidence(study: StudyFolder) -> Evidence:
         )
     rows, collapsed = usable_rows(_with_patients(table, settings))
     thresholds = gather_thresholds(study)
-    names, _ = complete_losses(rows[~rows["loss"].isin(list(settings.dropped))], collapsed)
+    names, _ = comparable_losses(rows[~rows["loss"].isin(list(settings.dropped))], collapsed)
     metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
-    paired = {name: found for name in metrics if (found := pair(rows, name, names)) is not None}
+    paired = {name: item for name in metrics if (item := pair(rows, name, names)) is not None}
     scope = scope_of(settings, runs, next((name for name in PRIMARY if name in paired), PRIMARY[0]))
     volumes = Volumes(settings, runs)
     checked = CheckedReferences()
@@ -121,7 +126,7 @@ def read_evidence(study: StudyFolder) -> Evidence:
         checked = _checked(paired.get("dice"), verdict, settings, volumes)
         outcome = checked.outcome
         doubtful = [item.case for item in checked.doubtful]
-        if 0 < len(doubtful) <= len(paired["dice"].cases) // 2 if "dice" in paired else False:
+        if doubtful and len(doubtful) <= len(paired["dice"].cases) // 2:  # references are checked by Dice
             without = _verdict(_other_cases(table, doubtful), _other_cases(thresholds, doubtful), settings, scope)
             outcome = outcome.model_copy(update={"without": _what_changes(verdict, without)})
         verdict = with_references(verdict, outcome)
@@ -134,7 +139,7 @@ def read_evidence(study: StudyFolder) -> Evidence:
 
 
 def _checked(dice: Paired | None, verdict: Verdict, settings: StudyRecord, volumes: Volumes) -> CheckedReferences:
-    """Check the references of the cases with the lowest Dice; one loss alone cannot contradict a reference."""
+    """Check the references, those with the lowest Dice first; a single loss cannot contradict a reference."""
     if dice is None or len(dice.losses) < 2:
         return CheckedReferences()
     order = dice.values.mean(axis=0).argsort(kind="stable")
@@ -143,7 +148,7 @@ def _checked(dice: Paired | None, verdict: Verdict, settings: StudyRecord, volum
 
 
 def _what_changes(verdict: Verdict, without: Verdict) -> str:
-    """Return in a sentence what the study says without its doubtful references."""
+    """Return the sentence about the verdict without the doubtful references."""
     if (without.verdict, without.recommended) == (verdict.verdict, verdict.recommended):
         return "Without them the verdict is the same."
     return f"Without them: {without.words[0]}"
@@ -178,5 +183,5 @@ def _nothing_in_common(collapsed: dict[str, int], scope: Scope) -> Verdict:
         collapsed=collapsed,
         scope=scope,
         references=ReferenceCheck(),
-        words=("There is nothing to compare yet: no case has results of two losses.", *scope.words),
+        words=(NOTHING_IN_COMMON, *scope.words),
     )

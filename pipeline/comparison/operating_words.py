@@ -1,74 +1,85 @@
-"""Sentences about operating points."""
+"""Write the operating points in sentences."""
 
 from collections.abc import Collection, Sequence
 
-from pipeline.comparison.phrases import signed
+from pipeline.comparison.phrases import listed, signed
 from pipeline.records.operating_points import OperatingPair, OperatingPoint, OperatingPoints
 
-MOST_NAMES = 8
-"""Losses whose thresholds or pairs get words of their own."""
+MAXIMUM_NAMES = 8
+"""Number of losses whose thresholds and pairs have sentences of their own."""
 
-GROUPS = {
-    "stays": "its difference from {names} stays",
-    "disappears": "its difference from {names} disappears: that was one of thresholds",
-    "shrinks": "its difference from {names} shrinks and is no longer clear",
-    "turns": "its difference from {names} turns around",
-    "appears": "a difference from {names} appears that 0.5 did not show",
-    "no longer clear": "its difference from {names} is no longer clear, nor shown to be gone",
+TITLE = "Loss or threshold?"
+"""Beginning of the first sentence."""
+
+CLAUSES = {
+    "stays": "the difference of {loss} from {others} remains",
+    "disappears": "the difference of {loss} from {others} disappears (it was an effect of thresholds)",
+    "shrinks": "the difference of {loss} from {others} shrinks and is no longer clear",
+    "turns": "the difference of {loss} from {others} changes sign",
+    "appears": "a difference of {loss} from {others} appears that was not clear at 0.5",
+    "no longer clear": "the difference of {loss} from {others} is no longer clear, but is not shown to be gone",
 }
+"""Clause for each kind of change."""
 
 
 def with_words(points: OperatingPoints, recommended: str, controls: Collection[str] = ()) -> OperatingPoints:
-    """Return operating points with their sentences and caveats; pairs with controls get none."""
+    """Return the operating points with their sentences and caveats; pairs with controls have none."""
     pairs = [pair for pair in points.pairs if pair.b not in controls]
     words = sentences_of_points(points, pairs, recommended)
     return points.model_copy(update={"words": tuple(words), "caveats": tuple(caveats_of_points(pairs, recommended))})
 
 
 def sentences_of_points(points: OperatingPoints, pairs: Sequence[OperatingPair], recommended: str) -> list[str]:
-    """Return what becomes of the recommended loss's differences, then the pairs, then the thresholds."""
-    said = []
-    for says, text in GROUPS.items():
-        names = [pair.b for pair in pairs if pair.says == says]
+    """Return the changes of the recommended loss's differences, then each pair, then the thresholds."""
+    clauses = []
+    for kind, clause in CLAUSES.items():
+        names = [pair.b for pair in pairs if pair.says == kind]
         if names:
-            shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES))
-            said.append(text.format(names=shown))
-    if said:
-        first = f"Loss or threshold? With every loss at its own best threshold instead of 0.5, for {recommended} "
-        sentences = [first + "; ".join(said) + "."]
+            more = [f"{len(names) - MAXIMUM_NAMES} more"] if len(names) > MAXIMUM_NAMES else []
+            clauses.append(clause.format(loss=recommended, others=listed([*names[:MAXIMUM_NAMES], *more])))
+    if clauses:
+        sentences = [f"{TITLE} With every loss at its own best threshold instead of 0.5, {'; '.join(clauses)}."]
     else:
         sentences = [
-            f"Loss or threshold? Neither at 0.5 nor with every loss at its own best threshold is {recommended} "
-            "clearly different in Dice from any other loss."
+            f"{TITLE} {recommended} is not clearly different in Dice from any other loss, neither at 0.5 nor with "
+            "every loss at its own best threshold."
         ]
-    for pair in pairs[:MOST_NAMES]:
-        sentences.append(
-            f"{recommended} minus {pair.b}: {signed(100 * pair.at_half.difference)} points of Dice at 0.5, "
-            f"{signed(100 * pair.at_best.difference)} at the best thresholds (changed by {signed(100 * pair.change)}): "
-            f"{pair.says}."
-        )
+    sentences += [_pair_sentence(pair) for pair in pairs[:MAXIMUM_NAMES]]
     where = "the other folds" if points.chosen_without == "the fold's own cases" else "the other patients"
-    chosen = "; ".join(f"{loss.name} {_range(loss)}" for loss in points.losses[:MOST_NAMES])
+    chosen = "; ".join(f"{loss.name} {_range(loss)}" for loss in points.losses[:MAXIMUM_NAMES])
     sentences.append(f"Best thresholds, chosen on the cases of {where}: {chosen}.")
     edge = [loss.name for loss in points.losses if loss.at_edge]
     if edge:
-        sentences.append(f"At the end of the thresholds tried, so that a better one may lie beyond: {', '.join(edge)}.")
+        sentences.append(
+            f"The best threshold of {listed(edge)} lies at the end of the grid, so that a better one may lie beyond it."
+        )
     return sentences
 
 
 def caveats_of_points(pairs: Sequence[OperatingPair], recommended: str) -> list[str]:
-    """Return what puts the recommendation in another light."""
+    """Return the changes that weaken the recommendation."""
     gone = [pair.b for pair in pairs if pair.says == "disappears" and pair.at_half.better == recommended]
     beaten = [pair.b for pair in pairs if pair.at_best.better == pair.b]
-    said = []
+    caveats = []
     if gone:
-        said.append(
-            f"The lead of {recommended} over {', '.join(gone)} at a threshold of 0.5 disappears where every loss has "
-            "its own best threshold: it is one of thresholds, which cost nothing to move."
+        caveats.append(
+            f"The lead of {recommended} over {listed(gone)} at a threshold of 0.5 disappears if every loss has its own "
+            "best threshold: it is an effect of thresholds, which can be changed at no cost."
         )
     if beaten:
-        said.append(f"Where every loss has its own best threshold, {', '.join(beaten)} is clearly better by Dice.")
-    return said
+        verb = "is" if len(beaten) == 1 else "are"
+        caveats.append(f"With every loss at its own best threshold, {listed(beaten)} {verb} clearly better by Dice.")
+    return caveats
+
+
+def _pair_sentence(pair: OperatingPair) -> str:
+    half, best, change = (
+        signed(100 * value) for value in (pair.at_half.difference, pair.at_best.difference, pair.change)
+    )
+    return (
+        f"{pair.a} minus {pair.b}: {half} points of Dice at 0.5, {best} at the best thresholds (change {change}): "
+        f"{pair.says}."
+    )
 
 
 def _range(loss: OperatingPoint) -> str:

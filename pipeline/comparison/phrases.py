@@ -1,8 +1,7 @@
-"""Numbers, names and differences as they stand inside a sentence."""
+"""Format numbers, names and differences for sentences."""
 
 from collections.abc import Sequence
 
-from pipeline.comparison.bounds import possible
 from pipeline.records.metrics import metric_of
 
 
@@ -12,9 +11,9 @@ def phrase(metric: str) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """Return a difference with its sign; one that rounds to 0.00 keeps a digit, and 0 has no sign.
+    """Return a difference with its sign; one that would round to 0.00 has more digits, and 0 has no sign.
 
-    An interval that ends at -0.004 does not contain 0, and an end of "-0.00" would leave that open.
+    An interval that ends at -0.004 does not contain 0, whereas "-0.00" would not show on which side of 0 it ends.
 
     Examples
     --------
@@ -40,7 +39,7 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 def p_value(value: float) -> str:
-    """Return a p value with its sign of relation, as papers print it.
+    """Return a p value with ``<`` or ``=``, as papers print it.
 
     Examples
     --------
@@ -51,7 +50,7 @@ def p_value(value: float) -> str:
 
 
 def amount(metric: str, value: float) -> str:
-    """Return a difference without its sign in the unit that people use: points for shares, mm, mL.
+    """Return the absolute value of a difference in its displayed unit: points for shares, mm, or mL.
 
     Examples
     --------
@@ -70,13 +69,13 @@ def interval(metric: str, low: float, high: float) -> str:
     >>> interval("dice", -0.01, 0.02)
     '-1.00 to +2.00'
     """
-    low, high = possible(metric, low, high)
+    low, high = metric_of(metric).possible_interval(low, high)
     factor = metric_of(metric).factor
     return f"{signed(factor * low)} to {signed(factor * high)}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as one writes them.
+    """Return names as an enumeration.
 
     Examples
     --------

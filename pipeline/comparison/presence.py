@@ -1,22 +1,27 @@
-"""Whether structures are found where they are, and left out where they are not: counts beside the scores."""
+"""Count the cases in which a class is detected or correctly absent, and the runs that collapse."""
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.comparison.pairing import PRESENT
+from pipeline.records.states import REFERENCE_ABSENT, REFERENCE_PRESENT, State
 from pipeline.records.verdict import CollapseProbability, Presence
 
 
 def presence(rows: pd.DataFrame) -> list[Presence]:
     """Return sensitivity and specificity of each loss and class, by case.
 
-    A structure that the reference shows counts as detected where the prediction shows the class too, wherever it
-    is. Sensitivity is the share of such cases; specificity is the share of cases without the structure in which
-    nothing was predicted. A collapsed run detects nothing; it says nothing of specificity. A rate over no case is None.
+    A class that the reference shows counts as detected if the prediction shows it too, wherever it is. Sensitivity is
+    the share of such cases. Specificity is the share of cases without the class in which it was not predicted. A
+    collapsed run detects nothing, and does not count for specificity. A rate over no case is None.
+
+    Parameters
+    ----------
+    rows
+        From `pipeline.comparison.long_table.usable_rows`.
     """
     one = rows[rows["metric"] == rows["metric"].iloc[0]] if len(rows) else rows
-    seen = one[one["state"].isin(PRESENT)][["case", "class"]].drop_duplicates()
+    seen = one[one["state"].isin(REFERENCE_PRESENT)][["case", "class"]].drop_duplicates()
     present = pd.MultiIndex.from_frame(seen)
     shown = pd.MultiIndex.from_frame(one[["case", "class"]]).isin(present)
     state = one["state"].to_numpy()
@@ -25,9 +30,9 @@ def presence(rows: pd.DataFrame) -> list[Presence]:
             "loss": one["loss"],
             "class": one["class"],
             "present": shown,
-            "detected": shown & (state == "ok"),
-            "absent": ~shown & np.isin(state, ("correct_absence", "false_positive")),
-            "correctly_absent": ~shown & (state == "correct_absence"),
+            "detected": shown & (state == State.OK),
+            "absent": ~shown & np.isin(state, REFERENCE_ABSENT),
+            "correctly_absent": ~shown & (state == State.CORRECT_ABSENCE),
         }
     )
     table = counts.groupby(["loss", "class"], sort=False).sum()
@@ -52,6 +57,13 @@ def _share(part: float, whole: float) -> float | None:
 
 def collapse_of(runs: int, of: int, confidence: float) -> CollapseProbability:
     """Return the probability that a training collapses, with its exact interval [Clopper and Pearson 1934].
+
+    Parameters
+    ----------
+    runs, of
+        Number of collapsed trainings, and of all trainings.
+    confidence
+        Confidence of the interval.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Ranks of losses, and how stable they are."""
+"""Rank losses, and compute how stable the ranks are."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -15,27 +15,38 @@ from pipeline.records.verdict import MeanRanks, Ranking
 Floats = NDArray[np.float64]
 
 DRAWS = 2000
-
+"""Number of redrawn rankings."""
 
 FEWEST_FOLDS = 5
-"""Below this many folds, the stability of a ranking is not reported: too few trainings stand behind it."""
+"""Below this number of folds, the stability of a ranking is not reported: it rests on too few trainings."""
 
 
 def ranking(
     paired: Paired, units: Units, errors: MeanErrors, pairs: Sequence[PairResult] = (), by_case: bool = False
 ) -> Ranking:
-    """Return ranks (1 is best) by three ways, how often each rank comes up by chance, and the Nemenyi test.
+    """Return ranks (1 is best) by three methods, the frequency of each rank, and the Nemenyi test.
 
-    `mean_then_rank` ranks the means; `rank_then_mean` averages the ranks within each patient (Friedman's way);
-    `test_based` ranks by the number of losses that are clearly worse less those clearly better. `rank` is the one to
-    read: that of the means, or with `by_case` (where a miss stands in the mean as a distance of its own) that of the
-    ranks within patients.
+    Parameters
+    ----------
+    paired, units, errors
+        Values of one metric, their independent units, and the errors of means.
+    pairs
+        Results of all pairs, for `test_based`.
+    by_case
+        Whether `rank` follows the ranks within patients instead of the means. This suits distances with misses, whose
+        mean depends on the value that a miss is given.
 
-    `rank_frequency` (losses, ranks) says how often each loss would have each rank: means are redrawn from t
-    distributions with their standard errors, the noise of trainings included. `tau` is Kendall's tau-b between such a
-    ranking and the one found, averaged; None for fewer than five folds. Two losses whose mean ranks differ by less than
-    `critical_difference` are joined in a critical-difference diagram (`groups`) [Demšar 2006]. Friedman's test is for
-    three losses or more.
+    Notes
+    -----
+    `mean_then_rank` ranks the means. `rank_then_mean` averages the ranks within each patient (as Friedman's test does).
+    `test_based` ranks by the number of losses that are clearly worse minus the number of those that are clearly better.
+    `rank` is the ranking to report.
+
+    `rank_frequency` (losses, ranks) is how often each loss has each rank if means are redrawn from t distributions with
+    their standard errors, which include the noise of trainings. `tau` is the mean of Kendall's tau-b between such
+    rankings and the observed one; None for fewer than five folds. Losses whose mean ranks differ by less than
+    `critical_difference` form the `groups` of a critical-difference diagram [Demšar 2006]. Friedman's test needs at
+    least three losses.
     """
     sign = -1.0 if paired.higher_is_better else 1.0
     count = len(paired.losses)
@@ -74,11 +85,11 @@ def ranking(
 
 
 def redrawn_means(paired: Paired, errors: MeanErrors, draws: int = DRAWS) -> Floats:
-    """Return means of the losses as repeated studies might find them (draws, losses).
+    """Return means of the losses as repeated studies might observe them (draws, losses), in the metric's unit.
 
-    One factor, that of the unknown noise, is shared by all losses of a draw: a multivariate t distribution.
+    All losses of a draw share one factor for the unknown size of the noise: a multivariate t distribution.
     """
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(0)  # a fixed seed, so that two calls return the same ranks
     noise = random.standard_normal((draws, len(paired.losses))) * np.sqrt(errors.of_loss)
     degrees = min(errors.of_loss_degrees, 1e6)
     scale = np.sqrt(degrees / random.chisquare(degrees, draws))
@@ -87,7 +98,7 @@ def redrawn_means(paired: Paired, errors: MeanErrors, draws: int = DRAWS) -> Flo
 
 
 def ranking_over_metrics(rankings: Mapping[str, Ranking]) -> MeanRanks:
-    """Return the losses' ranks averaged over metrics, for each way of ranking, for losses that all metrics have."""
+    """Return ranks averaged over metrics, by each method of ranking, for losses that all metrics have."""
     names = [
         name for name in next(iter(rankings.values())).losses if all(name in item.losses for item in rankings.values())
     ]
@@ -95,7 +106,7 @@ def ranking_over_metrics(rankings: Mapping[str, Ranking]) -> MeanRanks:
 
     def averaged(ranks: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
         """Return the mean rank of each loss over metrics."""
-        return tuple(float(np.mean([row[at] for row, at in zip(ranks, found, strict=True)])) for found in places)
+        return tuple(float(np.mean([row[at] for row, at in zip(ranks, place, strict=True)])) for place in places)
 
     return MeanRanks(
         losses=tuple(names),
@@ -107,7 +118,15 @@ def ranking_over_metrics(rankings: Mapping[str, Ranking]) -> MeanRanks:
 
 
 def kendall_tau(reference: Floats, ranks: Floats) -> float | None:
-    """Return the mean over rows of Kendall's tau-b between a ranking (n,) and rankings (rows, n); None for all ties."""
+    """Return the mean over rows of Kendall's tau-b between a ranking (n,) and rankings (rows, n).
+
+    None if every row consists of ties only.
+
+    Examples
+    --------
+    >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+    0.0
+    """
     first, second = np.triu_indices(reference.size, 1)
     ours = np.sign(reference[first] - reference[second])
     theirs = np.sign(ranks[:, first] - ranks[:, second])
@@ -117,9 +136,18 @@ def kendall_tau(reference: Floats, ranks: Floats) -> float | None:
 
 
 def pareto(paired: Mapping[str, Paired], losses: Collection[str], by_case: Collection[str] = ()) -> list[str]:
-    """Return those of the losses that no other beats in one of Dice and 95 % Hausdorff without losing in the other.
+    """Return the Pareto front of Dice and 95 % Hausdorff distance.
 
-    Metrics in `by_case` are compared by the mean rank within cases instead of the mean.
+    A loss is on the front unless another one is at least as good in both metrics and better in one.
+
+    Parameters
+    ----------
+    paired
+        Values by metric; of the two metrics, those that it lacks are ignored.
+    losses
+        Losses to consider.
+    by_case
+        Metrics compared by the mean rank within cases instead of the mean.
     """
     axes = [paired[name] for name in ("dice", "hausdorff95_mm") if name in paired]
     names = [name for name in axes[0].losses if all(name in item.losses for item in axes)] if axes else []
@@ -136,7 +164,7 @@ def pareto(paired: Mapping[str, Paired], losses: Collection[str], by_case: Colle
 
 
 def _goodness(paired: Paired, loss: str, by_case: bool) -> float:
-    """Return a number that is larger for a better loss."""
+    """Return the mean or the mean rank with its sign such that larger is better."""
     sign, index = (1.0 if paired.higher_is_better else -1.0), paired.losses.index(loss)
     if by_case:
         return float(stats.rankdata(sign * paired.values, axis=0)[index].mean())

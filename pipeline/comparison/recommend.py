@@ -1,4 +1,4 @@
-"""Which of several losses that are as good by the deciding metric to recommend."""
+"""Recommend one of several losses that the deciding metric does not separate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,43 +12,45 @@ from pipeline.comparison.ranking import pareto
 from pipeline.records.loss_order import is_known, simplicity
 
 Reason = Literal["alone", "front", "harmless", "robust", "steady", "simplest", "best mean"]
+"""Step that left a single loss; `pipeline.comparison.sentences.REASONS` has the words."""
 
 CLEARLY_NOISIER = 0.05
-"""Level of the F test by which the trainings of one loss vary more than those of another."""
+"""Level of the F test at which the trainings of one loss clearly vary more than those of another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The recommended loss, and the step at which the others fell away."""
+    """Recommended loss, and the step that excluded the last other loss."""
 
     loss: str
     reason: Reason
 
 
-def choose(
+def recommend(
     candidates: Sequence[str],
     compared: Mapping[str, Comparison],
     primary: str,
     collapsed: Mapping[str, int],
     by_case: Sequence[str] = (),
 ) -> Choice:
-    """Choose among candidates (best mean first) that the deciding metric leaves standing.
+    """Choose one of the candidates that the deciding metric does not separate.
 
-    In this order: the Pareto front of Dice and 95 % Hausdorff; no clear harm in any other metric; fewest collapsed
-    trainings; trainings that do not vary clearly more; the simplest loss that is known; the best mean.
+    Each step retains some of the candidates, in this order: the Pareto front of Dice and 95 % Hausdorff distance; those
+    that are not clearly worse in any other metric; the fewest collapsed trainings; trainings that do not clearly vary
+    more. Of the rest, the simplest is chosen if all are losses in the registry, otherwise the one with the best mean.
 
     Parameters
     ----------
     candidates
-        Losses that the deciding metric does not tell apart, best mean first.
+        Losses that the deciding metric does not separate, best mean first.
     compared
-        All metrics.
+        Comparison by each metric.
     primary
         The metric that decides.
     collapsed
         Collapsed runs of each loss.
     by_case
-        Metrics to be ranked within cases on the front.
+        Metrics that are ranked within cases for the Pareto front.
     """
     main = compared[primary]
     left = _unbeaten(candidates, main)
@@ -69,15 +71,15 @@ def choose(
     return Choice(min(known, key=lambda name: simplicity(name)[0]), "simplest")
 
 
-def _narrowed(left: list[str], kept: list[str], reason: Reason, step: Reason) -> tuple[list[str], Reason]:
-    """Return the losses that a step keeps, all where it would keep none, with the reason of the last step that cut."""
-    if not kept or len(kept) == len(left):
+def _narrowed(left: list[str], retained: list[str], reason: Reason, step: Reason) -> tuple[list[str], Reason]:
+    """Return the losses that a step retains, or all if it would retain none, and the last step that excluded any."""
+    if not retained or len(retained) == len(left):
         return left, reason
-    return kept, step
+    return retained, step
 
 
 def _unbeaten(candidates: Sequence[str], main: Comparison) -> list[str]:
-    """Return the candidates that no other candidate clearly beats by more than what matters."""
+    """Return the candidates that no other candidate clearly beats, except by a difference within the margin."""
     beaten = {
         name
         for pair in main.pairs
@@ -89,7 +91,7 @@ def _unbeaten(candidates: Sequence[str], main: Comparison) -> list[str]:
 
 
 def _harmed(name: str, among: Sequence[str], item: Comparison) -> bool:
-    """Whether some other loss is clearly better than this one in a metric, by more than what matters."""
+    """Whether another loss is clearly better than this one in a metric, and not only within the margin."""
     return any(
         pair.better not in (None, name) and pair.better in among and not pair.equivalent
         for pair in item.pairs
@@ -98,7 +100,7 @@ def _harmed(name: str, among: Sequence[str], item: Comparison) -> bool:
 
 
 def _steady(left: Sequence[str], main: Comparison) -> list[str]:
-    """Return the losses whose trainings do not vary clearly more than those of the steadiest."""
+    """Return the losses whose trainings do not clearly vary more than those of the most stable loss."""
     variance = {name: float(main.errors.of_loss[main.paired.losses.index(name)]) for name in left}
     degrees = min(main.errors.of_loss_degrees, 1e6)
     least = min(variance.values())

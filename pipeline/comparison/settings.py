@@ -1,4 +1,4 @@
-"""Settings of a comparison."""
+"""Define the settings of a comparison."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,35 +7,41 @@ from math import inf
 from pipeline.errors import ConfigError
 
 RESAMPLES = 2000
+"""Resamples of the bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
-    """What to compare, and how strictly.
+    """Metrics, classes, margins and confidence of a comparison.
 
     Attributes
     ----------
     metrics
-        Metrics to compare, the one that decides first; by default the headline metrics that the table has.
+        Metrics to compare, the deciding one first; by default the headline metrics that the table has.
     classes
-        Classes to compare, for example the tumor alone; by default all.
+        Classes to compare, for example only the tumor; by default all.
     margins
-        Differences that do not matter, by metric, for all distances (``mm``) or all shares (``share``), in the unit of
-        the metric; by default those of `pipeline.records.metrics`.
+        Differences that do not matter, in the unit of the metric: by name of the metric, for all distances (``mm``) or
+        for all shares (``share``). The defaults are those of `pipeline.records.metrics`.
     confidence
-        Confidence of the intervals; the family of all pairs of a metric is tested at ``1 - confidence``.
+        Confidence of the intervals. The family of all pairs of a metric is tested at the level ``1 - confidence``.
     seed, resamples
-        Random seed and number of the bootstrap resamples behind the intervals of single means.
+        Random seed and number of resamples of the bootstrap, which gives the intervals of single means.
     training_sd
-        Standard deviation between two trainings of one loss, of the mean of the deciding metric. Without folds or seeds
-        the table does not show it, and without it there is neither a winner nor equivalence.
+        Standard deviation of the deciding metric's mean between two trainings of one loss. A table without folds or
+        seeds does not show it, and without it there is neither a winner nor equivalence.
     miss_value
-        What a missing distance counts as, in mm, for tables that do not say so.
+        Value of a missing distance in mm, for tables that do not state the cost of a miss.
 
     Raises
     ------
     ConfigError
         If a value is out of range.
+
+    Examples
+    --------
+    >>> ComparisonSettings(metrics=("nsd", "dice"), margins={"share": 0.01}).confidence
+    0.95
     """
 
     metrics: tuple[str, ...] | None = None

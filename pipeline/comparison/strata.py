@@ -1,8 +1,8 @@
-"""The comparison again within each class and each size, and where it points the other way."""
+"""Repeat the comparison within each class and each group of sizes, and find contradictions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,30 +11,30 @@ from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.pairs import compare_pairs
 from pipeline.comparison.settings import ComparisonSettings
 from pipeline.comparison.sizes import size_groups
-from pipeline.records.metrics import metric_of
+from pipeline.records.events import StateCounts
 from pipeline.records.pair_result import pair_of
-from pipeline.records.states import State
 from pipeline.records.verdict import ClassMeans, Part, PartDifference, SizeMeans
 
-STATES = (State.CORRECT_ABSENCE, State.MISSED, State.FALSE_POSITIVE)
+PartRows = tuple[Part, str, pd.DataFrame]
+"""Kind of a part, its name, and its rows of the long table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reversal:
-    """A part of the data that contradicts the whole.
+    """Contradiction between a part of the data and the whole.
 
     Attributes
     ----------
     kind
-        Whether the parts are classes, sizes, or the cases that each loss happens to have.
+        Whether the parts are classes, sizes, or the cases for which each loss has results.
     metric
         Metric of the contradiction.
     better, worse
-        The loss that is ahead there, and the one that is ahead over all.
+        Loss with the better mean in these parts, and loss with the better mean over all.
     where
         Names of the parts.
     every
-        Whether all parts contradict the whole, or some do clearly.
+        Whether all parts contradict the whole; otherwise, some of them do so clearly.
     """
 
     kind: Literal["class", "size", "cases"]
@@ -45,10 +45,23 @@ class Reversal:
     every: bool
 
 
-def parts_of(rows: pd.DataFrame) -> list[tuple[Part, str, pd.DataFrame]]:
-    """Return the rows of each class and each size, where there are two or more."""
+@dataclass(frozen=True, slots=True)
+class _PartMean:
+    """Mean, standard deviation and counts of one loss by one metric within a part."""
+
+    metric: str
+    part: str
+    loss: str
+    mean: float | None
+    sd: float | None
+    defined: int
+    counts: StateCounts
+
+
+def parts_of(rows: pd.DataFrame) -> list[PartRows]:
+    """Return the rows of each class and each group of sizes; a single class is no part."""
     classes = list(dict.fromkeys(rows["class"]))
-    parts: list[tuple[Part, str, pd.DataFrame]] = []
+    parts: list[PartRows] = []
     if len(classes) > 1:
         parts += [("class", name, rows[rows["class"] == name]) for name in classes]
     parts += [("size", name, part) for name, part in size_groups(rows).items()]
@@ -56,13 +69,25 @@ def parts_of(rows: pd.DataFrame) -> list[tuple[Part, str, pd.DataFrame]]:
 
 
 def within_parts(
-    parts: Sequence[tuple[Part, str, pd.DataFrame]],
+    parts: Sequence[PartRows],
     metric: str,
     losses: Sequence[str],
     best: str,
     settings: ComparisonSettings,
 ) -> list[PartDifference]:
-    """Return the difference of the best loss and each other in each part, with Holm's correction within the part."""
+    """Return the difference between the best loss and each other loss in each part.
+
+    Parameters
+    ----------
+    parts
+        From `parts_of`.
+    metric, losses
+        Metric and losses to compare.
+    best
+        The loss with which the others are compared.
+    settings
+        Confidence, and the value of a miss. Holm's correction is applied within each part.
+    """
     differences = []
     for kind, name, rows in parts:
         paired = pair(rows, metric, losses, settings.miss_value)
@@ -94,11 +119,11 @@ def within_parts(
 
 
 def reversals(differences: Sequence[PartDifference], best: str) -> list[Reversal]:
-    """Return the losses that are ahead of the best in all parts of a kind, or clearly better in some.
+    """Return the losses that are ahead of the best loss in all parts of a kind, or clearly better in some.
 
-    `differences` are those of one metric.
+    `differences` are those of one metric. A difference of exactly 0 is no evidence for either loss and is ignored.
     """
-    found = []
+    contradictions = []
     groups: dict[tuple[Part, str], list[PartDifference]] = {}
     for difference in differences:
         if difference.difference != 0:
@@ -109,63 +134,79 @@ def reversals(differences: Sequence[PartDifference], best: str) -> list[Reversal
         every = len(parts) > 1 and len(ahead) == len(parts)
         if every or clear:
             where = tuple(part.part for part in (parts if every else clear))
-            found.append(Reversal(kind, parts[0].metric, other, best, where, every))
-    return found
+            contradictions.append(Reversal(kind, parts[0].metric, other, best, where, every))
+    return contradictions
 
 
 def reversals_of_plain_means(rows: pd.DataFrame, paired: Paired) -> list[Reversal]:
-    """Return pairs whose means over whatever cases each has point against those over common cases."""
+    """Return pairs whose means over all cases of each loss contradict those over the cases that all losses share."""
     metric = paired.metric
     one = rows[(rows["metric"] == metric) & rows["loss"].isin(paired.losses)]
     if one.groupby("loss")["case"].nunique().nunique() < 2 and one["case"].nunique() == len(paired.cases):
         return []
     plain = one.groupby(["loss", "case"])["value"].mean().groupby("loss").mean().reindex(list(paired.losses))
-    sign = 1 if metric_of(metric).higher_is_better else -1
-    found = []
+    sign = 1 if paired.higher_is_better else -1
+    contradictions = []
     for i, a in enumerate(paired.losses):
         for j, b in enumerate(paired.losses):
             ahead = sign * float(plain.iloc[i] - plain.iloc[j]) > 0
             if ahead and sign * (paired.means[i] - paired.means[j]) < 0:
-                found.append(Reversal("cases", metric, a, b, (), True))
-    return found
+                contradictions.append(Reversal("cases", metric, a, b, (), True))
+    return contradictions
 
 
 def means_by_class(rows: pd.DataFrame, metrics: Sequence[str]) -> list[ClassMeans]:
     """Return mean, standard deviation and counts of states for each metric, class and loss."""
     return [
-        ClassMeans(class_name=name, metric=metric, loss=loss, **counts)
-        for metric, name, loss, counts in _means_of(rows, metrics, "class")
+        ClassMeans(
+            metric=item.metric,
+            class_name=item.part,
+            loss=item.loss,
+            mean=item.mean,
+            sd=item.sd,
+            defined=item.defined,
+            correct_absence=item.counts.correct_absence,
+            missed=item.counts.missed,
+            false_positive=item.counts.false_positive,
+        )
+        for item in _means_of(rows, metrics, "class")
     ]
 
 
-def means_by_size(parts: Sequence[tuple[Part, str, pd.DataFrame]], metrics: Sequence[str]) -> list[SizeMeans]:
-    """Return mean, standard deviation and counts of states for each metric, size and loss."""
+def means_by_size(parts: Sequence[PartRows], metrics: Sequence[str]) -> list[SizeMeans]:
+    """Return mean, standard deviation and counts of states for each metric, group of sizes and loss."""
     return [
         SizeMeans(
+            metric=item.metric,
             size=size,
-            metric=metric,
-            loss=loss,
-            structures=int(part[["case", "class"]].drop_duplicates().shape[0]),
-            **counts,
+            loss=item.loss,
+            mean=item.mean,
+            sd=item.sd,
+            defined=item.defined,
+            correct_absence=item.counts.correct_absence,
+            missed=item.counts.missed,
+            false_positive=item.counts.false_positive,
+            structures=len(rows[["case", "class"]].drop_duplicates()),
         )
-        for kind, size, part in parts
+        for kind, size, rows in parts
         if kind == "size"
-        for metric, _, loss, counts in _means_of(part.assign(size=size), metrics, "size")
+        for item in _means_of(rows.assign(size=size), metrics, "size")
     ]
 
 
-def _means_of(
-    rows: pd.DataFrame, metrics: Sequence[str], column: str
-) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Yield metric, part and loss with the mean, deviation and counts of its values."""
+def _means_of(rows: pd.DataFrame, metrics: Sequence[str], column: str) -> Iterator[_PartMean]:
+    """Yield the mean of each metric, value of `column` and loss, in the order of the rows."""
     chosen = rows[rows["metric"].isin(list(metrics))]
     for (metric, name, loss), part in chosen.groupby(["metric", column, "loss"], sort=False):
         values = part["value"].dropna().to_numpy()
         states = part["state"].value_counts()
-        counts = {
-            "mean": float(values.mean()) if values.size else None,
-            "sd": float(np.std(values, ddof=1)) if values.size > 1 else None,
-            "defined": len(values),
-            **{state.value: int(states.get(state, 0)) for state in STATES},
-        }
-        yield str(metric), str(name), str(loss), counts
+        counts = {state: int(states.get(state, 0)) for state in StateCounts.model_fields}
+        yield _PartMean(
+            metric=str(metric),
+            part=str(name),
+            loss=str(loss),
+            mean=float(values.mean()) if values.size else None,
+            sd=float(np.std(values, ddof=1)) if values.size > 1 else None,
+            defined=len(values),
+            counts=StateCounts(**counts),
+        )

@@ -1,39 +1,45 @@
-"""How far the mean difference of two losses would move if the study were repeated.
+"""Estimate how much the mean difference of two losses would vary if the study were repeated.
 
-The independent units are trainings, not cases: all cases of a fold were predicted by the same training, so that fold
-means carry both the noise of patients and that of trainings. A study has few folds, and a variance from five fold means
-is itself uncertain by half. Losses of one study help each other out: the variance of every loss is *moderated*, that is
-drawn towards what is typical of the other losses, as far as the losses look alike in this respect [Smyth 2004, limma].
+The independent units are trainings, not cases. All cases of a fold were predicted by the same training, so that means
+of folds contain both the noise of patients and that of trainings. A test over cases would mistake the deviation of a
+single training, which all cases of its fold share, for evidence about the loss.
 
-A loss that is noisier than the others keeps its own variance, so that an unstable loss is not judged by the quiet of
-the others; and each pair's own variance is mixed in, so that losses which move together or apart are noticed.
+Where folds are few, the noise of patients (from cases) and the noise of trainings (from seeds) are estimated separately
+and added. `pipeline.comparison.moderation` improves the estimates from few trainings.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
 
+from pipeline.comparison.moderation import Estimate, moderated, pair_variances
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.resampling import Units
 
 Floats = NDArray[np.float64]
 
 FEW_FOLDS = 3
-"""Below this many folds, seeds tell more about trainings than folds do."""
+"""Below this number of folds, seeds tell more about the noise of trainings than folds do."""
 
 DEPENDENCE = 1.06
-"""Factor on every standard error for what folds share: most of their training cases.
+"""Factor on every standard error that allows for the dependence between folds.
 
-False findings stay below 5 % where folds are independent, and at about 5 % where the trainings of two folds correlate
-by 0.03 (docs/statistics.md has the counts).
+Folds share most of their training cases, so that their trainings deviate alike and fold means look more certain than
+they are. No study can estimate this from its own folds. The factor was fitted to simulated studies: false findings stay
+below 5 % for independent folds, and at about 5 % if the trainings of two folds correlate by 0.03. The counts are in
+docs/statistics.md.
 """
 
 MOST_SEED_DEGREES = 8.0
-"""Degrees of freedom that repeated seeds may add to those of the folds: seeds share their training cases."""
+"""Degrees of freedom that repeated seeds may add to those of folds.
 
+Seeds share their training cases. More seeds measure the noise of a training ever more exactly, but tell nothing about
+how training sets differ.
+"""
 
+# Table of the 97.5 % quantile of the t distribution by degrees of freedom, to look up degrees for a given quantile.
 _DEGREES = np.geomspace(1, 1e6, 400)
 _QUANTILES = stats.t.isf(0.025, _DEGREES)
 
@@ -45,14 +51,14 @@ class MeanErrors:
     Attributes
     ----------
     variance, degrees
-        Of the mean difference of each pair, with the degrees of freedom of its t distribution (losses, losses).
+        Variance of the mean difference of each pair, and degrees of freedom of its t distribution (losses, losses).
     patients
-        The part of the variance that comes from the choice of patients (losses, losses). Like the variances it includes
-        `DEPENDENCE`.
+        Part of the variance that comes from the choice of patients (losses, losses). Like `variance`, it includes the
+        factor `DEPENDENCE`.
     of_loss, of_loss_degrees
-        Variance of the mean of each loss, apart from what all losses share (losses,), and its degrees of freedom.
+        Variance of the mean of each loss apart from what all losses share (losses,), and its degrees of freedom.
     replicated
-        Whether the noise of trainings is known: from two folds or seeds or more, or stated by the user.
+        Whether the noise of trainings is known, either from at least two folds or seeds or as stated by the user.
     """
 
     variance: Floats
@@ -63,18 +69,12 @@ class MeanErrors:
     replicated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Estimate:
-    """Pair variances with their degrees of freedom (losses, losses), and the variance of each loss (losses,)."""
-
-    pairs: Floats
-    degrees: Floats
-    of_loss: Floats
-    of_loss_degrees: float
-
-
 def mean_errors(paired: Paired, units: Units, training_sd: float | None = None) -> MeanErrors:
     """Return the errors of all mean differences of a metric.
+
+    With three folds or more, the fold means give the variance; seeds, if any, are pooled with them. With one or two
+    folds and several seeds, the parts by patients and by seeds are added. Two folds without seeds are used as they are.
+    With a single training of each loss, only the stated noise of trainings is known.
 
     Parameters
     ----------
@@ -83,51 +83,46 @@ def mean_errors(paired: Paired, units: Units, training_sd: float | None = None) 
     units
         Folds and patients of the cases.
     training_sd
-        Standard deviation between two trainings of one loss, of the mean over cases, in the metric's unit. It is used
-        only where the study has a single training of each loss.
+        Standard deviation of the mean over cases between two trainings of one loss, in the metric's unit. It is used
+        only if the study has a single training of each loss.
     """
-    patients, patients_degrees = patient_covariance(paired.values, paired.weights, units)
-    from_patients = _of_pairs(patients)
+    patients, patients_degrees = patient_covariance(paired.values, paired.case_weights, units)
+    from_patients = pair_variances(patients)
     seeds = _seed_covariance(paired, units)
     folds = units.fold_count
     replicated = folds > 1 or seeds is not None or training_sd is not None
     if folds >= FEW_FOLDS or (folds > 1 and seeds is None):
-        found = _moderated(*_fold_covariance(paired, units, patients))
+        estimate = moderated(*_fold_covariance(paired, units, patients))
         if seeds is not None:
-            found = _with_seeds(found, _sum(from_patients, patients_degrees, _moderated(*seeds)))
+            estimate = _with_seeds(estimate, _sum(from_patients, patients_degrees, moderated(*seeds)))
     elif seeds is not None:
-        found = _sum(from_patients, patients_degrees, _moderated(*seeds))
+        estimate = _sum(from_patients, patients_degrees, moderated(*seeds))
     else:
         stated = 0.0 if training_sd is None else training_sd**2
         count = len(paired.losses)
-        apart = 1 - np.eye(count)
-        known = _Estimate(2 * stated * apart, np.full((count, count), np.inf), np.full(count, stated), np.inf)
-        found = _sum(from_patients, patients_degrees, known)
+        off_diagonal = 1 - np.eye(count)
+        known = Estimate(2 * stated * off_diagonal, np.full((count, count), np.inf), np.full(count, stated), np.inf)
+        estimate = _sum(from_patients, patients_degrees, known)
     factor = DEPENDENCE**2
     return MeanErrors(
-        variance=factor * found.pairs,
-        degrees=found.degrees,
+        variance=factor * estimate.pairs,
+        degrees=estimate.degrees,
         patients=factor * from_patients,
-        of_loss=factor * found.of_loss,
-        of_loss_degrees=found.of_loss_degrees,
+        of_loss=factor * estimate.of_loss,
+        of_loss_degrees=estimate.of_loss_degrees,
         replicated=replicated,
     )
 
 
-def _of_pairs(covariance: Floats) -> Floats:
-    """Return the variances of all differences from a covariance of means (losses, losses)."""
-    own = np.diag(covariance)
-    variances: Floats = np.maximum(own[:, None] + own[None, :] - covariance - covariance.T, 0.0)
-    return variances
-
-
 def patient_covariance(values: Floats, case_weights: Floats, units: Units) -> tuple[Floats, float]:
-    """Return the covariance of means by the choice of patients within folds, and its degrees of freedom.
+    """Return the covariance of means due to the choice of patients within folds, and its degrees of freedom.
+
+    The sum of a patient's deviations, not a single case, is the unit: scans of one patient are not independent.
 
     Parameters
     ----------
     values
-        (rows, cases): one row for each mean.
+        One row for each mean (rows, cases).
     case_weights
         Weight of each case (cases,).
     units
@@ -140,14 +135,14 @@ def patient_covariance(values: Floats, case_weights: Floats, units: Units) -> tu
     fold_of = np.zeros(units.patient_count, dtype=np.int64)
     fold_of[units.patients] = units.folds
     patients = np.bincount(fold_of)
-    # a fold of one patient says nothing of how patients differ: its deviation is 0, and it has no degree of freedom
+    # A fold of one patient does not show how patients differ: its deviation is 0, and it has no degree of freedom.
     scale = (patients / np.maximum(patients - 1, 1))[fold_of]
     covariance: Floats = (sums * scale) @ sums.T
     return covariance, float(max(int(np.sum(patients - 1)), 1))
 
 
 def _fold_means(values: Floats, weights: Floats, units: Units) -> Floats:
-    """Return the weighted mean of each fold, (..., cases) to (..., folds)."""
+    """Return the weighted mean of each fold: (..., cases) becomes (..., folds)."""
     rows = values.reshape(-1, values.shape[-1])
     sums = np.stack([np.bincount(units.folds, row * weights) for row in rows])
     means: Floats = sums / np.bincount(units.folds, weights)
@@ -155,12 +150,19 @@ def _fold_means(values: Floats, weights: Floats, units: Units) -> Floats:
 
 
 def _fold_covariance(paired: Paired, units: Units, patients: Floats) -> tuple[Floats, float]:
-    """Return the covariance of the losses' means as the fold means show it, and its degrees of freedom.
+    """Return the covariance of the losses' means as estimated from fold means, and its degrees of freedom.
 
-    The mean over cases weighs folds by their size. A small fold is noisier in its patients, not in its training; how
-    the two mix is estimated from the data and decides the scale and the degrees of freedom (Satterthwaite).
+    The mean over cases weights folds by their size. A small fold is noisier in its patients, but not in its training.
+    The mixture of both is estimated from the data. It determines the scale and the degrees of freedom (Satterthwaite).
+
+    Parameters
+    ----------
+    paired, units
+        Values, folds and patients of the cases.
+    patients
+        Covariance due to the choice of patients (losses, losses).
     """
-    weights = paired.weights / paired.weights.sum()
+    weights = paired.case_weights / paired.case_weights.sum()
     share = np.bincount(units.folds, weights)
     means = _fold_means(paired.values, weights, units)
     centering = np.eye(share.size) - np.outer(np.ones(share.size), share)
@@ -168,14 +170,18 @@ def _fold_covariance(paired: Paired, units: Units, patients: Floats) -> tuple[Fl
     raw = means @ form @ means.T
     losses = len(raw)
     of_pairs = max(losses * (losses - 1), 1)
-    total, by_patients = (float(_of_pairs(matrix).sum()) / of_pairs for matrix in (raw, patients))
-    # of equal patients, the variance of a fold's mean falls with its share, and sums up to the variance of the mean
+    total, by_patients = (float(pair_variances(matrix).sum()) / of_pairs for matrix in (raw, patients))
+    # The variance of a fold's mean due to patients is inverse to the fold's share; weighted by the squared shares,
+    # these variances add up to that of the mean over all cases.
     of_patients = by_patients / share
     diagonal = np.diag(form)
+    # What the raw variance exceeds the part due to patients by is due to trainings, the same for each fold.
     of_training = max(0.0, (total - float(diagonal @ of_patients)) / float(diagonal.sum()))
     of_folds = of_patients + of_training
     if not of_folds.any():
         of_folds = np.ones_like(share)
+    # The quadratic form of fold means is a weighted sum of chi-square variables. Its expectation sets the scale, and
+    # Satterthwaite's formula its degrees of freedom.
     expected = form * of_folds
     scale = float(share**2 @ of_folds) / float(np.trace(expected))
     degrees = float(np.trace(expected)) ** 2 / float(np.sum(expected * expected.T))
@@ -184,14 +190,17 @@ def _fold_covariance(paired: Paired, units: Units, patients: Floats) -> tuple[Fl
 
 
 def _seed_covariance(paired: Paired, units: Units) -> tuple[Floats, float] | None:
-    """Return the covariance of the losses' means by the noise of trainings, from seeds; None without two everywhere."""
-    weights = paired.weights / paired.weights.sum()
+    """Return the covariance of the losses' means due to the noise of trainings, and its degrees of freedom.
+
+    It is estimated from the seeds of each fold. None unless every fold has two seeds that all losses share.
+    """
+    weights = paired.case_weights / paired.case_weights.sum()
     share = np.bincount(units.folds, weights)
     losses = len(paired.losses)
     covariance, degrees = np.zeros((losses, losses)), 0
     for fold in range(units.fold_count):
         inside = np.flatnonzero(units.folds == fold)
-        values, of_case = paired.seeds[:, :, inside], weights[inside]
+        values, of_case = paired.values_by_seed[:, :, inside], weights[inside]
         complete = np.isfinite(values).all(axis=(0, 2))
         count = int(complete.sum())
         if count < 2:
@@ -203,101 +212,51 @@ def _seed_covariance(paired: Paired, units: Units) -> tuple[Floats, float] | Non
     return covariance, float(degrees)
 
 
-def _moderated(covariance: Floats, degrees: float) -> _Estimate:
-    """Return pair variances from a covariance of means with few degrees of freedom, moderated over the losses.
+def _sum(patients: Floats, degrees: float, trainings: Estimate) -> Estimate:
+    """Add the variance due to patients and that due to trainings.
 
-    Two losses have one pair, and nothing to learn from. With three or more, the variance of each loss on its own is
-    separated from what all share, as in Grubbs' estimator, and drawn towards the geometric mean of the others. The
-    weight of the others (prior degrees of freedom) is estimated from how much the variances of losses differ by more
-    than chance. It vanishes for a loss that is noisier than the others (F test), and is never more than the degrees
-    that all losses have together.
-    """
-    own = _of_pairs(covariance)
-    losses = len(covariance)
-    if losses < 3:
-        half = own.max(initial=0.0) / 2
-        return _Estimate(own, np.full(own.shape, degrees), np.full(losses, half), degrees)
-    all_degrees = (losses - 1) * degrees
-    variances = _variances_of_losses(covariance)
-    if not variances.any():
-        return _Estimate(own, np.full(own.shape, degrees), variances, degrees)
-    bias = float(special.digamma(degrees / 2) - np.log(degrees / 2))
-    logs = np.log(variances) - bias
-    others = np.exp((logs.sum() - logs) / (losses - 1))
-    noisier = stats.f.sf(variances / others, degrees, max(all_degrees - degrees, degrees))
-    prior = _prior_degrees(logs, degrees, all_degrees) * np.minimum(1.0, 3 * noisier)
-    moderated = (prior * others + degrees * variances) / (prior + degrees)
-    of_loss = np.minimum(prior + degrees, all_degrees)
-    together = moderated[:, None] + moderated[None, :]
-    each = moderated**2 / of_loss
-    satterthwaite = np.minimum(together**2 / (each[:, None] + each[None, :]), all_degrees)
-    pairs = (satterthwaite * together + degrees * own) / (satterthwaite + degrees)
-    np.fill_diagonal(pairs, 0.0)
-    return _Estimate(pairs, satterthwaite, moderated, float(of_loss.min()))
+    Parameters
+    ----------
+    patients
+        Variances due to patients (losses, losses).
+    degrees
+        Degrees of freedom of `patients`.
+    trainings
+        Variances due to trainings.
 
-
-def _variances_of_losses(covariance: Floats) -> Floats:
-    """Return the variance of each loss's mean apart from what all losses share, at least a tenth of the average."""
-    losses = len(covariance)
-    centering = np.eye(losses) - 1 / losses
-    residual = np.diag(centering @ covariance @ centering)
-    total = float(residual.sum()) / (1 - 1 / losses)
-    separated = (residual - total / losses**2) / (1 - 2 / losses)
-    variances: Floats = np.maximum(separated, 0.1 * total / losses)
-    return variances
-
-
-def _prior_degrees(logs: Floats, degrees: float, most: float) -> float:
-    """Return how many degrees of freedom the other losses are worth, from the spread of log variances."""
-    excess = float(logs.var(ddof=1)) - float(special.polygamma(1, degrees / 2))
-    if excess <= 0:
-        return most
-    return min(2 * _inverse_trigamma(excess), most)
-
-
-def _inverse_trigamma(value: float) -> float:
-    """Solve ``trigamma(x) = value`` by Newton's method [Smyth 2004, appendix]."""
-    x = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(special.polygamma(1, x))
-        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, x))
-        x += step
-        if abs(step) < 1e-8 * x:
-            break
-    return x
-
-
-def _sum(patients: Floats, degrees: float, trainings: _Estimate) -> _Estimate:
-    """Add the variance by patients to that by trainings.
-
-    The quantile of the sum is that of the parts, weighed by their variances [Cochran 1964]: one t with Welch's degrees
-    is too short where the part with few degrees happens to come out small.
+    Notes
+    -----
+    The quantile of the sum is the mean of the quantiles of both parts, weighted by their variances [Cochran 1964]. A
+    single t distribution with Welch's degrees of freedom would give intervals that are too short if the part with few
+    degrees of freedom is small by chance. The degrees of freedom that have this quantile represent it, so that all
+    later tests need only one t distribution.
     """
     total = patients + trainings.pairs
     quantiles = (
         stats.t.isf(0.025, degrees) ** 2 * patients + stats.t.isf(0.025, trainings.degrees) ** 2 * trainings.pairs
     )
     critical = np.sqrt(np.divide(quantiles, total, out=np.full(total.shape, 1.96**2), where=total > 0))
-    # the degrees of freedom that have this quantile; quantiles fall with degrees, interpolation wants them to rise
+    # Quantiles fall with degrees of freedom, but `np.interp` requires increasing abscissas: hence the signs.
     of_sum = np.exp(np.interp(-critical, -_QUANTILES, np.log(_DEGREES)))
     count = len(patients)
     of_patients = patients.sum(axis=1) / max(2 * (count - 1), 1)
     least = float(of_sum[~np.eye(count, dtype=bool)].min(initial=np.inf))
-    return _Estimate(total, of_sum, of_patients + trainings.of_loss, min(least, 1e6))
+    return Estimate(total, of_sum, of_patients + trainings.of_loss, min(least, 1e6))
 
 
-def _with_seeds(folds: _Estimate, seeds: _Estimate) -> _Estimate:
-    """Combine what folds and what seeds say of the same variances.
+def _with_seeds(folds: Estimate, seeds: Estimate) -> Estimate:
+    """Combine the estimates of the same variances from folds and from seeds, weighted by degrees of freedom.
 
-    Seeds know nothing of how training sets differ. Where folds differ by more than seeds and patients explain (F test),
-    the seeds lose their weight.
+    Seeds do not show how training sets differ. If folds differ by more than seeds and patients explain (F test), the
+    seeds lose their weight.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(seeds.pairs > 0, folds.pairs / seeds.pairs, 1.0)
-    doubt = np.minimum(1.0, 10 * stats.f.sf(ratio, folds.degrees, seeds.degrees))
-    worth = np.minimum(seeds.degrees, MOST_SEED_DEGREES) * doubt
+    # Full weight down to p = 0.1; then in proportion to p.
+    agreement = np.minimum(1.0, 10 * stats.f.sf(ratio, folds.degrees, seeds.degrees))
+    worth = np.minimum(seeds.degrees, MOST_SEED_DEGREES) * agreement
     degrees = folds.degrees + worth
     pairs = (folds.degrees * folds.pairs + worth * seeds.pairs) / degrees
     weight = float(np.median(worth)) / float(np.median(degrees))
     of_loss = (1 - weight) * folds.of_loss + weight * seeds.of_loss
-    return _Estimate(pairs, degrees, of_loss, folds.of_loss_degrees + float(worth.min()))
+    return Estimate(pairs, degrees, of_loss, folds.of_loss_degrees + float(worth.min()))

@@ -1,4 +1,4 @@
-"""The verdict: a winner, a set of equivalent losses, or that the data cannot tell, and what would."""
+"""Compare losses: arithmetic, then sentences and caveats."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ from pipeline.records.reference_check import ReferenceCheck
 from pipeline.records.scope import Scope
 from pipeline.records.verdict import Verdict
 
-NAMED = 5
-"""Doubtful references that the caveat names."""
+MAXIMUM_REFERENCES = 5
+"""Number of doubtful references that the caveat names."""
 
 
 def compare(
@@ -30,23 +30,24 @@ def compare(
     Parameters
     ----------
     table
-        Columns loss, case, metric, value; fold, seed, class, patient, state and volume_ml are used where present.
+        Columns loss, case, metric, value; fold, seed, class, patient, state and volume_ml are used if present.
+        Distances are in mm and shares in 0..1.
     settings
-        What to compare, and how strictly.
+        Metrics, classes, margins and confidence.
     thresholds
-        Dice of each loss at a grid of thresholds (`pipeline.comparison.operating_points`): is it the loss or the
-        threshold?
+        Dice of each loss at a grid of thresholds (`pipeline.comparison.thresholds`). With them, the verdict tells
+        effects of losses from those of thresholds.
     dropped
-        Losses that a race has dropped (`pipeline.comparison.racing`), with the reason; they take no part.
+        Losses that a race has dropped (`pipeline.comparison.racing`), with the reason; they are not compared.
     scope
-        Conditions under which the trainings ran; part of the verdict.
+        Conditions of the trainings, which become part of the verdict.
 
     Raises
     ------
     RecordError
-        If the table is malformed, or no metric has values of two losses on common cases.
+        If the table or the thresholds are malformed, or no metric has values on common cases.
     ConfigError
-        For a metric or class that the table lacks.
+        If the table lacks a metric or class, or the first metric cannot rank losses.
 
     Examples
     --------
@@ -70,13 +71,14 @@ def compare(
 
 
 def with_references(verdict: Verdict, check: ReferenceCheck) -> Verdict:
-    """Return the verdict with the outcome of the check of references, and a caveat about the doubtful ones."""
+    """Return the verdict with the result of the check of references, and a caveat about the doubtful ones."""
     caveats = list(verdict.caveats)
     if check.doubtful:
-        named = [f"{item.case} ({item.words})" for item in check.doubtful[:NAMED]]
+        named = [f"{item.case} ({item.words})" for item in check.doubtful[:MAXIMUM_REFERENCES]]
         more = len(check.doubtful) - len(named)
+        listed = ", ".join(named) + (f" and {more} more" if more else "")
         caveats.append(
-            f"Predictions of all losses would suit these references much better after a change: {', '.join(named)}"
-            f"{f' and {more} more' if more else ''}. Look at them beside their images. {check.without}".rstrip()
+            "Predictions of all losses would agree much better with these references after a change: "
+            f"{listed}. Look at them on their images. {check.without}".rstrip()
         )
     return verdict.model_copy(update={"references": check, "caveats": tuple(caveats)})

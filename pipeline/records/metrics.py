@@ -33,7 +33,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric.
+    """Definition of a metric.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class Metric:
         Key in `cases.csv`.
     label
         Column and axis label, without the unit.
+    short
+        Heading of a narrow column, with the unit.
     phrase
         Name inside a sentence.
     unit
@@ -60,6 +62,7 @@ class Metric:
 
     name: str
     label: str
+    short: str
     phrase: str
     unit: Unit
     higher_is_better: bool
@@ -98,21 +101,51 @@ class Metric:
         """Label with its unit, for table heads and axes."""
         return f"{self.label} ({self.unit.value})" if self.unit in (Unit.MM, Unit.ML, Unit.NATS) else self.label
 
+    @property
+    def decimals(self) -> int:
+        """Number of decimals of a mean in a table."""
+        return 2 if self.is_distance else 4
 
-def _share(name: str, label: str, phrase: str, family: Family) -> Metric:
-    return Metric(name, label, phrase, Unit.SHARE, True, 1.0, 0.005, family=family)
+    def possible_interval(self, low: float, high: float) -> tuple[float, float]:
+        """Return the part of an interval of a difference that the metric allows, in the metric's unit.
+
+        With few trainings an interval may reach beyond every difference that can occur. Values lie between 0 and
+        `largest`, so that no difference exceeds `largest`. Reports show only the possible part.
+
+        Examples
+        --------
+        >>> metric_of("dice").possible_interval(-2.3, 0.2)
+        (-1.0, 0.2)
+        >>> metric_of("assd_mm").possible_interval(-30.0, 20.0)
+        (-30.0, 20.0)
+        """
+        return (low, high) if self.largest is None else (max(low, -self.largest), min(high, self.largest))
+
+    def is_uninformative(self, low: float, high: float) -> bool:
+        """Whether an interval of a difference contains every difference that the metric allows.
+
+        Examples
+        --------
+        >>> metric_of("dice").is_uninformative(-1.2, 1.1)
+        True
+        """
+        return self.largest is not None and low <= -self.largest and high >= self.largest
 
 
-def _error(name: str, label: str, phrase: str, largest: float, family: Family) -> Metric:
-    return Metric(name, label, phrase, Unit.SHARE, False, largest, 0.005, family=family)
+def _share(name: str, label: str, phrase: str, family: Family, short: str = "") -> Metric:
+    return Metric(name, label, short or label, phrase, Unit.SHARE, True, 1.0, 0.005, family=family)
 
 
-def _distance(name: str, label: str, phrase: str, family: Family = Family.FOREIGN) -> Metric:
-    return Metric(name, label, phrase, Unit.MM, False, None, 0.5, family=family)
+def _error(name: str, label: str, short: str, phrase: str, largest: float, family: Family) -> Metric:
+    return Metric(name, label, short, phrase, Unit.SHARE, False, largest, 0.005, family=family)
 
 
-def _amount(name: str, label: str, phrase: str, unit: Unit, margin: float, family: Family = Family.FOREIGN) -> Metric:
-    return Metric(name, label, phrase, unit, False, None, margin, rankable=False, family=family)
+def _distance(name: str, label: str, short: str, phrase: str, family: Family = Family.FOREIGN) -> Metric:
+    return Metric(name, label, short, phrase, Unit.MM, False, None, 0.5, family=family)
+
+
+def _volume(name: str, label: str, short: str, phrase: str, family: Family = Family.FOREIGN) -> Metric:
+    return Metric(name, label, short, phrase, Unit.ML, False, None, 1.0, rankable=False, family=family)
 
 
 REGISTRY = {
@@ -122,26 +155,48 @@ REGISTRY = {
         _share("iou", "IoU", "IoU", Family.OVERLAP),
         _share("sensitivity", "Sensitivity", "sensitivity", Family.OVERLAP),
         _share("precision", "Precision", "precision", Family.OVERLAP),
-        _error("volume_error", "Volume error", "relative volume error", 2.0, Family.OVERLAP),
-        _amount("volume_error_ml", "Volume error", "volume error", Unit.ML, 1.0, Family.OVERLAP),
-        _distance("hausdorff_mm", "Hausdorff", "Hausdorff distance", Family.HAUSDORFF),
-        _distance("hausdorff95_mm", "95 % Hausdorff", "95 % Hausdorff distance", Family.HAUSDORFF),
-        _distance("assd_mm", "Mean surface distance", "mean surface distance", Family.SURFACE_AREA),
-        _share("nsd", "Surface Dice", "surface Dice", Family.SURFACE_AREA),
+        _error("volume_error", "Volume error", "Vol. error", "relative volume error", 2.0, Family.OVERLAP),
+        _volume("volume_error_ml", "Volume error", "Vol. error mL", "volume error", Family.OVERLAP),
+        _distance("hausdorff_mm", "Hausdorff", "HD mm", "Hausdorff distance", Family.HAUSDORFF),
+        _distance("hausdorff95_mm", "95 % Hausdorff", "HD95 mm", "95 % Hausdorff distance", Family.HAUSDORFF),
+        _distance("assd_mm", "Mean surface distance", "ASSD mm", "mean surface distance", Family.SURFACE_AREA),
+        _share("nsd", "Surface Dice", "surface Dice", Family.SURFACE_AREA, short="NSD"),
         _share("lesion_f1", "Lesion F1", "lesion F1", Family.LESIONS),
-        _share("lesion_dice", "Lesion-wise Dice", "lesion-wise Dice", Family.LESIONS),
-        _share("panoptic_quality", "Panoptic quality", "panoptic quality", Family.LESIONS),
-        _amount("lesion_false_positives", "False lesions", "false lesions per case", Unit.COUNT, 0.5, Family.LESIONS),
-        _error("ece", "Calibration error", "calibration error", 1.0, Family.CALIBRATION),
+        _share("lesion_dice", "Lesion-wise Dice", "lesion-wise Dice", Family.LESIONS, short="Lesion Dice"),
+        _share("panoptic_quality", "Panoptic quality", "panoptic quality", Family.LESIONS, short="PQ"),
+        Metric(
+            "lesion_false_positives",
+            "False lesions",
+            "False lesions",
+            "false lesions per case",
+            Unit.COUNT,
+            False,
+            None,
+            0.5,
+            rankable=False,
+            family=Family.LESIONS,
+        ),
+        _error("ece", "Calibration error", "ECE", "calibration error", 1.0, Family.CALIBRATION),
         _error(
             "ace_foreground",
             "Foreground calibration error",
+            "ACE fg.",
             "foreground calibration error",
             1.0,
             Family.CALIBRATION,
         ),
-        _error("brier", "Brier score", "Brier score", 1.0, Family.CALIBRATION),
-        Metric("nll", "Log loss", "negative log likelihood", Unit.NATS, False, None, 0.01, family=Family.CALIBRATION),
+        _error("brier", "Brier score", "Brier", "Brier score", 1.0, Family.CALIBRATION),
+        Metric(
+            "nll",
+            "Log loss",
+            "NLL",
+            "negative log likelihood",
+            Unit.NATS,
+            False,
+            None,
+            0.01,
+            family=Family.CALIBRATION,
+        ),
     )
 }
 
@@ -158,7 +213,7 @@ def names_of(*families: Family) -> tuple[str, ...]:
 
 
 def metric_of(name: str) -> Metric:
-    """Return the entry of a metric, known or not.
+    """Return the definition of a metric.
 
     An unknown name that ends in ``_mm`` is a distance. The direction of any other unknown metric is not known, so that
     it can be shown but not ranked.
@@ -173,7 +228,7 @@ def metric_of(name: str) -> Metric:
     if name in REGISTRY:
         return REGISTRY[name]
     if name.endswith("_mm"):
-        return _distance(name, name.removesuffix("_mm"), name)
+        return _distance(name, name.removesuffix("_mm"), name, name)
     if name.endswith("_ml"):
-        return _amount(name, name.removesuffix("_ml"), name, Unit.ML, 1.0)
-    return Metric(name, name, name, Unit.SHARE, True, None, 0.005, rankable=False)
+        return _volume(name, name.removesuffix("_ml"), name, name)
+    return Metric(name, name, name, name, Unit.SHARE, True, None, 0.005, rankable=False)

@@ -25,3 +25,9 @@ class State(StrEnum):
 
 FAILURES = (State.MISSED, State.FALSE_POSITIVE, State.COLLAPSED)
 """States in which a distance is not measured but set to the value of a miss."""
+
+REFERENCE_PRESENT = (State.OK, State.MISSED)
+"""States in which the reference shows the class."""
+
+REFERENCE_ABSENT = (State.CORRECT_ABSENCE, State.FALSE_POSITIVE)
+"""States in which the reference does not show the class. `State.COLLAPSED` tells neither."""

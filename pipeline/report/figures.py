@@ -6,7 +6,6 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pipeline.comparison.bounds import possible
 from pipeline.comparison.pairing import Paired
 from pipeline.records.metrics import metric_of
 from pipeline.records.pair_result import PairResult
@@ -111,7 +110,7 @@ def interval_plot(pairs: Sequence[PairResult], metric: str, styles: Styles) -> M
 
 def _within_bounds(pair: PairResult) -> PairResult:
     """Return a pair whose interval ends at the largest difference that its metric allows."""
-    low, high = possible(pair.metric, pair.ci_low, pair.ci_high)
+    low, high = metric_of(pair.metric).possible_interval(pair.ci_low, pair.ci_high)
     return pair.model_copy(update={"ci_low": low, "ci_high": high})
 
 

@@ -1,6 +1,6 @@
 """Loss or threshold: the tables of each loss at 0.5 and at its own best threshold."""
 
-from pipeline.comparison.bounds import possible
+from pipeline.records.metrics import metric_of
 from pipeline.records.operating_points import OperatingPoints, ThresholdRange
 from pipeline.report.tables import Cell, Table, loss_cell, value_cell
 from pipeline.report.wording import number, signed
@@ -46,7 +46,7 @@ def points_of_pairs(points: OperatingPoints | None) -> Table:
 
 
 def _difference(mean: float, low: float, high: float) -> Cell:
-    low, high = possible("dice", low, high)
+    low, high = metric_of("dice").possible_interval(low, high)
     shown = f"{signed(POINTS * mean)} points"
     return value_cell(mean, shown, f"{signed(POINTS * low)} to {signed(POINTS * high)}")
 

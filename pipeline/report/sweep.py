@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline.comparison import ComparisonSettings, compare
-from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import pair
 from pipeline.comparison.resampling import mean_intervals
 from pipeline.errors import RecordError
 from pipeline.records.table import read_table

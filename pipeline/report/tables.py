@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.bounds import possible
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
 from pipeline.metrics.aggregate import summarize
@@ -166,7 +165,7 @@ def pairs_table(verdict: Verdict) -> Table:
     for pair in verdict.pairs:
         metric, scaled = pair.metric, factor(pair.metric)
         mean = scaled * pair.difference
-        low, high = (scaled * edge for edge in possible(metric, pair.ci_low, pair.ci_high))
+        low, high = (scaled * edge for edge in metric_of(metric).possible_interval(pair.ci_low, pair.ci_high))
         superiority = pair.superiority
         if superiority is not None and not metric_of(metric).higher_is_better:
             superiority = 1 - superiority

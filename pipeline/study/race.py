@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipeline.comparison.racing import FEWEST_BLOCKS, Block, drop
+from pipeline.comparison.racing import FEWEST_BLOCKS, Block, losses_to_drop
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.study.progress import Watcher
@@ -33,7 +33,7 @@ def dropped_losses(table: pd.DataFrame, arms: Sequence[str], planned_blocks: Seq
         if any((arm, *block) not in done for arm in arms if arm not in dropped for block in blocks):
             break
         first = (table["fold"] == blocks[0][0]) & (table["seed"] == blocks[0][1])
-        dropped |= drop(table[first | ~table["loss"].isin(list(dropped))], planned_blocks, blocks)
+        dropped |= losses_to_drop(table[first | ~table["loss"].isin(list(dropped))], planned_blocks, blocks)
     return dropped
 
 

@@ -37,7 +37,7 @@ def run(*arguments):
 def test_the_verdict_comes_first(cases):
     result = run(cases)
     assert result.exit_code == 0
-    assert result.stdout.startswith("Use dice: on 20 cases its Dice is better than that of every other loss.")
+    assert result.stdout.startswith("Use dice: on 20 cases, its Dice is better than that of every other loss.")
     assert "ce - dice" in result.stdout
 
 
@@ -70,7 +70,7 @@ def test_a_table_with_one_training_of_each_loss_gives_no_verdict(tmp_path):
 def test_a_table_without_a_study_says_that_its_conditions_are_unknown(cases):
     value = json.loads(run(cases, "--json").stdout)
     (said,) = [sentence for sentence in value["words"] if "conditions" in sentence]
-    assert said == "The table does not tell under which conditions (steps, optimizer, network) these trainings ran."
+    assert said == "The table does not state the conditions (steps, optimizer, network) of these trainings."
     assert value["scope"] == {}
     assert said in " ".join(run(cases).stdout.split())
 
@@ -157,7 +157,7 @@ def test_a_control_is_printed_against_its_own_loss_alone():
     assert "dice-aa - dice " in text
     assert "dice-aa - ce" not in text
     assert "ce - dice-aa" not in text
-    assert "and 1 pair more" in text
+    assert "1 more pair: see --json" in text
 
 
 def test_one_training_of_each_loss_shows_no_p_value():

@@ -25,14 +25,14 @@ def test_the_observed_gap_of_one_loss_with_itself_stands_beside_the_noise_floor(
     assert (entry.control, entry.loss) == ("dice-aa", "dice")
     assert entry.difference == pytest.approx(means["dice-aa"] - means["dice"])
     assert entry.ci_low < entry.difference < entry.ci_high
-    said = next(i for i, words in enumerate(verdict.words) if words.startswith("Two arms of the very same loss"))
-    assert verdict.words[said - 1].startswith("Between two seeds of the same loss")
+    said = next(i for i, words in enumerate(verdict.words) if words.startswith("Two arms with the same loss"))
+    assert verdict.words[said - 1].startswith("The mean Dice of one loss varies by")
     assert verdict.to_json()["aa"][0]["control"] == "dice-aa"
 
 
 def test_arms_of_one_loss_that_differ_clearly_are_a_caveat():
     verdict = compare(simulate({"dice": 0.0, "dice-aa": 0.2, "ce": -0.1}, seeds=2), ComparisonSettings(resamples=200))
-    assert any("the very same loss and yet differ clearly" in caveat for caveat in verdict.caveats)
+    assert any("are the same loss, yet differ clearly" in caveat for caveat in verdict.caveats)
 
 
 def test_one_loss_and_its_control_have_a_gap_and_nothing_to_compare():
@@ -70,4 +70,4 @@ def test_the_last_loss_of_a_race_is_its_winner():
     table = simulate({"dice": 0.1, "ce": 0.0})
     verdict = compare(pd.concat([table]), ComparisonSettings(resamples=200), dropped={"ce": "behind dice"})
     assert (verdict.verdict, verdict.recommended) == ("winner", "dice")
-    assert "the race dropped all other losses" in verdict.words[0]
+    assert "the race dropped all other losses (ce)" in verdict.words[0]

@@ -6,7 +6,8 @@ from simulated_studies import simulate
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.comparison.difference import rank_biserial
-from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import pair
 from pipeline.comparison.pairs import compare_pairs, decide, holm, margin_of
 from pipeline.comparison.power import Rule
 from pipeline.comparison.ranking import kendall_tau, ranking
@@ -87,7 +88,7 @@ def test_resampled_means_agree_with_a_loop():
             if times:
                 fold = units.folds[case]
                 share = seeds[fold][resample] / seeds[fold][resample].sum()
-                total += times * float(share @ found.paired.seeds[0, :, case])
+                total += times * float(share @ found.paired.values_by_seed[0, :, case])
                 count += times
         assert means[resample, 0] == pytest.approx(total / count)
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import compare
-from pipeline.comparison.operating_points import choose, kind_of_change, operating_points
+from pipeline.comparison.operating_points import choose_thresholds, kind_of_change, operating_points
 from pipeline.comparison.operating_words import with_words
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.pairs import compare_pairs
@@ -63,7 +63,7 @@ def test_a_lead_that_is_one_of_thresholds_disappears_and_is_said():
     assert entry.says == "disappears"
     assert entry.at_half.difference == pytest.approx(0.5 * 0.25**2, abs=0.006)
     assert entry.change_ci_high < 0
-    assert any("it is one of thresholds" in caveat for caveat in verdict.caveats)
+    assert any("it is an effect of thresholds" in caveat for caveat in verdict.caveats)
     assert any("from ce disappears" in sentence for sentence in verdict.words)
 
 
@@ -79,13 +79,13 @@ def test_a_lead_that_turns_around_is_said_as_a_caveat():
     table = dice_at({"dice": 0.5, "ce": 0.15}, {"dice": 0.8, "ce": 0.84})
     found = worded(table, "dice")
     assert pair_of(found, "ce").says == "turns"
-    assert found.caveats == ("Where every loss has its own best threshold, ce is clearly better by Dice.",)
+    assert found.caveats == ("With every loss at its own best threshold, ce is clearly better by Dice.",)
 
 
 def test_losses_that_are_not_told_apart_at_either_are_said_to_be_so():
     found = worded(dice_at({"dice": 0.5, "ce": 0.5}, {"dice": 0.8, "ce": 0.8}), "dice")
     assert pair_of(found, "ce").says == "not clear at either"
-    assert "Neither at 0.5 nor" in found.words[0]
+    assert "neither at 0.5 nor" in found.words[0]
 
 
 def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone():
@@ -117,10 +117,10 @@ def test_thresholds_are_chosen_on_the_other_folds_by_hand():
         for threshold, value in ((0.3, low), (0.5, 0.5), (0.7, high)):
             rows.append(("a", fold, 0, f"c{fold}", "x", threshold, value))
     table = pd.DataFrame(rows, columns=["loss", "fold", "seed", "case", "class", "threshold", "dice"])
-    chosen = choose(table).thresholds.set_index("part")["threshold"].to_dict()
+    chosen = choose_thresholds(table).thresholds.set_index("part")["threshold"].to_dict()
     # without fold 0: 0.25, 0.50, 0.70; without fold 1: 0.60, 0.50, 0.45; without fold 2: 0.55, 0.50, 0.35
     assert chosen == {0: 0.7, 1: 0.3, 2: 0.3}
-    own = choose(table).table.query("point == 'best'").set_index("fold")["value"].to_dict()
+    own = choose_thresholds(table).table.query("point == 'best'").set_index("fold")["value"].to_dict()
     assert own == {0: 0.1, 1: 0.2, 2: 0.3}
 
 
@@ -131,7 +131,7 @@ def test_choosing_by_chance_flatters_no_loss():
     own, in_sample = [], []
     for _ in range(40):
         table["dice"] = 0.8 + 0.05 * random.standard_normal(len(table))
-        own.append(choose(table).table.query("point == 'best'")["value"].mean())
+        own.append(choose_thresholds(table).table.query("point == 'best'")["value"].mean())
         in_sample.append(table.groupby("threshold")["dice"].mean().max())
     assert np.mean(in_sample) > 0.81
     assert np.mean(own) == pytest.approx(0.8, abs=0.005)
@@ -183,7 +183,7 @@ def test_a_collapsed_run_counts_as_a_failure_at_every_operating_point():
 
 def test_thresholds_at_the_end_of_the_grid_are_said():
     found = worded(dice_at({"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.8}), "b")
-    assert any(sentence.startswith("At the end of the thresholds tried") for sentence in found.words)
+    assert any(sentence.startswith("The best threshold of a lies at the end of the grid") for sentence in found.words)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_thresholds_at_the_end_of_the_grid_are_said():
         (lambda table: table[table["threshold"] != 0.5], "lack 0.5"),
         (lambda table: pd.concat([table, table]), "twice"),
         (lambda table: table[(table["loss"] == "a") | (table["threshold"] > 0.4)], "lack some of b"),
-        (lambda table: table.assign(dice="good"), "no number"),
+        (lambda table: table.assign(dice="good"), "not a number"),
     ],
 )
 def test_malformed_thresholds_are_refused(spoil, said):
@@ -213,5 +213,5 @@ def test_one_case_alone_has_no_operating_points_and_is_no_error():
     table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.7}, cases=1)
     verdict = compare(cases_of(table), thresholds=table)
     assert (verdict.verdict, verdict.operating_points) == ("inconclusive", None)
-    assert "On 1 case " in verdict.words[0]
-    assert not any("more cases or seeds" in sentence for sentence in verdict.words)
+    assert "On 1 case, " in verdict.words[0]
+    assert not any("would decide" in sentence for sentence in verdict.words)

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import compare
-from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import pair
 from pipeline.errors import RecordError
 
 
@@ -34,7 +35,7 @@ def test_a_class_that_no_reference_shows_is_left_out_for_all():
         ]
     )
     assert found.values[:, 0] == pytest.approx([0.8, 0.6])
-    assert found.left_out == 0
+    assert found.excluded_count == 0
 
 
 def test_a_correct_absence_counts_as_the_best_value_even_where_all_losses_are_right():
@@ -68,7 +69,7 @@ def test_seeds_of_a_case_are_averaged_and_kept_apart():
     found = pair(usable_rows(rows)[0], "dice")
     assert found is not None
     assert found.values[0, 0] == pytest.approx(0.5)
-    assert found.seeds[0, :, 0] == pytest.approx([0.4, 0.6])
+    assert found.values_by_seed[0, :, 0] == pytest.approx([0.4, 0.6])
 
 
 def test_two_values_where_there_can_be_one_are_refused():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from simulated_studies import simulate
 
-from pipeline.comparison.pairing import Paired, pair, usable_rows
-from pipeline.comparison.racing import drop, losing, spent
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import Paired, pair
+from pipeline.comparison.racing import alpha_of_look, clearly_behind, losses_to_drop
 from pipeline.errors import ConfigError, RecordError
 
 FOLDS, SEEDS = 5, 2
@@ -65,7 +66,7 @@ def race(effects, cases, seed, noisy=1.0, margin=0.005):
             shown,
             np.ones(len(cases_seen)),
         )
-        lost = losing(paired, spent(count, len(BLOCKS), 0.05) / (len(names) - 1), margin)
+        lost = clearly_behind(paired, alpha_of_look(count, len(BLOCKS), 0.05) / (len(names) - 1), margin)
         left = [name for name in left if name not in lost]
     return left, runs / (len(names) * len(BLOCKS))
 
@@ -77,7 +78,7 @@ def races(design, count, first):
 
 def test_a_loss_that_is_far_behind_is_dropped_with_a_reason_that_has_the_numbers():
     table = simulate({"dice": 0.0, "ce": 0.005, "focal": -0.15}, seeds=SEEDS)
-    reasons = drop(up_to(table, 4), BLOCKS, BLOCKS[:4])
+    reasons = losses_to_drop(up_to(table, 4), BLOCKS, BLOCKS[:4])
     assert set(reasons) == {"focal"}
     assert "points of Dice after 4 of 10 blocks" in reasons["focal"]
 
@@ -85,55 +86,55 @@ def test_a_loss_that_is_far_behind_is_dropped_with_a_reason_that_has_the_numbers
 def test_smaller_is_better_for_distances_in_a_race():
     table = simulate({"near": 0.0, "also": 0.0, "far": 0.2}, seeds=SEEDS)
     table = table.assign(metric="hausdorff95_mm", value=100 * table["value"])
-    assert set(drop(up_to(table, 4), BLOCKS, BLOCKS[:4], metric="hausdorff95_mm")) == {"far"}
+    assert set(losses_to_drop(up_to(table, 4), BLOCKS, BLOCKS[:4], metric="hausdorff95_mm")) == {"far"}
 
 
 def test_nothing_is_dropped_after_one_block_nor_after_the_last():
     table = simulate({"dice": 0.0, "ce": -0.3, "focal": -0.3}, seeds=SEEDS)
-    assert drop(up_to(table, 1), BLOCKS, BLOCKS[:1]) == {}
-    assert drop(table, BLOCKS, BLOCKS) == {}
+    assert losses_to_drop(up_to(table, 1), BLOCKS, BLOCKS[:1]) == {}
+    assert losses_to_drop(table, BLOCKS, BLOCKS) == {}
 
 
 def test_a_loss_behind_by_less_than_what_matters_stays():
     table = simulate({"dice": 0.0, "ce": -0.004, "focal": -0.2}, seeds=SEEDS, case_noise=1e-5, run_noise=1e-5)
-    assert set(drop(up_to(table, 6), BLOCKS, BLOCKS[:6])) == {"focal"}
+    assert set(losses_to_drop(up_to(table, 6), BLOCKS, BLOCKS[:6])) == {"focal"}
 
 
 def test_a_loss_dropped_before_takes_no_part_and_still_counts_as_an_opponent():
     table = simulate({"dice": 0.0, "ce": 0.0, "gone": 0.3}, seeds=SEEDS)
     part = up_to(table, 4)
     part = part[(part["loss"] != "gone") | (part["fold"] < 2)]
-    assert drop(part, BLOCKS, BLOCKS[:4]) == {}
+    assert losses_to_drop(part, BLOCKS, BLOCKS[:4]) == {}
 
 
 def test_a_loss_that_collapsed_in_a_block_is_not_judged():
     table = simulate({"dice": 0.0, "ce": 0.0, "bad": -0.3}, seeds=SEEDS).assign(state="ok")
     table.loc[(table["loss"] == "bad") & (table["fold"] == 0), ["value", "state"]] = [np.nan, "collapsed"]
-    assert drop(up_to(table, 4), BLOCKS, BLOCKS[:4]) == {}
+    assert losses_to_drop(up_to(table, 4), BLOCKS, BLOCKS[:4]) == {}
 
 
 def test_a_control_is_dropped_with_its_loss_and_never_drops_it():
     table = simulate({"dice": -0.3, "dice-aa": 0.0, "ce": 0.0}, seeds=SEEDS)
-    reasons = drop(up_to(table, 4), BLOCKS, BLOCKS[:4])
+    reasons = losses_to_drop(up_to(table, 4), BLOCKS, BLOCKS[:4])
     assert reasons["dice"].startswith("behind ce")
     assert reasons["dice-aa"] == "a control of dice, which is dropped"
     alone = table[table["loss"] != "ce"]
-    assert drop(up_to(alone, 4), BLOCKS, BLOCKS[:4]) == {}
+    assert losses_to_drop(up_to(alone, 4), BLOCKS, BLOCKS[:4]) == {}
 
 
 def test_the_parts_of_alpha_add_up():
-    assert sum(spent(look, 10, 0.05) for look in range(1, 11)) == pytest.approx(0.05)
+    assert sum(alpha_of_look(look, 10, 0.05) for look in range(1, 11)) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
 def test_a_race_refuses_what_makes_no_sense(alpha):
     table = simulate({"a": 0.0, "b": 0.0}, seeds=SEEDS)
-    with pytest.raises(ConfigError, match="out of range"):
-        drop(table, BLOCKS, BLOCKS[:3], alpha=alpha)
+    with pytest.raises(ConfigError, match="must lie between 0 and"):
+        losses_to_drop(table, BLOCKS, BLOCKS[:3], alpha=alpha)
     with pytest.raises(ConfigError, match="was not planned"):
-        drop(table, BLOCKS, [(9, 9), (0, 0)])
+        losses_to_drop(table, BLOCKS, [(9, 9), (0, 0)])
     with pytest.raises(RecordError, match="has no nsd"):
-        drop(table, BLOCKS, BLOCKS[:3], metric="nsd")
+        losses_to_drop(table, BLOCKS, BLOCKS[:3], metric="nsd")
 
 
 def test_the_races_counted_here_are_those_that_drop_would_run():
@@ -141,7 +142,8 @@ def test_the_races_counted_here_are_those_that_drop_would_run():
         table = up_to(simulate(SPREAD, seeds=SEEDS, seed=seed), 7)
         paired = pair(usable_rows(table)[0], "dice")
         assert paired is not None
-        assert set(losing(paired, spent(7, 10, 0.05) / 4, 0.005)) == set(drop(table, BLOCKS, BLOCKS[:7]))
+        behind = clearly_behind(paired, alpha_of_look(7, 10, 0.05) / 4, 0.005)
+        assert set(behind) == set(losses_to_drop(table, BLOCKS, BLOCKS[:7]))
 
 
 def test_in_a_race_of_spread_gaps_the_best_is_kept_at_less_than_the_full_compute():

@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison import resampling
-from pipeline.comparison.pairing import Paired, pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.resampling import draws_of, resampled_means, units_of
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept():
-    resampling._kept.clear()
+def _empty_cache():
+    resampling._cache.clear()
     yield
-    resampling._kept.clear()
+    resampling._cache.clear()
 
 
 def paired_of(cases, losses=3, seeds=2, folds=4):
@@ -29,8 +30,8 @@ def paired_of(cases, losses=3, seeds=2, folds=4):
         patients=tuple(f"patient{i // 2}" for i in range(cases)),
         folds=np.arange(cases) // 2 % folds,
         values=np.nanmean(by_seed, axis=1),
-        seeds=by_seed,
-        weights=np.ones(cases),
+        values_by_seed=by_seed,
+        case_weights=np.ones(cases),
     )
 
 
@@ -47,8 +48,8 @@ def means_by_one_matrix(paired, units, resamples, seed):
         chances = np.full(members.size, 1 / members.size)
         weights[:, members] = random.multinomial(folds[:, fold] * members.size, chances)
     of_cases = weights[:, units.patients]
-    losses, seeds, _ = paired.seeds.shape
-    filled = np.where(np.isfinite(paired.seeds), paired.seeds, paired.values[:, None])
+    losses, seeds, _ = paired.values_by_seed.shape
+    filled = np.where(np.isfinite(paired.values_by_seed), paired.values_by_seed, paired.values[:, None])
     totals = np.zeros((resamples, losses))
     for fold in range(count):
         chosen = random.multinomial(folds[:, fold] * seeds, np.full(seeds, 1 / seeds))
@@ -90,10 +91,10 @@ def test_draws_are_shared_by_metrics_of_the_same_cases_and_kept_within_a_bound(m
     units = units_of(paired_of(40))
     assert draws_of(units, 20, 0) is draws_of(units_of(paired_of(40)), 20, 0)
     assert draws_of(units, 20, 1) is not draws_of(units, 20, 0)
-    monkeypatch.setattr(resampling, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(resampling, "CACHED_BYTES", 1000)
     for seed in range(5):
         draws_of(units, 40, seed)
-    assert sum(item.patients.nbytes for item in resampling._kept.values()) <= 1000
+    assert sum(item.patients.nbytes for item in resampling._cache.values()) <= 1000
 
 
 def test_pairing_ten_thousand_cases_needs_no_matrix_of_all_cases():

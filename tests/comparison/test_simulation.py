@@ -11,7 +11,8 @@ from scipy import stats
 from simulated_studies import simulate, simulate_paired
 
 from pipeline.comparison import ComparisonSettings, compare
-from pipeline.comparison.pairing import Paired, pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.pairs import Comparison, compare_pairs, decide, more_needed
 from pipeline.comparison.resampling import resampled_means, units_of
 
@@ -82,8 +83,8 @@ def share_of_means_in_their_interval(design: str, studies: int, distances: bool)
         if distances:
             # logarithms of a case: difficulty 5 points, fold 1, case 2, training 1, all by 5
             spread = (0.05**2 + 0.01**2 + 0.02**2 + 0.01**2) / 0.05**2
-            seeds = 3 * np.exp((0.85 - paired.seeds) / 0.05)
-            paired = replace(paired, metric="hausdorff_mm", seeds=seeds, values=seeds.mean(axis=1))
+            seeds = 3 * np.exp((0.85 - paired.values_by_seed) / 0.05)
+            paired = replace(paired, metric="hausdorff_mm", values_by_seed=seeds, values=seeds.mean(axis=1))
             true = 3 * np.exp(spread / 2)
         low, high = np.quantile(resampled_means(paired, units_of(paired), 500, 0)[:, 0], [0.025, 0.975])
         held, least = held + (low <= true <= high), min(least, low)

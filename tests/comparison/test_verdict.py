@@ -53,18 +53,18 @@ def test_what_the_data_cannot_tell_is_said_with_the_cases_that_would_decide():
     few, many = (compare(study({"dice": 0.004, "ce": 0.0}, seed=3, **options)) for options in (noisy, quiet))
     assert few.verdict == many.verdict == "inconclusive"
     assert few.more_needed.cases is None
-    assert any("cannot promise that a larger one would decide" in words for words in few.words)
+    assert any("uncertain whether a larger study would decide" in words for words in few.words)
     assert 200 < many.more_needed.cases <= 2000
     assert many.more_needed.assurance >= 0.8
-    assert any(f"{many.more_needed.cases:,} cases in all (now 200)" in words for words in many.words)
+    assert any(f"{many.more_needed.cases:,} cases in total (now 200)" in words for words in many.words)
     assert few.smallest_detectable["dice"] > many.smallest_detectable["dice"] > 0.004
 
 
 @pytest.mark.parametrize(
     ("effects", "recommended", "why"),
     [
-        ({"dice": 0.03, "ce": 0.0}, "dice", "take dice: its mean is the best."),
-        ({"dice": 0.002, "ce": 0.0}, "ce", "take ce: it is the simplest of them."),
+        ({"dice": 0.03, "ce": 0.0}, "dice", "use dice: its mean is the best."),
+        ({"dice": 0.002, "ce": 0.0}, "ce", "use ce: it is the simplest of them."),
         (
             {"focal": 0.03, "dice": 0.028, "ce": 0.0},
             "dice",
@@ -132,7 +132,7 @@ def test_metrics_that_disagree_are_said_and_both_are_on_the_pareto_front():
     )
     verdict = compare(table)
     assert verdict.recommended == "dice"
-    assert any("worse than ce by 95 % Hausdorff distance" in caveat for caveat in verdict.caveats)
+    assert any("clearly worse than ce by 95 % Hausdorff distance" in caveat for caveat in verdict.caveats)
     assert set(verdict.pareto) == {"dice", "ce"}
 
 

@@ -202,8 +202,8 @@ def test_a_value_that_is_missing_without_a_state_is_counted(mixed):
 
 def test_a_metric_on_other_cases_than_the_first_says_on_how_many(mixed):
     nsd = mixed.paired["nsd"]
-    fewer = replace(nsd, cases=nsd.cases[:4], values=nsd.values[:, :4], seeds=nsd.seeds[:, :, :4])
-    fewer = replace(fewer, patients=nsd.patients[:4], folds=nsd.folds[:4], weights=nsd.weights[:4])
+    fewer = replace(nsd, cases=nsd.cases[:4], values=nsd.values[:, :4], values_by_seed=nsd.values_by_seed[:, :, :4])
+    fewer = replace(fewer, patients=nsd.patients[:4], folds=nsd.folds[:4], case_weights=nsd.case_weights[:4])
     table = losses_table(replace(mixed, paired={**mixed.paired, "nsd": fewer}), mixed.headline)
     below = [row[table.columns.index("Surface Dice")].below for row in table.rows]
     assert all(text.endswith(", 4 cases") for text in below)

@@ -3,7 +3,8 @@ import math
 import pandas as pd
 import pytest
 
-from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import pair
 from pipeline.tracking.metric_points import OF_RUN, Point, best_points, mean_curves, run_points, table_points
 from pipeline.tracking.names import class_name, cut, pseudonyms, safe_name, without_names
 

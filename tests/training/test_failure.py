@@ -2,7 +2,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import pair
 from pipeline.data.dataset import Case
 from pipeline.records.table import scores_frame
 from pipeline.training.failure import failed_scores
@@ -34,4 +35,4 @@ def test_the_comparison_has_nothing_to_guess_for_such_values(originals):
     paired = pair(rows, "hausdorff95_mm")
     assert collapsed == {"ce": 1}
     assert paired is not None
-    assert (paired.filled, paired.means.tolist()) == (0, [130.0])
+    assert (paired.imputed_count, paired.means.tolist()) == (0, [130.0])

@@ -6,7 +6,7 @@ import pytest
 from simulated_studies import simulate
 
 from pipeline.comparison import ComparisonSettings, compare
-from pipeline.comparison.bounds import possible, says_nothing
+from pipeline.records.metrics import metric_of
 
 
 def two_folds(gap=0.3, metric="dice", scale=1.0):
@@ -28,7 +28,7 @@ def test_no_sentence_has_a_difference_of_dice_beyond_100_points():
     verdict = compare(two_folds(), ComparisonSettings(resamples=200))
     assert verdict.pairs[0].ci_high > 1  # the JSON has the interval as it was computed
     assert all(abs(value) <= 100 for value in points_in([*verdict.words, *verdict.caveats]))
-    assert any("too few trainings or cases to say anything" in sentence for sentence in verdict.words)
+    assert any("too few trainings or cases to estimate the true difference" in sentence for sentence in verdict.words)
 
 
 def test_what_no_possible_difference_would_reveal_is_null_and_worded():
@@ -62,10 +62,10 @@ def test_a_distance_larger_than_any_seen_is_not_called_detectable():
     ],
 )
 def test_intervals_are_shown_within_what_the_metric_allows(metric, interval, shown):
-    assert possible(metric, *interval) == shown
+    assert metric_of(metric).possible_interval(*interval) == shown
 
 
 def test_only_an_interval_that_holds_everything_says_nothing():
-    assert says_nothing("dice", -1.2, 1.1)
-    assert not says_nothing("dice", -1.2, 0.9)
-    assert not says_nothing("assd_mm", -1e3, 1e3)
+    assert metric_of("dice").is_uninformative(-1.2, 1.1)
+    assert not metric_of("dice").is_uninformative(-1.2, 0.9)
+    assert not metric_of("assd_mm").is_uninformative(-1e3, 1e3)
