@@ -1,9 +1,9 @@
-"""How the cost of a study grows with losses and folds: seconds of `segloss study` on phantoms, start included.
+"""Measure how the cost of a study grows with losses and folds: seconds of `segloss study` on phantoms.
 
     python benchmarks/arms.py [--steps 20] [--json FILE]
 
-Every study is new, with preparation and all. A straight line through the seconds over the number of runs is told with
-its largest deviation: where cost is linear, twelve losses cost what the line through three and six says.
+Every study is new and includes the start of Python and the preparation. The script fits a straight line to the seconds
+over the number of runs, and prints its largest relative deviation. If the cost is linear, the deviation is small.
 """
 
 import argparse
@@ -26,7 +26,7 @@ STUDIES = ((3, 2), (6, 2), (12, 2), (3, 4))
 """Losses and folds."""
 
 SHAPE = (24, 24, 20)
-"""Small phantoms: what counts is how the cost grows."""
+"""Shape of the phantoms in voxels; small, since only the growth of the cost matters."""
 
 
 def main() -> None:
@@ -43,14 +43,14 @@ def main() -> None:
             runs = losses * folds
             print(f"{losses} losses x {folds} folds: {seconds[losses, folds]:.0f} s, {runs} runs", flush=True)
     runs = np.asarray([losses * folds for losses, folds in seconds])
-    found = np.asarray(list(seconds.values()))
-    slope, start = np.polyfit(runs, found, 1)
-    away = float(np.abs(found / (start + slope * runs) - 1).max())
-    print(f"{start:.0f} s and {slope:.1f} s a run; at most {away:.1%} away from the line")
+    measured = np.asarray(list(seconds.values()))
+    slope, start = np.polyfit(runs, measured, 1)
+    deviation = float(np.abs(measured / (start + slope * runs) - 1).max())
+    print(f"{start:.0f} s and {slope:.1f} s per run; deviation from the line at most {deviation:.1%}")
     if arguments.json:
         shown = ", ".join(f"{losses} x {folds}: {value:.0f}" for (losses, folds), value in seconds.items())
         row = {"what": f"seconds of a study, losses x folds: {shown}; deviation from a straight line", "other": ""}
-        row |= {"segloss": f"{away:.1%}", "ratio": "", "bar": "10 %", "met": away <= 0.1}
+        row |= {"segloss": f"{deviation:.1%}", "ratio": "", "bar": "10 %", "met": deviation <= 0.1}
         arguments.json.write_text(json.dumps({"rows": [row]}), encoding="utf-8")
 
 
@@ -61,7 +61,7 @@ def study_seconds(folder: Path, losses: int, folds: int, steps: int) -> float:
     command += ["--learning-rates", "0.003", "--out", str(folder / f"study{losses}x{folds}")]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode not in (0, 1):  # 1: a study that ended, though a run of so few steps collapsed
+    if done.returncode not in (0, 1):  # 1: the study finished, but a run of so few steps collapsed
         raise SystemExit(done.stderr)
     return time.perf_counter() - start
 

@@ -1,8 +1,9 @@
-"""Time of `segloss compare` as a user runs it: 20 losses x 200 cases x 3 metrics, 5 folds, and with thresholds.
+"""Time `segloss compare` as a user runs it: 20 losses x 200 cases x 3 metrics, 5 folds, optionally with thresholds.
 
     python benchmarks/compare.py [--losses 20] [--cases 200] [--seeds 1] [--thresholds]
 
-Prints one line a measurement: the whole command, from the start of Python to the end of its output. The bar is 20 s.
+Prints one line for each measurement: the whole command, from the start of Python to the end of its output. The target
+is 20 s.
 """
 
 import argparse
@@ -21,7 +22,7 @@ GRID = np.round(np.arange(0.05, 0.96, 0.05), 2)
 
 
 def results(losses: int, cases: int, seeds: int) -> pd.DataFrame:
-    """Return a long table of made-up results with noise of cases and of trainings."""
+    """Return a long table of simulated results with noise of cases and of trainings."""
     random = np.random.default_rng(0)
     index = np.arange(cases)
     parts = []
@@ -40,7 +41,7 @@ def results(losses: int, cases: int, seeds: int) -> pd.DataFrame:
 
 
 def at_thresholds(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Dice at each threshold, with a peak of its own for each loss."""
+    """Return Dice at each threshold; the best threshold differs between losses."""
     rows = table[table["metric"] == "dice"]
     peak = 0.3 + 0.02 * rows["loss"].str[4:].astype(float).to_numpy()
     frames = [rows.assign(threshold=level, dice=rows["value"].to_numpy() - 0.3 * (level - peak) ** 2) for level in GRID]
@@ -49,25 +50,27 @@ def at_thresholds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds(arguments: list[str]) -> float:
+    """Return the seconds of one run of `segloss compare`."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "pipeline", "compare", *arguments, "--json"], check=True, capture_output=True)
     return time.perf_counter() - started
 
 
 def main() -> None:
+    """Run the command on simulated tables and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--losses", type=int, default=20)
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--thresholds", action="store_true", help="measure with a table of thresholds too")
-    asked = parser.parse_args()
-    table = results(asked.losses, asked.cases, asked.seeds)
-    size = f"{asked.losses} losses x {asked.cases} cases x {len(METRICS)} metrics x {asked.seeds} seed(s)"
+    parser.add_argument("--thresholds", action="store_true", help="also measure with a table of thresholds")
+    arguments = parser.parse_args()
+    table = results(arguments.losses, arguments.cases, arguments.seeds)
+    size = f"{arguments.losses} losses x {arguments.cases} cases x {len(METRICS)} metrics x {arguments.seeds} seed(s)"
     with tempfile.TemporaryDirectory() as folder:
         cases = Path(folder) / "cases.csv"
         table.to_csv(cases, index=False)
         print(f"{size}: {seconds([str(cases)]):.1f} s")
-        if asked.thresholds:
+        if arguments.thresholds:
             levels = Path(folder) / "thresholds.csv"
             at_thresholds(table).to_csv(levels, index=False)
             print(f"{size}, with {GRID.size} thresholds: {seconds([str(cases), '--thresholds', str(levels)]):.1f} s")

@@ -1,9 +1,9 @@
-"""Seconds and peak memory of `segloss compare` and `segloss report` for studies of very many cases.
+"""Measure seconds and peak memory of `segloss compare` and `segloss report` for studies with very many cases.
 
     python benchmarks/records_at_scale.py [--cases 20000] [--losses 3 --folds 5 --seeds 3] [--json FILE]
 
-Writes the records of a finished study with made-up values of the size and form that a real one has: twelve metrics of
-two classes a case, 19 thresholds, events of 300 steps. Each command is a process of its own.
+Writes the records of a finished study with simulated values. Size and format are those of a real study: twelve metrics
+of two classes for each case, 19 thresholds, events of 300 steps. Each command runs in its own process.
 """
 
 import argparse
@@ -28,7 +28,7 @@ THRESHOLDS = np.round(np.arange(1, 20) * 0.05, 2)
 
 
 def write_study(root: Path, cases: int, losses: int, folds: int, seeds: int) -> StudyFolder:
-    """Write a finished study and return it."""
+    """Write the records of a finished study and return its folder."""
     study = StudyFolder(root)
     names = [f"case_{index:06d}" for index in range(cases)]
     labels = [("dice", "dice_ce", "weighted_ce")[i] if i < 3 else f"loss_{i}" for i in range(losses)]
@@ -119,7 +119,7 @@ def _write_run(study: StudyFolder, key: RunKey, names: list[str], easy: np.ndarr
 
 
 def main() -> None:
-    """Print a line for each command, and the sizes."""
+    """Write a study, measure both commands, and print times, memory and sizes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--losses", type=int, default=3)
@@ -132,11 +132,11 @@ def main() -> None:
         study = write_study(root, arguments.cases, arguments.losses, arguments.folds, arguments.seeds)
         sizes = {path.name: path.stat().st_size for path in (study.settings, study.cases)}
         sizes["runs"] = sum(path.stat().st_size for path in (root / "runs").rglob("*") if path.is_file())
-        found = {}
+        commands = {}
         for command, subject in (("compare", study.cases), ("report", root)):
             verdict = ["--json"] if command == "compare" else []
             took = measured([sys.executable, "-m", "pipeline", command, str(subject), *verdict])
-            found[command] = {key: value for key, value in asdict(took).items() if key != "output"}
+            commands[command] = {key: value for key, value in asdict(took).items() if key != "output"}
             print(
                 f"{command:8} {took.seconds:8.1f} s  {took.cpu_seconds:8.1f} s CPU  {took.peak_mib:8.0f} MiB",
                 flush=True,
@@ -145,7 +145,7 @@ def main() -> None:
         print(", ".join(f"{key} {value / 1e6:.1f} MB" for key, value in sizes.items()))
     if arguments.json:
         request = {key: value for key, value in vars(arguments).items() if key != "json"}
-        arguments.json.write_text(json.dumps({**request, "commands": found, "bytes": sizes}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({**request, "commands": commands, "bytes": sizes}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def compare(
     thresholds: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with the columns loss, fold, seed, case, class, threshold, dice. It tells effects of losses from "
-            "those of thresholds."
+            help="CSV with the columns loss, fold, seed, case, class, threshold, dice. It separates effects of losses "
+            "from those of thresholds."
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,

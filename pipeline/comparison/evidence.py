@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.comparison.analysis import PRIMARY
+from pipeline.comparison.analysis import HEADLINE, PRIMARY
 from pipeline.comparison.long_table import comparable_losses, usable_rows
 from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.sentences import NOTHING_IN_COMMON
@@ -25,7 +25,7 @@ from pipeline.records.verdict import Verdict
 from pipeline.references.check import CheckedReferences, check_references
 from pipeline.references.volumes import Volumes
 
-HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd", "lesion_f1")
+PLOTTED = (*HEADLINE, "lesion_f1")
 """Metrics with plots of their own; the others are only in the tables."""
 
 
@@ -88,7 +88,7 @@ class Evidence:
     @property
     def headline(self) -> list[str]:
         """Metrics with plots of their own, the deciding one first."""
-        names = [name for name in HEADLINE if name in self.paired]
+        names = [name for name in PLOTTED if name in self.paired]
         rest = [name for name in names if name != self.primary]
         return [self.primary, *rest] if self.primary in self.paired else rest
 

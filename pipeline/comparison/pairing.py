@@ -125,7 +125,7 @@ def pair(
     item_of, items = pd.factorize(pd.MultiIndex.from_frame(rows[["case", "class"]]), sort=True)
     cube = np.full((len(names), len(seeds), len(items)), np.nan)
     cube[loss_of, seed_of, item_of] = rows["value"].to_numpy()
-    seen = np.isfinite(cube).any(axis=(0, 1))
+    has_any = np.isfinite(cube).any(axis=(0, 1))
     shared = np.isfinite(cube).any(axis=1).all(axis=0)
     if not shared.any():
         return None
@@ -147,7 +147,7 @@ def pair(
         values=_by_case(np.nanmean(cube, axis=1), item_weights, begins),
         values_by_seed=_by_case(cube, item_weights, begins),
         case_weights=case_weights / case_weights.mean(),
-        excluded_count=int(seen.sum() - shared.sum()),
+        excluded_count=int(has_any.sum() - shared.sum()),
         imputed_count=imputed,
     )
 

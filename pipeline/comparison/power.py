@@ -63,9 +63,9 @@ class Rule:
             return float(true_difference != 0)
         off = abs(true_difference) / self.true_error
         limit = DEPENDENCE * self.critical
-        found = stats.nct.sf(limit, self.degrees, off) + stats.nct.cdf(-limit, self.degrees, off)
+        power = stats.nct.sf(limit, self.degrees, off) + stats.nct.cdf(-limit, self.degrees, off)
         # SciPy's noncentral t returns NaN far from the center, where the power is 1.
-        return float(min(1.0, found)) if isfinite(found) else 1.0
+        return float(min(1.0, power)) if isfinite(power) else 1.0
 
     def detectable(self, power: float = POWER) -> float:
         """Return the smallest difference that is found with the given power, in the metric's unit."""
@@ -153,12 +153,12 @@ class OpenPair:
         gaps = _true_gaps(self.observed.mean, now, self.margin)
         # More trainings also give more degrees of freedom for their noise.
         degrees = self.observed.degrees * more_seeds
-        # A mean beyond `found` is a difference; one within `same` is equivalence. The 90 % interval decides the latter.
-        found = DEPENDENCE * error * critical_value(degrees, self.level)
+        # A mean beyond `different` is a difference; one within `same` is equivalence, by the 90 % interval.
+        different = DEPENDENCE * error * critical_value(degrees, self.level)
         same = self.margin - DEPENDENCE * error * critical_value(degrees, 0.1)
-        if same >= found:
+        if same >= different:
             return 1.0
-        outside = special.ndtr((gaps - found) / error) + special.ndtr((-found - gaps) / error)
+        outside = special.ndtr((gaps - different) / error) + special.ndtr((-different - gaps) / error)
         inside = special.ndtr((same - gaps) / error) - special.ndtr((-same - gaps) / error) if same > 0 else 0.0
         return float(np.mean(outside + inside))
 

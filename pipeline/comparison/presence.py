@@ -21,8 +21,8 @@ def presence(rows: pd.DataFrame) -> list[Presence]:
         From `pipeline.comparison.long_table.usable_rows`.
     """
     one = rows[rows["metric"] == rows["metric"].iloc[0]] if len(rows) else rows
-    seen = one[one["state"].isin(REFERENCE_PRESENT)][["case", "class"]].drop_duplicates()
-    present = pd.MultiIndex.from_frame(seen)
+    with_class = one[one["state"].isin(REFERENCE_PRESENT)][["case", "class"]].drop_duplicates()
+    present = pd.MultiIndex.from_frame(with_class)
     shown = pd.MultiIndex.from_frame(one[["case", "class"]]).isin(present)
     state = one["state"].to_numpy()
     counts = pd.DataFrame(

@@ -14,6 +14,9 @@ from pipeline.records.verdict import MeanRanks, Ranking
 
 Floats = NDArray[np.float64]
 
+FRONT = ("dice", "hausdorff95_mm")
+"""Metrics of the Pareto front."""
+
 DRAWS = 2000
 """Number of redrawn rankings."""
 
@@ -149,7 +152,7 @@ def pareto(paired: Mapping[str, Paired], losses: Collection[str], by_case: Colle
     by_case
         Metrics compared by the mean rank within cases instead of the mean.
     """
-    axes = [paired[name] for name in ("dice", "hausdorff95_mm") if name in paired]
+    axes = [paired[name] for name in FRONT if name in paired]
     names = [name for name in axes[0].losses if all(name in item.losses for item in axes)] if axes else []
     names = [name for name in names if name in losses]
     score = {name: [_goodness(item, name, item.metric in by_case) for item in axes] for name in names}

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from pipeline.comparison.pairs import Comparison
-from pipeline.comparison.ranking import pareto
+from pipeline.comparison.ranking import FRONT, pareto
 from pipeline.records.loss_order import is_known, simplicity
 
 Reason = Literal["alone", "front", "harmless", "robust", "steady", "simplest", "best mean"]
@@ -55,7 +55,7 @@ def recommend(
     main = compared[primary]
     left = _unbeaten(candidates, main)
     reason: Reason = "alone"
-    if {"dice", "hausdorff95_mm"} <= set(compared):
+    if set(FRONT) <= set(compared):
         front = pareto({name: item.paired for name, item in compared.items()}, left, by_case)
         left, reason = _narrowed(left, [name for name in left if name in front], reason, "front")
     harmless = [name for name in left if not any(_harmed(name, left, item) for item in compared.values())]

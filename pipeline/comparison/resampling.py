@@ -68,7 +68,7 @@ class Draws:
 
     patients: Counts
     folds: Indices
-    state: Mapping[str, Any]
+    state: Mapping[str, object]
 
 
 _cache: OrderedDict[bytes, Draws] = OrderedDict()
@@ -95,7 +95,7 @@ def patient_weights(units: Units, resamples: int, random: np.random.Generator) -
     fold_of[units.patients] = units.folds
     count = units.fold_count
     drawn = random.multinomial(count, np.full(count, 1 / count), size=resamples)
-    # One byte mostly suffices. A patient is drawn at most as often as its fold has patients times the number of folds.
+    # One byte usually suffices. A patient is drawn at most as often as its fold has patients times the number of folds.
     most = np.min_scalar_type(int(np.bincount(fold_of).max()) * count)
     weights: Counts = np.zeros((resamples, units.patient_count), dtype=np.uint8)
     for fold in range(count):

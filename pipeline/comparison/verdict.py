@@ -35,8 +35,8 @@ def compare(
     settings
         Metrics, classes, margins and confidence.
     thresholds
-        Dice of each loss at a grid of thresholds (`pipeline.comparison.thresholds`). With them, the verdict tells
-        effects of losses from those of thresholds.
+        Dice of each loss at a grid of thresholds (`pipeline.comparison.thresholds`). With them, the verdict
+        separates effects of losses from those of thresholds.
     dropped
         Losses that a race has dropped (`pipeline.comparison.racing`), with the reason; they are not compared.
     scope

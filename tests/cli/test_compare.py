@@ -69,14 +69,14 @@ def test_a_table_with_one_training_of_each_loss_gives_no_verdict(tmp_path):
 
 def test_a_table_without_a_study_says_that_its_conditions_are_unknown(cases):
     value = json.loads(run(cases, "--json").stdout)
-    (said,) = [sentence for sentence in value["words"] if "conditions" in sentence]
-    assert said == "The table does not state the conditions (steps, optimizer, network) of these trainings."
+    (message,) = [sentence for sentence in value["words"] if "conditions" in sentence]
+    assert message == "The table does not state the conditions (steps, optimizer, network) of these trainings."
     assert value["scope"] == {}
-    assert said in " ".join(run(cases).stdout.split())
+    assert message in " ".join(run(cases).stdout.split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--metrics", "dixe"), "dixe: is not in the table"),
         (("--metrics", ","), "is an empty list"),
@@ -84,10 +84,10 @@ def test_a_table_without_a_study_says_that_its_conditions_are_unknown(cases):
         (("--confidence", "95"), "must lie between 0.5 and 1"),
     ],
 )
-def test_a_wrong_request_is_said_in_one_line(cases, arguments, said):
+def test_a_wrong_request_is_reported_in_one_line(cases, arguments, message):
     error = run(cases, *arguments).exception
     assert isinstance(error, ConfigError)
-    assert said in str(error)
+    assert message in str(error)
 
 
 def test_thresholds_of_another_file_tell_if_it_is_the_loss_or_the_threshold(cases, tmp_path):
@@ -104,7 +104,7 @@ def test_thresholds_of_another_file_tell_if_it_is_the_loss_or_the_threshold(case
     assert found["pairs"][0]["says"] == "stays"
 
 
-def test_a_file_that_is_no_table_is_refused(tmp_path):
+def test_a_file_that_is_not_a_table_is_refused(tmp_path):
     path = tmp_path / "notes.csv"
     path.write_text("loss,case\na,c0\n", encoding="utf-8")
     assert isinstance(run(path).exception, RecordError)
@@ -163,8 +163,8 @@ def test_a_control_is_printed_against_its_own_loss_alone():
 def test_one_training_of_each_loss_shows_no_p_value():
     stream = io.StringIO()
     print_verdict(compare(table().drop(columns="fold")), Console(file=stream, width=120))
-    said = stream.getvalue()
-    assert said.startswith("No verdict: each loss was trained once")
-    assert "<0.001" not in said
-    (pair,) = [line.split() for line in said.splitlines() if line.startswith(" Dice")]
+    message = stream.getvalue()
+    assert message.startswith("No verdict: each loss was trained once")
+    assert "<0.001" not in message
+    (pair,) = [line.split() for line in message.splitlines() if line.startswith(" Dice")]
     assert pair[-1] == "-"

@@ -25,8 +25,8 @@ def test_the_observed_gap_of_one_loss_with_itself_stands_beside_the_noise_floor(
     assert (entry.control, entry.loss) == ("dice-aa", "dice")
     assert entry.difference == pytest.approx(means["dice-aa"] - means["dice"])
     assert entry.ci_low < entry.difference < entry.ci_high
-    said = next(i for i, words in enumerate(verdict.words) if words.startswith("Two arms with the same loss"))
-    assert verdict.words[said - 1].startswith("The mean Dice of one loss varies by")
+    place = next(i for i, words in enumerate(verdict.words) if words.startswith("Two arms with the same loss"))
+    assert verdict.words[place - 1].startswith("The mean Dice of one loss varies by")
     assert verdict.to_json()["aa"][0]["control"] == "dice-aa"
 
 

@@ -55,7 +55,7 @@ def pair_of(found, other):
     return next(entry for entry in found.pairs if entry.b == other)
 
 
-def test_a_lead_that_is_one_of_thresholds_disappears_and_is_said():
+def test_a_lead_that_is_one_of_thresholds_disappears_and_is_reported():
     table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.8})
     verdict = compare(cases_of(table), thresholds=table)
     assert (verdict.verdict, verdict.recommended) == ("winner", "dice")
@@ -75,20 +75,20 @@ def test_a_lead_that_is_one_of_losses_stays():
     assert found.verdict["best"].to_json() == {"verdict": "winner", "best": "dice", "candidates": ["dice"]}
 
 
-def test_a_lead_that_turns_around_is_said_as_a_caveat():
+def test_a_lead_that_turns_around_is_a_caveat():
     table = dice_at({"dice": 0.5, "ce": 0.15}, {"dice": 0.8, "ce": 0.84})
     found = worded(table, "dice")
     assert pair_of(found, "ce").says == "turns"
     assert found.caveats == ("With every loss at its own best threshold, ce is clearly better by Dice.",)
 
 
-def test_losses_that_are_not_told_apart_at_either_are_said_to_be_so():
+def test_losses_that_are_not_told_apart_at_either_are_reported_so():
     found = worded(dice_at({"dice": 0.5, "ce": 0.5}, {"dice": 0.8, "ce": 0.8}), "dice")
     assert pair_of(found, "ce").says == "not clear at either"
     assert "neither at 0.5 nor" in found.words[0]
 
 
-def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone():
+def test_a_difference_of_which_much_is_left_is_reported_to_shrink_and_not_to_be_gone():
     unused = {"ci_low": -1.0, "ci_high": 1.0, "p_holm": 0.5}
     half = PointDifference(difference=0.05, better="dice", equivalent=False, **unused)
     best = PointDifference(difference=0.02, better=None, equivalent=False, **unused)
@@ -100,7 +100,7 @@ def test_a_difference_of_which_much_is_left_is_said_to_shrink_and_not_to_be_gone
     assert kind_of_change(half, best.model_copy(update={"difference": 0.01}), change) == "disappears"
 
 
-def test_a_difference_that_is_merely_no_longer_clear_is_not_said_to_be_gone():
+def test_a_difference_that_is_merely_no_longer_clear_is_not_reported_as_gone():
     """Noise that only the other thresholds have hides the difference; that is no evidence of none."""
     table = dice_at({"dice": 0.5, "ce": 0.3}, {"dice": 0.83, "ce": 0.8}, width=0.05, noise=0.002)
     other = (table["loss"] == "ce") & (table["threshold"] == 0.3)
@@ -181,13 +181,13 @@ def test_a_collapsed_run_counts_as_a_failure_at_every_operating_point():
     assert points["bad"].at_best == pytest.approx(0.5 * 2 / 3, abs=0.03)
 
 
-def test_thresholds_at_the_end_of_the_grid_are_said():
+def test_thresholds_at_the_end_of_the_grid_are_reported():
     found = worded(dice_at({"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.8}), "b")
     assert any(sentence.startswith("The best threshold of a lies at the end of the grid") for sentence in found.words)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "problem"),
     [
         (lambda table: table.drop(columns="dice"), "lack the column"),
         (lambda table: table[table["threshold"] != 0.5], "lack 0.5"),
@@ -196,9 +196,9 @@ def test_thresholds_at_the_end_of_the_grid_are_said():
         (lambda table: table.assign(dice="good"), "not a number"),
     ],
 )
-def test_malformed_thresholds_are_refused(spoil, said):
+def test_malformed_thresholds_are_refused(spoil, problem):
     table = dice_at({"a": 0.5, "b": 0.5}, {"a": 0.8, "b": 0.8}, cases=6)
-    with pytest.raises(RecordError, match=said):
+    with pytest.raises(RecordError, match=problem):
         operating_points(spoil(table), "a")
 
 
@@ -208,7 +208,7 @@ def test_thresholds_of_one_loss_or_none_say_nothing():
     assert operating_points(table.iloc[:0], "a") is None
 
 
-def test_one_case_alone_has_no_operating_points_and_is_no_error():
+def test_one_case_alone_has_no_operating_points_and_is_not_an_error():
     """As in a study of which one fold of one case is in."""
     table = dice_at({"dice": 0.5, "ce": 0.25}, {"dice": 0.8, "ce": 0.7}, cases=1)
     verdict = compare(cases_of(table), thresholds=table)

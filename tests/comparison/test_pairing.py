@@ -57,7 +57,7 @@ def test_a_correct_absence_that_has_a_value_keeps_it():
     assert found.values[:, 0] == pytest.approx([0.1, 0.3])
 
 
-def test_a_class_that_one_loss_lacks_is_left_out_for_both_and_said():
+def test_a_class_that_one_loss_lacks_is_left_out_for_both_and_reported():
     rows = [(loss, f"c{i}", "x", 0.5 + 0.1 * (loss == "a"), "ok") for loss in "ab" for i in range(6)]
     rows += [("a", "c0", "y", 0.1, "ok")]
     assert paired(rows).values[0] == pytest.approx(np.full(6, 0.6))

@@ -65,7 +65,7 @@ def test_intervals_are_shown_within_what_the_metric_allows(metric, interval, sho
     assert metric_of(metric).possible_interval(*interval) == shown
 
 
-def test_only_an_interval_that_holds_everything_says_nothing():
+def test_only_an_interval_that_holds_everything_is_uninformative():
     assert metric_of("dice").is_uninformative(-1.2, 1.1)
     assert not metric_of("dice").is_uninformative(-1.2, 0.9)
     assert not metric_of("assd_mm").is_uninformative(-1e3, 1e3)

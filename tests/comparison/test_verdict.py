@@ -47,7 +47,7 @@ def test_among_equivalents_the_simplest_is_recommended():
     assert verdict.recommended == "ce"
 
 
-def test_what_the_data_cannot_tell_is_said_with_the_cases_that_would_decide():
+def test_what_the_data_cannot_tell_is_reported_with_the_cases_that_would_decide():
     noisy = {"cases": 20, "folds": 5, "run_noise": 0.01, "case_noise": 0.05}
     quiet = {"cases": 200, "folds": 20, "run_noise": 0.0, "case_noise": 0.02}
     few, many = (compare(study({"dice": 0.004, "ce": 0.0}, seed=3, **options)) for options in (noisy, quiet))
@@ -126,7 +126,7 @@ def test_smaller_is_better_for_distances():
     assert (verdict.verdict, verdict.recommended) == ("winner", "near")
 
 
-def test_metrics_that_disagree_are_said_and_both_are_on_the_pareto_front():
+def test_metrics_that_disagree_are_reported_and_both_are_on_the_pareto_front():
     table = pd.concat(
         [study({"dice": 0.05, "ce": 0.0}), study({"dice": 4.0, "ce": 0.0}, metric="hausdorff95_mm", seed=1)]
     )

@@ -69,7 +69,7 @@ def test_a_collapse_of_the_recommended_loss_stands_in_the_headline():
     assert "1 of 10 trainings collapsed" in verdict.words[0]
 
 
-def test_a_collapsed_distance_without_a_value_is_filled_with_the_worst_of_the_case_and_said():
+def test_a_collapsed_distance_without_a_value_is_filled_with_the_worst_of_the_case_and_reported():
     table = organ_and_lesion(collapsed=True)
     blank = (table["state"] == "collapsed") & (table["metric"] == "hausdorff95_mm")
     verdict = compare(table.assign(value=table["value"].mask(blank)))
@@ -165,7 +165,7 @@ def better_mostly_but_fails_at_times():
     return frame(rows)
 
 
-def test_where_mean_and_typical_case_disagree_there_is_no_winner_and_both_are_said():
+def test_where_mean_and_typical_case_disagree_there_is_no_winner_and_both_are_reported():
     verdict = compare(better_mostly_but_fails_at_times())
     (pair,) = verdict.pairs
     assert pair.difference < 0 < pair.median_difference
