@@ -200,7 +200,7 @@ def _decide(main: Comparison, arms: Arms, dropped: Mapping[str, str]) -> tuple[V
 
 
 def _has_failures(rows: pd.DataFrame, metric: str) -> bool:
-    """Whether some values of a metric are not measured, but set to the cost of a miss."""
+    """Return whether some values of a metric are not measured, but set to the cost of a miss."""
     return bool(((rows["metric"] == metric) & rows["state"].isin(FAILURES)).any())
 
 

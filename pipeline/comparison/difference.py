@@ -67,7 +67,7 @@ class Difference:
     superiority: float
 
     def within(self, margin: float) -> bool:
-        """Whether the losses are shown to differ by less than the margin (two one-sided tests at 5 %).
+        """Return whether the losses are shown to differ by less than the margin (two one-sided tests at 5 %).
 
         Both tests reject exactly if the 90 % interval lies within the margin.
         """
@@ -75,7 +75,7 @@ class Difference:
 
     @property
     def mean_and_typical_case_disagree(self) -> bool:
-        """Whether the mean favors one loss, and the typical patient clearly the other."""
+        """True if the mean favors one loss, and the typical patient clearly the other."""
         return self.mean * self.rank_biserial < 0 and self.p_wilcoxon < DISAGREEMENT
 
 

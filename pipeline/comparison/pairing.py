@@ -71,7 +71,7 @@ class Paired:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether larger values of the metric are better."""
+        """True if larger values of the metric are better."""
         return self.info.higher_is_better
 
     def best_first(self, first: str | None = None) -> list[str]:

@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def replicated(self) -> bool:
-        """Whether the noise of trainings is known; otherwise there is neither a winner nor equivalence."""
+        """True if the noise of trainings is known; otherwise there is neither a winner nor equivalence."""
         return self.errors.replicated
 
     def intervals_of_means(self, resamples: int, seed: int) -> dict[str, tuple[float, float]]:

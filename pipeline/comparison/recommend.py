@@ -91,7 +91,7 @@ def _unbeaten(candidates: Sequence[str], main: Comparison) -> list[str]:
 
 
 def _harmed(name: str, among: Sequence[str], item: Comparison) -> bool:
-    """Whether another loss is clearly better than this one in a metric, and not only within the margin."""
+    """Return whether another loss is clearly better than this one in a metric, and not only within the margin."""
     return any(
         pair.better not in (None, name) and pair.better in among and not pair.equivalent
         for pair in item.pairs

@@ -122,7 +122,7 @@ class Metric:
         return (low, high) if self.largest is None else (max(low, -self.largest), min(high, self.largest))
 
     def is_uninformative(self, low: float, high: float) -> bool:
-        """Whether an interval of a difference contains every difference that the metric allows.
+        """Return whether an interval of a difference contains every difference that the metric allows.
 
         Examples
         --------
