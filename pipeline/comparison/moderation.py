@@ -82,9 +82,10 @@ def moderated(covariance: Floats, degrees: float) -> Estimate:
     bias = float(special.digamma(degrees / 2) - np.log(degrees / 2))
     logs = np.log(variances) - bias
     others = np.exp((logs.sum() - logs) / (losses - 1))
-    noisier = stats.f.sf(variances / others, degrees, max(all_degrees - degrees, degrees))
-    # Full weight down to p = 1/3, which a loss like the others mostly has; then in proportion to p.
-    prior = _prior_degrees(logs, degrees, all_degrees) * np.minimum(1.0, 3 * noisier)
+    p_noisier = stats.f.sf(variances / others, degrees, max(all_degrees - degrees, degrees))
+    # Full weight down to p = 1/3, which a loss like the others exceeds in two of three studies; below, in proportion
+    # to p.
+    prior = _prior_degrees(logs, degrees, all_degrees) * np.minimum(1.0, 3 * p_noisier)
     variance = (prior * others + degrees * variances) / (prior + degrees)
     of_loss = np.minimum(prior + degrees, all_degrees)
     # Variance and degrees of freedom of a difference of two independent losses (Satterthwaite).

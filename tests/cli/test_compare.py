@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import build_app
 from pipeline.cli.verdict_tables import print_verdict
-from pipeline.comparison import compare
+from pipeline.comparison import ComparisonSettings, compare
 from pipeline.errors import ConfigError, RecordError
+from pipeline.records.metrics import REGISTRY
 
 
 def table(gap=0.1, cases=20):
@@ -147,6 +148,23 @@ def test_a_pair_is_one_line_of_a_terminal_of_80_columns():
         (line,) = [line for line in lines if f"{entry.a} - {entry.b}" in line]
         assert f"{100 * entry.difference:+.2f}" in line
         assert f"{100 * entry.ci_low:+.2f} to {100 * entry.ci_high:+.2f}" in line
+
+
+def test_volumes_are_printed_in_ml_with_a_margin_in_ml_and_never_as_points():
+    volumes = table(gap=0.0).assign(metric="volume_error_ml")
+    volumes["value"] += 1.5 * (volumes["loss"] == "dice")
+    verdict = compare(pd.concat([table(), volumes]), ComparisonSettings(metrics=("dice", "volume_error_ml")))
+    (pair,) = verdict.pairs_of("volume_error_ml")
+    assert pair.difference == pytest.approx(-1.5, abs=0.01)
+    assert pair.margin == 1.0
+    (line,) = [line for line in printed(verdict, width=120).splitlines() if line.startswith(" Vol. error mL")]
+    assert "-1.50" in line
+    assert "(Dice 0.5, Vol. error mL 1)" in " ".join(printed(verdict).split())
+
+
+def test_every_metric_has_a_heading_narrow_enough_for_a_terminal():
+    assert all(0 < len(metric.short) <= 13 for metric in REGISTRY.values())
+    assert len({metric.short for metric in REGISTRY.values()}) == len(REGISTRY)
 
 
 def test_a_control_is_printed_against_its_own_loss_alone():

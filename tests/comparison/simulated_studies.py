@@ -1,4 +1,4 @@
-"""Studies made up from known noise: difficulty of cases, of folds, of single trainings, and what is left."""
+"""Simulate studies with known noise: difficulty of cases and of folds, noise of trainings, and residual noise."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,20 +32,20 @@ def draw(
     correlation: float = 0.0,
     seed: int = 0,
 ) -> tuple[Numbers, Places, Places]:
-    """Return values (losses, seeds, cases), patients and folds; the noise of a training is shared by its fold.
+    """Return values (losses, seeds, cases), patients and folds (cases,); cases of a fold share the noise of a training.
 
     Parameters
     ----------
     effects
-        True mean of each loss above the common level.
+        True mean of each loss, relative to the common level.
     unbalanced
         Whether folds differ in size.
     failures
         Probability that a case fails completely (value 0), for each loss and seed.
     noisiest
-        Times as much noise in the trainings of the first loss as in the others.
+        Noise of the trainings of the first loss, as a multiple of that of the others.
     correlation
-        Between the noise of two trainings of one loss on different folds.
+        Correlation between the noise of two trainings of one loss on different folds.
     """
     random = np.random.default_rng(seed)
     patient = np.arange(cases) // scans
@@ -60,13 +60,13 @@ def draw(
     difficulty += fold_noise * random.standard_normal(folds)[fold]
     values = np.empty((len(effects), seeds, cases))
     for i, effect in enumerate(effects.values()):
-        liking = case_noise * random.standard_normal(count)[patient] * np.sqrt(0.5)
+        preference = case_noise * random.standard_normal(count)[patient] * np.sqrt(0.5)
         for s in range(seeds):
             shared = np.sqrt(correlation) * random.standard_normal() if correlation else 0.0
             trained = shared + np.sqrt(1 - correlation) * random.standard_normal(folds)
             rest = case_noise * np.sqrt(0.5) * random.standard_normal(cases)
             noise = run_noise * (noisiest if i == 0 else 1.0)
-            values[i, s] = difficulty + effect + liking + noise * trained[fold] + rest
+            values[i, s] = difficulty + effect + preference + noise * trained[fold] + rest
             if failures:
                 values[i, s, random.random(cases) < failures] = 0.0
     return values, patient, fold.astype(np.int64)
@@ -94,7 +94,7 @@ def simulate(effects: Mapping[str, float], **design: Any) -> pd.DataFrame:
 
 
 def simulate_paired(effects: Mapping[str, float], **design: Any) -> Paired:
-    """Return what `pair` gives of the table of `simulate`, without the table."""
+    """Return the same values as `pair` of the table of `simulate`, without building the table."""
     values, patient, fold = draw(effects, **design)
     cases = tuple(f"c{i:03d}" for i in range(fold.size))
     patients = tuple(f"p{i:03d}" for i in patient)

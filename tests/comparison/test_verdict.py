@@ -81,6 +81,14 @@ def test_what_the_data_cannot_tell_is_a_bet_on_the_simplest_of_the_foremost(effe
     assert verdict.words[0].endswith(why)
 
 
+def test_a_loss_that_the_registry_lacks_is_never_called_the_simplest():
+    table = study({"mine": 0.0, "other": 0.0}, cases=400, run_noise=0.0, case_noise=0.005)
+    verdict = compare(table)
+    assert (verdict.verdict, verdict.reason) == ("equivalent", "best mean")
+    assert verdict.recommended == verdict.candidates[0]
+    assert "simplest" not in verdict.words[0]
+
+
 def test_equal_losses_rarely_have_a_winner():
     winners = sum(
         compare(study({"a": 0.0, "b": 0.0, "c": 0.0}, cases=50, seed=s), ComparisonSettings(resamples=20)).verdict
