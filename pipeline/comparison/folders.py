@@ -1,4 +1,4 @@
-"""Comparison of folders of predictions, one for each loss."""
+"""Compare folders of predictions, one for each loss."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,12 +29,12 @@ def compare_folders(
     predictions
         Folder of label maps for each loss, by the name of the loss. Files are matched with references by name.
     settings
-        What to compare, and how strictly.
+        Metrics, classes, margins and confidence.
     folds
-        Fold whose training predicted each case. Without it all predictions of a loss come from one training, and there
-        is a verdict only with `ComparisonSettings.training_sd`.
+        Fold whose training predicted each case. By default, all predictions of a loss come from one training; a verdict
+        then needs `ComparisonSettings.training_sd`.
     workers
-        Processes of the evaluation; None starts one for each core.
+        Number of processes of the evaluation; by default one for each core.
 
     Raises
     ------
@@ -44,11 +44,12 @@ def compare_folders(
         If a folder or a prediction cannot be read.
     """
     if not predictions:
-        raise ConfigError("predictions", "name no folder", "give a folder for each loss")
+        raise ConfigError("predictions", "must name at least one folder", "give a folder for each loss")
     tables = []
     for loss, folder in predictions.items():
         evaluation = evaluate_folders(references, folder, workers=workers)
-        for failure in evaluation.failures:
+        if evaluation.failures:
+            failure = evaluation.failures[0]
             raise DatasetError(failure.file, failure.problem, failure.remedy)
         tables.append(evaluation.table(loss, 0 if folds is None else folds))
     return compare(pd.concat(tables, ignore_index=True), settings)
