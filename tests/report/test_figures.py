@@ -5,10 +5,12 @@ import zlib
 
 import numpy as np
 import pytest
+from made_up_pairs import pair_result
 
 from pipeline.comparison.pairing import Paired
+from pipeline.records.verdict import Verdict
 from pipeline.report.curves import Curve, mean_curve
-from pipeline.report.figures import MANY_POINTS, distribution_plot, interval_plot, paired_plot, seen_from
+from pipeline.report.figures import MANY_POINTS, distribution_plot, interval_plot, paired_plot, seen_from_recommended
 from pipeline.report.overlays import Overlays, grey_png, outlines
 from pipeline.report.svg import Scale, tag, text, tick_label
 from pipeline.report.tables import deciding_cases
@@ -76,18 +78,22 @@ def test_tick_labels_are_short():
     assert [tick_label(value) for value in (0.0, 0.30000000000000004, -2.5)] == ["0", "0.3", "−2.5"]
 
 
+def verdict_of(pairs, recommended, controls=None):
+    return Verdict(verdict="winner", recommended=recommended, primary="dice", pairs=pairs, controls=controls or {})
+
+
 def test_pairs_are_turned_to_the_recommended_loss():
-    entry = {"a": "x", "b": "best", "metric": "dice", "difference": -0.02, "ci_low": -0.05, "ci_high": 0.01}
-    (turned,) = seen_from([entry, {**entry, "metric": "nsd"}], "dice", "best", {})
-    assert (turned["a"], turned["b"]) == ("best", "x")
-    assert (turned["ci_low"], turned["difference"], turned["ci_high"]) == (-0.01, 0.02, 0.05)
+    pair = pair_result("x", "best", "dice", -0.02, -0.05, 0.01)
+    other_metric = pair.model_copy(update={"metric": "nsd"})
+    (turned,) = seen_from_recommended(verdict_of((pair, other_metric), "best"), "dice")
+    assert (turned.a, turned.b) == ("best", "x")
+    assert (turned.ci_low, turned.difference, turned.ci_high) == (-0.01, 0.02, 0.05)
 
 
 def test_a_control_is_shown_against_its_own_loss_alone():
-    entry = {"metric": "dice", "difference": 0.01, "ci_low": 0.0, "ci_high": 0.02}
-    pairs = [{**entry, "a": a, "b": b} for a, b in (("x", "y"), ("x", "x-aa"), ("y", "x-aa"))]
-    found = seen_from(pairs, "dice", "x", {"x-aa": "x"})
-    assert [(item["a"], item["b"]) for item in found] == [("x", "y"), ("x", "x-aa")]
+    pairs = tuple(pair_result(a, b) for a, b in (("x", "y"), ("x", "x-aa"), ("y", "x-aa")))
+    shown = seen_from_recommended(verdict_of(pairs, "x", {"x-aa": "x"}), "dice")
+    assert [(pair.a, pair.b) for pair in shown] == [("x", "y"), ("x", "x-aa")]
 
 
 def texts_and_bands(plot):
@@ -101,12 +107,11 @@ def texts_and_bands(plot):
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 19])
 def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
     pairs = [
-        {"a": "dice", "b": f"loss_{i}", "difference": 0.01, "ci_low": -0.02, "ci_high": 0.04}
-        | {"margin": 0.005, "noise_floor": 0.01, "better": None}
+        pair_result("dice", f"loss_{i}", "dice", 0.01, -0.02, 0.04, margin=0.005, noise_floor=0.01)
         for i in range(count)
     ]
-    styles = {name: LossStyle(0) for entry in pairs for name in (entry["a"], entry["b"])}
-    texts, bands = texts_and_bands(interval_plot(pairs, "dice", True, styles))
+    styles = {name: LossStyle(0) for pair in pairs for name in pair.names}
+    texts, bands = texts_and_bands(interval_plot(pairs, "dice", styles))
     assert (len(texts), len(bands)) == (2 * count, 2 * count)
     letters = 9.5  # above the baseline, of 12 units
     assert not [(y, band) for y in texts for band in bands if y > band[0] - 1 and y - letters < band[1] + 1]
@@ -115,9 +120,10 @@ def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
 def test_only_a_difference_that_holds_after_correction_has_the_color_of_a_loss():
     """An interval without 0 may still belong to a pair that the correction for all pairs leaves open."""
     styles = {"a": LossStyle(0), "b": LossStyle(1)}
-    entry = {"a": "a", "b": "b", "difference": 0.02, "ci_low": 0.005, "ci_high": 0.035}
-    entry |= {"margin": 0.005, "noise_floor": None}
-    drawn = {better: str(interval_plot([entry | {"better": better}], "dice", True, styles)) for better in ("a", None)}
+    drawn = {}
+    for better in ("a", None):
+        pair = pair_result("a", "b", "dice", 0.02, 0.005, 0.035, margin=0.005, better=better)
+        drawn[better] = str(interval_plot([pair], "dice", styles))
     assert styles["a"].color in drawn["a"]
     assert styles["a"].color not in drawn[None]
 

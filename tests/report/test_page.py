@@ -57,9 +57,9 @@ class Tags(HTMLParser):
 
 def test_a_report_writes_table_verdict_and_page(built):
     study, verdict, page = built
-    assert json.loads(study.verdict.read_text()) == verdict
+    assert json.loads(study.verdict.read_text()) == verdict.to_json()
     assert len(pd.read_csv(study.cases)) > 0
-    assert verdict["words"][0] in page
+    assert verdict.words[0] in page
 
 
 def test_elements_are_closed_in_order(built):
@@ -93,8 +93,8 @@ def test_means_in_the_table_are_those_of_the_records(built):
     table = pd.read_csv(study.cases)
     dice = table[(table["metric"] == "dice") & (table["loss"] == "dice_ce")]
     mean = dice.groupby(["case", "class"])["value"].mean().groupby("case").mean().mean()
-    entry = next(entry for entry in verdict["losses"] if entry["name"] == "dice_ce")
-    assert entry["metrics"]["dice"]["mean"] == pytest.approx(mean)
+    summary = verdict.result_of("dice_ce").metrics["dice"]
+    assert summary.mean == pytest.approx(mean)
     assert f"{mean:.3f} ± " in page
 
 
@@ -157,13 +157,13 @@ def test_a_loss_whose_runs_all_collapsed_has_the_mean_of_failures(mixed):
 def test_the_mean_is_beside_the_median_the_failures_and_the_distance_of_what_was_found(mixed):
     """Of six cases, dice misses both structures of the first one in both seeds."""
     table = losses_table(mixed, mixed.headline)
-    entry = next(entry for entry in mixed.verdict["losses"] if entry["name"] == "dice")
+    summaries = mixed.verdict.result_of("dice").metrics
     assert table.columns[1:4] == ("Dice", "median", "cases below 0.5")
     assert column(table, "cases below 0.5")[0] == "17 %"
-    assert column(table, "median")[0] == f"{entry['metrics']['dice']['median']:.3f}"
+    assert column(table, "median")[0] == f"{summaries['dice'].median:.3f}"
     place = table.columns.index("95 % Hausdorff (mm)")
     assert table.columns[place + 1 : place + 3] == ("of those found", "missed or false positive")
-    hits, mean = (entry["metrics"]["hausdorff95_mm"][name] for name in ("mean_of_hits", "mean"))
+    hits, mean = summaries["hausdorff95_mm"].mean_of_hits, summaries["hausdorff95_mm"].mean
     assert column(table, "of those found")[0] == f"{hits:.2f}"
     assert hits < mean / 2
     assert (
@@ -299,21 +299,21 @@ def test_one_finished_run_is_reported_without_a_comparison(tmp_path):
     losses = ("dice", "ce")
     others = [(loss, fold, 0) for loss in losses for fold in range(2) if (loss, fold) != ("dice", 0)]
     study = small_study(tmp_path, losses=losses, unfinished=others)
-    assert build_report(study)["verdict"] == "inconclusive"
+    assert build_report(study).verdict == "inconclusive"
     assert "1 of 4 are in" in study.report.read_text(encoding="utf-8")
 
 
 def test_losses_without_a_common_case_have_no_verdict_yet(tmp_path):
     study = small_study(tmp_path, losses=("dice", "ce"), unfinished=[("dice", 1, 0), ("ce", 0, 0)])
     verdict = build_report(study)
-    assert verdict["recommended"] is None
+    assert verdict.recommended is None
     assert "nothing to compare yet" in study.report.read_text(encoding="utf-8")
 
 
 def test_a_study_whose_runs_all_collapsed_has_a_report(tmp_path):
     losses = ("dice", "ce")
     study = small_study(tmp_path, losses=losses, collapsed=[(loss, fold, 0) for loss in losses for fold in range(2)])
-    assert build_report(study)["recommended"] is None
+    assert build_report(study).recommended is None
     assert "4 runs collapsed" in study.report.read_text(encoding="utf-8")
 
 
@@ -321,10 +321,10 @@ def test_a_loss_that_collapsed_in_one_fold_stays_in_the_comparison_with_its_fail
     study = small_study(tmp_path, collapsed=[("weighted_ce", 1, 0)])
     verdict = build_report(study)
     page = study.report.read_text(encoding="utf-8")
-    entry = next(entry for entry in verdict["losses"] if entry["name"] == "weighted_ce")
-    assert verdict["set_aside"] == {}
-    assert entry["metrics"]["dice"]["cases"] == 6
-    assert entry["metrics"]["dice"]["failure_rate"] >= 0.5
+    summary = verdict.result_of("weighted_ce").metrics["dice"]
+    assert verdict.set_aside == {}
+    assert summary.cases == 6
+    assert summary.failure_rate >= 0.5
     assert "1 run collapsed and counts as failures in every case" in page
     assert "no part of any mean" not in page
 
@@ -335,7 +335,7 @@ def test_losses_that_were_trained_once_have_no_verdict(tmp_path):
     study = small_study(tmp_path, losses=losses, noise=(0.5, 2.5), unfinished=[(loss, 1, 0) for loss in losses])
     verdict = build_report(study)
     page = study.report.read_text(encoding="utf-8")
-    assert not verdict["replicated"]
+    assert not verdict.replicated
     assert '<p class="kind inconclusive">No verdict</p>' in page
     assert 'class="recommended"' not in page
     table = pairs_table(verdict)
@@ -358,16 +358,16 @@ def test_a_mean_that_contradicts_the_typical_case_is_a_caveat_that_stands_out(tm
     study = disagreeing_study(tmp_path)
     verdict = build_report(study)
     page = study.report.read_text(encoding="utf-8")
-    (entry,) = [entry for entry in verdict["pairs"] if entry["metric"] == "dice"]
-    assert entry["difference"] < 0 < entry["median_difference"]
+    (pair,) = verdict.pairs_of("dice")
+    assert pair.difference < 0 < pair.median_difference
     assert '<li class="alert">Mean and typical case disagree: the mean Dice favors ce, yet dice is better in' in page
     table = pairs_table(verdict)
     assert table.rows[0][table.columns.index("says")].text == "mean and typical case disagree"
-    assert column(table, "median difference")[0] == f"+{100 * entry['median_difference']:.2f} points"
+    assert column(table, "median difference")[0] == f"+{100 * pair.median_difference:.2f} points"
 
 
 def test_the_stability_of_ranks_needs_five_folds(tmp_path, built):
-    assert all(ranking["tau"] is None for ranking in built[1]["ranking"].values())
+    assert all(ranking.tau is None for ranking in built[1].ranking.values())
     assert "Kendall" not in built[2]
     study = small_study(tmp_path, folds=5, cases=10)
     build_report(study)
@@ -377,15 +377,15 @@ def test_the_stability_of_ranks_needs_five_folds(tmp_path, built):
 def test_the_scope_is_on_the_first_screen_and_in_the_verdict(built):
     _, verdict, page = built
     hero = page[page.index('id="verdict"') : page.index('id="tables"')]
-    conditions, end = verdict["scope"]["words"]
+    conditions, end = verdict.scope.words
     for told in ("800 steps", "Muon and AdamW", "3 levels (16, 32, 64 features)", "24 × 28 × 20", "0.003 to 0.008"):
         assert told in conditions
     assert "In the last quarter of training, Dice still rises with" in end
-    assert {slope["loss"] for slope in verdict["scope"]["slopes"]} == {"dice", "dice_ce", "weighted_ce"}
+    assert {slope.loss for slope in verdict.scope.slopes} == {"dice", "dice_ce", "weighted_ce"}
     assert conditions in hero
     assert end in hero
     assert hero.count(conditions) == 1
-    assert conditions in verdict["words"]
+    assert conditions in verdict.words
 
 
 def test_a_study_without_a_finished_run_is_refused(tmp_path):
@@ -401,11 +401,11 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
 
 def test_a_table_kept_without_its_runs_is_enough(tmp_path):
     study = small_study(tmp_path)
-    before = build_report(study)
+    before = build_report(study).to_json()
     for path in study.root.glob("runs/*/*/*.*"):
         path.unlink()
     table = study.cases.read_bytes()
-    after = build_report(study)
+    after = build_report(study).to_json()
     without_runs = {"references": {"checked": 0, "without": "", "doubtful": []}, "scope": after["scope"]}
     assert after == before | without_runs | {"words": [*before["words"][:-2], *after["scope"]["words"]]}
     assert after["scope"]["slopes"] == []
@@ -443,7 +443,7 @@ def test_a_dropped_loss_and_what_was_known_before_are_said_and_take_no_cases_fro
             run.record.unlink()
     verdict = build_report(study)
     page = study.report.read_text()
-    assert verdict["set_aside"]["focal"].startswith("dropped by the race")
-    assert verdict["cases"] == len(set(read_table(study.cases)["case"]))
+    assert verdict.set_aside["focal"].startswith("dropped by the race")
+    assert verdict.cases == len(set(read_table(study.cases)["case"]))
     assert "behind dice by 20 points" in page
     assert "note: dice: &lt;no&gt; gradient" in page

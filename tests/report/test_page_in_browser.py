@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_study import write_fake_study
+from made_up_pairs import pair_result
 
 from pipeline.report.build import build_report
 
@@ -136,11 +137,9 @@ def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path)
             styles = {name: LossStyle(i) for i, name in enumerate(names)}
             figures += [critical_difference_plot(ranked(names, gap=gap), styles) for gap in (0.0, 0.002, 0.02)]
             pairs = [
-                {"a": names[0], "b": name, "difference": -12.3, "ci_low": -45.67, "ci_high": 23.45, "margin": 0.5}
-                | {"better": None}
-                for name in names[1:]
+                pair_result(names[0], name, "hausdorff_mm", -12.3, -45.67, 23.45, margin=0.5) for name in names[1:]
             ]
-            figures.append(interval_plot(pairs, "hausdorff_mm", False, styles))
+            figures.append(interval_plot(pairs, "hausdorff_mm", styles))
     css = (Path(__file__).parents[2] / "pipeline/report/templates/report.css").read_text(encoding="utf-8")
     page = tmp_path / "figures.html"
     cards = "".join(f'<figure class="card" style="width:390px">{figure}</figure>' for figure in figures)
