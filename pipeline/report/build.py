@@ -16,25 +16,28 @@ from pipeline.comparison.evidence import Evidence, read_evidence
 from pipeline.comparison.phrases import counted
 from pipeline.records.events import TrainEvent, ValidationEvent
 from pipeline.records.folder import StudyFolder
+from pipeline.records.metrics import metric_of
 from pipeline.records.table import write_table
 from pipeline.records.verdict import Verdict
 from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
 from pipeline.report.curves import class_mean, curve_plot, curves
 from pipeline.report.figures import (
     MOST_RANKS,
-    Styles,
     distribution_plot,
     interval_plot,
     paired_plot,
     rank_plot,
     seen_from_recommended,
 )
+from pipeline.report.formatting import duration, typeset
 from pipeline.report.loss_tables import losses_table, presence_table
 from pipeline.report.operating_point_tables import points_of_losses, points_of_pairs
 from pipeline.report.overlays import make_overlays
 from pipeline.report.rate_tables import rates_table
 from pipeline.report.reference_table import references_table
 from pipeline.report.run_tables import compute_table, diagnostics_table, fairness_table, runs_table
+from pipeline.report.styles import Styles, styles_of
+from pipeline.report.svg import style_sheet
 from pipeline.report.tables import (
     Deciders,
     class_tables,
@@ -43,7 +46,6 @@ from pipeline.report.tables import (
     ranks_table,
     size_table,
 )
-from pipeline.report.wording import LossStyle, duration, factor, metric_name, typeset, unit
 from pipeline.system.files import write_json, write_text
 
 KINDS = {
@@ -87,7 +89,7 @@ def build_report(study: StudyFolder) -> Verdict:
 
 def render(evidence: Evidence) -> str:
     """Return the page; every name in it is escaped."""
-    styles = {name: LossStyle(index) for index, name in enumerate(evidence.losses)}
+    styles = styles_of(evidence.losses)
     environment = Environment(
         loader=PackageLoader("pipeline.report"),
         autoescape=True,
@@ -105,7 +107,7 @@ def render(evidence: Evidence) -> str:
     caveats = [(caveat, caveat.startswith(MIXED)) for caveat in verdict.caveats]
     fairness, fair = fairness_table(evidence)
     return environment.get_template("report.html.j2").render(
-        css=Markup((folder / "report.css").read_text(encoding="utf-8")),
+        css=Markup((folder / "report.css").read_text(encoding="utf-8")) + style_sheet(),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=pipeline.__version__,
@@ -140,11 +142,13 @@ def render(evidence: Evidence) -> str:
         pairs_table=pairs_table(verdict),
         class_tables=class_tables(evidence),
         primary=evidence.primary,
-        metric_name=metric_name,
+        metric_name=lambda name: metric_of(name).heading,
         typeset=typeset,
         paired=_paired(evidence, styles),
         distributions=[
-            Figure(f"{metric_name(name)}, {_cases(evidence, name)}", distribution_plot(evidence.paired[name], styles))
+            Figure(
+                f"{metric_of(name).heading}, {_cases(evidence, name)}", distribution_plot(evidence.paired[name], styles)
+            )
             for name in evidence.headline
         ],
         curves=_curves(evidence, styles),
@@ -182,7 +186,9 @@ def _facts(evidence: Evidence, fair: bool | None) -> list[tuple[str, str]]:
         ("fair pairing", pairing),
         (
             "noise between seeds",
-            "not measured" if noise is None else f"{factor(evidence.primary) * noise:.2f} {unit(evidence.primary)}",
+            "not measured"
+            if noise is None
+            else f"{metric_of(evidence.primary).factor * noise:.2f} {metric_of(evidence.primary).displayed_unit}",
         ),
         ("compute", duration(seconds)),
     ]
@@ -206,7 +212,7 @@ def _intervals(evidence: Evidence, styles: Styles) -> list[Figure]:
         pairs = seen_from_recommended(evidence.verdict, metric)
         if pairs:
             plot = interval_plot(pairs, metric, styles)
-            found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", plot))
+            found.append(Figure(f"{metric_of(metric).heading}, {_cases(evidence, metric)}", plot))
     return found
 
 
@@ -224,7 +230,9 @@ def _ranks(evidence: Evidence, styles: Styles) -> list[Figure]:
             note = f"{shown}Darkest: rank 1. Redrawn with the noise of patients and of trainings."
             if tau is not None:
                 note += f" Kendall's τ of redrawn rankings with this one: {tau:.2f} (1 is stable)."
-            found.append(Figure(f"{metric_name(metric)}, {_cases(evidence, metric)}", rank_plot(ranking, styles), note))
+            found.append(
+                Figure(f"{metric_of(metric).heading}, {_cases(evidence, metric)}", rank_plot(ranking, styles), note)
+            )
     return found
 
 
@@ -236,7 +244,7 @@ def _critical_differences(evidence: Evidence, styles: Styles) -> list[Figure]:
         if ranking is not None and plot is not None:
             pairs = evidence.verdict.pairs_of(metric)
             note = rank_sentence(ranking, unlike_the_verdict(ranking, pairs))
-            found.append(Figure(metric_name(metric), plot, note))
+            found.append(Figure(metric_of(metric).heading, plot, note))
     return found
 
 
@@ -251,7 +259,7 @@ def _paired(evidence: Evidence, styles: Styles) -> list[tuple[Figure, Deciders]]
             continue
         for second in [name for name in item.losses if name != first][:MAXIMUM_PAIR_PLOTS]:
             deciders = deciding_cases(item, first, second)
-            title = f"{first} against {second}: {metric_name(metric)}"
+            title = f"{first} against {second}: {metric_of(metric).heading}"
             plot = paired_plot(item, first, second, deciders.cases, styles)
             found.append((Figure(title, plot, deciders.sentence), deciders))
     return found

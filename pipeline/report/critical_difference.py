@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from pipeline.records.pair_result import PairResult
 from pipeline.records.verdict import Ranking
-from pipeline.report.figures import Styles
-from pipeline.report.svg import WIDTH, Scale, chart, tag, text
-from pipeline.report.wording import shortened
+from pipeline.report.formatting import shortened
+from pipeline.report.styles import Styles
+from pipeline.report.svg import WIDTH, Scale, chart, element, text
 
 LETTERS = 14
 LETTER_WIDTH = 7.8
@@ -39,7 +39,15 @@ def critical_difference_plot(ranking: Ranking, styles: Styles) -> Markup | None:
         ends = [scale(ranks[name]) for name in (group[0], group[-1])]
         said = f"no difference shown: {', '.join(group)}"
         parts.append(
-            tag("line", tag("title", said), x1=ends[0] - 4, x2=ends[1] + 4, y1=float(y), y2=float(y), class_="clique")
+            element(
+                "line",
+                element("title", said),
+                x1=ends[0] - 4,
+                x2=ends[1] + 4,
+                y1=float(y),
+                y2=float(y),
+                class_="clique",
+            )
         )
         y += BAR_STEP
     left = order[: ceil(len(order) / 2)]
@@ -74,18 +82,18 @@ def _ruler(scale: Scale, critical: float) -> Markup:
     start, end = scale(scale.low), scale(scale.low + critical)
     path = f"M{start:.1f} 16V24M{start:.1f} 20H{end:.1f}M{end:.1f} 16V24"
     said = text(start, 10, f"critical difference {critical:.2f}", class_="tick")
-    return tag("g", tag("path", d=path, class_="ruler"), said)
+    return element("g", element("path", d=path, class_="ruler"), said)
 
 
 def _axis(scale: Scale) -> Markup:
     whole = range(int(scale.low), int(scale.high) + 1)
     step = ceil(len(whole) * 14 / (scale.end - scale.start))
-    parts = [tag("line", x1=scale.start, x2=scale.end, y1=AXIS, y2=AXIS, class_="ruler")]
+    parts = [element("line", x1=scale.start, x2=scale.end, y1=AXIS, y2=AXIS, class_="ruler")]
     for rank in whole:
-        parts.append(tag("line", x1=scale(rank), x2=scale(rank), y1=AXIS - 5, y2=AXIS, class_="ruler"))
+        parts.append(element("line", x1=scale(rank), x2=scale(rank), y1=AXIS - 5, y2=AXIS, class_="ruler"))
         if (rank - whole[0]) % step == 0:
             parts.append(text(scale(rank), AXIS - 9, str(rank), anchor="middle", class_="tick"))
-    return tag("g", *parts)
+    return element("g", *parts)
 
 
 def _label(name: str, rank: float, y: float, side: str, scale: Scale, color: str) -> Markup:
@@ -93,11 +101,11 @@ def _label(name: str, rank: float, y: float, side: str, scale: Scale, color: str
     away = -1 if side == "end" else 1
     x = scale.start - 8 if side == "end" else scale.end + 8
     path = f"M{scale(rank):.1f} {AXIS:.1f}V{y:.1f}H{x:.1f}"
-    return tag(
+    return element(
         "g",
-        tag("title", f"{name}: mean rank {rank:.2f}"),
-        tag("path", d=path, stroke=color, class_="elbow"),
-        tag("circle", cx=scale(rank), cy=AXIS, r=3.2, fill=color),
+        element("title", f"{name}: mean rank {rank:.2f}"),
+        element("path", d=path, stroke=color, class_="elbow"),
+        element("circle", cx=scale(rank), cy=AXIS, r=3.2, fill=color),
         text(x + 4 * away, y + 4, shortened(name, LETTERS), anchor=side, class_="name"),
         text(x + 4 * away, y + 18, f"{rank:.2f}", anchor=side, class_="tick"),
     )

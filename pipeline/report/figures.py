@@ -1,6 +1,6 @@
 """The figures of the verdict: differences with their intervals, ranks, cases in pairs, distributions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -11,10 +11,9 @@ from pipeline.comparison.pairing import Paired
 from pipeline.records.metrics import metric_of
 from pipeline.records.pair_result import PairResult
 from pipeline.records.verdict import Ranking, Verdict
-from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
-from pipeline.report.wording import MINUS, LossStyle, bare_name, factor, metric_name, number, shortened, signed, unit
-
-Styles = Mapping[str, LossStyle]
+from pipeline.report.formatting import MINUS, number, shortened, signed
+from pipeline.report.styles import NEUTRAL, Styles
+from pipeline.report.svg import WIDTH, Scale, chart, element, fragment, text, x_axis, y_axis
 
 MANY_POINTS = 2400
 MANY_PAIRS = 8
@@ -51,7 +50,7 @@ def interval_plot(pairs: Sequence[PairResult], metric: str, styles: Styles) -> M
     `pairs` are as `seen_from_recommended` gives them. Margin and noise are drawn behind the intervals alone: names and
     numbers stand between these strips.
     """
-    scaled = factor(metric)
+    scaled = metric_of(metric).factor
     pairs = [_within_bounds(pair) for pair in pairs]
     margin = max((pair.margin for pair in pairs if pair.margin > 0), default=0.0) * scaled
     noise = max((pair.noise_floor or 0.0 for pair in pairs), default=0.0)
@@ -68,7 +67,9 @@ def interval_plot(pairs: Sequence[PairResult], metric: str, styles: Styles) -> M
     of_one = longest > most and len({pair.a for pair in pairs}) == 1
     minuend = f"{shortened(pairs[0].a, 24)} minus each, " if of_one else "difference of "
     parts = [
-        x_axis(scale, bottom - 2, bottom + 2, f"{minuend}{bare_name(metric)}, {unit(metric)}"),
+        x_axis(
+            scale, bottom - 2, bottom + 2, f"{minuend}{metric_of(metric).label}, {metric_of(metric).displayed_unit}"
+        ),
     ]
     left, right = (
         ("second better", "first better") if metric_of(metric).higher_is_better else ("first better", "second better")
@@ -78,14 +79,20 @@ def interval_plot(pairs: Sequence[PairResult], metric: str, styles: Styles) -> M
     for index, pair in enumerate(pairs):
         low, mean, high = (scaled * value for value in (pair.ci_low, pair.difference, pair.ci_high))
         y = float(top + row * (index + 1) - half - 2)
-        color = styles[pair.better].color if pair.better is not None else "#4a5560"
+        color = styles[pair.better].color if pair.better is not None else NEUTRAL
         parts += [
-            tag("line", x1=scale(tick), x2=scale(tick), y1=y - half, y2=y + half, class_="grid")
+            element("line", x1=scale(tick), x2=scale(tick), y1=y - half, y2=y + half, class_="grid")
             for tick in scale.ticks()
         ]
-        parts.append(_band(scale, margin, y, half, "margin", f"equivalence margin: ±{margin:g} {unit(metric)}"))
+        parts.append(
+            _band(
+                scale, margin, y, half, "margin", f"equivalence margin: ±{margin:g} {metric_of(metric).displayed_unit}"
+            )
+        )
         if floor is not None:
-            said = f"two studies of one and the same loss differ by ±{floor:.2f} {unit(metric)} (sd)"
+            said = (
+                f"two studies of one and the same loss differ by ±{floor:.2f} {metric_of(metric).displayed_unit} (sd)"
+            )
             parts.append(_band(scale, floor, y, half, "noise", said))
         if of_one:
             names = f"{MINUS} {shortened(pair.b, most - 2)}"
@@ -94,19 +101,19 @@ def interval_plot(pairs: Sequence[PairResult], metric: str, styles: Styles) -> M
             first = max(room // 2, room - len(pair.b))
             first = min(first, len(pair.a))
             names = f"{shortened(pair.a, first)} {MINUS} {shortened(pair.b, room - first)}"
-        title = f"{pair.a} minus {pair.b}: {signed(mean)} {unit(metric)} ({signed(low)} to {signed(high)})"
+        title = f"{pair.a} minus {pair.b}: {signed(mean)} {metric_of(metric).displayed_unit} ({signed(low)} to {signed(high)})"
         parts.append(text(12, y - half - 5, names, class_="name"))
         parts.append(text(WIDTH - 12, y - half - 5, _numbers(scaled, pair), anchor="end", class_="value"))
         parts.append(
-            tag(
+            element(
                 "g",
-                tag("title", title),
-                tag("line", x1=scale(0), x2=scale(0), y1=y - half, y2=y + half, class_="zero"),
-                tag("line", x1=scale(low), x2=scale(high), y1=y, y2=y, stroke=color, class_="interval"),
-                tag("circle", cx=scale(mean), cy=y, r=4.5, fill=color),
+                element("title", title),
+                element("line", x1=scale(0), x2=scale(0), y1=y - half, y2=y + half, class_="zero"),
+                element("line", x1=scale(low), x2=scale(high), y1=y, y2=y, stroke=color, class_="interval"),
+                element("circle", cx=scale(mean), cy=y, r=4.5, fill=color),
             )
         )
-    return chart(WIDTH, bottom + 36, f"Differences of {metric_name(metric)} with 95 % intervals", *parts)
+    return chart(WIDTH, bottom + 36, f"Differences of {metric_of(metric).heading} with 95 % intervals", *parts)
 
 
 def _within_bounds(pair: PairResult) -> PairResult:
@@ -122,9 +129,9 @@ def _numbers(scaled: float, pair: PairResult) -> str:
 
 def _band(scale: Scale, half_width: float, y: float, half: float, kind: str, said: str) -> Markup:
     x = scale(-half_width)
-    return tag(
+    return element(
         "rect",
-        tag("title", said),
+        element("title", said),
         x=x,
         width=scale(half_width) - x,
         y=y - half,
@@ -153,9 +160,9 @@ def rank_plot(ranking: Ranking, styles: Styles) -> Markup:
                 opacity = 1 - 0.86 * rank / max(len(losses) - 1, 1)
                 width = scale(start + share) - scale(start)
                 parts.append(
-                    tag(
+                    element(
                         "rect",
-                        tag("title", f"{name}: rank {rank + 1} in {share:.1%} of redraws"),
+                        element("title", f"{name}: rank {rank + 1} in {share:.1%} of redraws"),
                         x=scale(start),
                         y=float(y + 2),
                         width=max(width - 1, 0.5),
@@ -180,9 +187,9 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
     across = Scale.around(everything, left, WIDTH - 14)
     up = Scale(across.low, across.high, bottom, 14)
     parts = [
-        x_axis(across, 14, bottom, f"{shortened(second, 24)}: {metric_name(paired.metric)}"),
+        x_axis(across, 14, bottom, f"{shortened(second, 24)}: {metric_of(paired.metric).heading}"),
         y_axis(up, left, WIDTH - 14),
-        tag("line", x1=left, y1=bottom, x2=float(WIDTH - 14), y2=14.0, class_="zero"),
+        element("line", x1=left, y1=bottom, x2=float(WIDTH - 14), y2=14.0, class_="zero"),
     ]
     drawn = _evenly(y_values - x_values, MANY_POINTS)
     if len(drawn) < len(paired.cases):
@@ -191,16 +198,18 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
     for index in drawn:
         x, y, case = float(x_values[index]), float(y_values[index]), paired.cases[index]
         winner = first if (y > x) == paired.higher_is_better else second
-        color = styles[winner].color if x != y else "#4a5560"
+        color = styles[winner].color if x != y else NEUTRAL
         said = f"{case}: {first} {number(y, paired.metric)}, {second} {number(x, paired.metric)}"
-        parts.append(tag("circle", tag("title", said), cx=across(x), cy=up(y), r=3.2, fill=color, fill_opacity=0.55))
+        parts.append(
+            element("circle", element("title", said), cx=across(x), cy=up(y), r=3.2, fill=color, fill_opacity=0.55)
+        )
     for rank, case in enumerate(named, start=1):
         at = paired.cases.index(case)
         x, y = across(float(x_values[at])), up(float(y_values[at]))
-        parts.append(tag("circle", cx=x, cy=y, r=5.2, class_="ring"))
+        parts.append(element("circle", cx=x, cy=y, r=5.2, class_="ring"))
         parts.append(text(x + 7, y - 5, str(rank), class_="mark"))
     parts.append(
-        tag(
+        element(
             "text",
             shortened(first, 24),
             transform=f"translate(12 {(bottom + 14) / 2:g}) rotate(-90)",
@@ -208,7 +217,7 @@ def paired_plot(paired: Paired, first: str, second: str, named: Sequence[str], s
             class_="axis",
         )
     )
-    label = f"{metric_name(paired.metric)} of each case: {first} against {second}"
+    label = f"{metric_of(paired.metric).heading} of each case: {first} against {second}"
     return chart(WIDTH, bottom + 36, label, *parts)
 
 
@@ -225,7 +234,7 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
     row, top = 46, 4
     bottom = float(top + row * len(paired.losses))
     scale = Scale.around([*map(float, paired.values.ravel())], 12, WIDTH - 12)
-    parts = [x_axis(scale, top, bottom, metric_name(paired.metric))]
+    parts = [x_axis(scale, top, bottom, metric_of(paired.metric).heading)]
     thin = paired.values.size > MANY_POINTS
     for index, loss in enumerate(paired.losses):
         values = paired.values[index]
@@ -241,9 +250,9 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
             value, offset, case = values[at], offsets[at], paired.cases[at]
             said = f"{case}: {number(float(value), paired.metric)}"
             parts.append(
-                tag(
+                element(
                     "circle",
-                    tag("title", said),
+                    element("title", said),
                     cx=scale(float(value)),
                     cy=y + float(offset),
                     r=2.3,
@@ -252,9 +261,11 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
                 )
             )
         x = scale(float(quarter))
-        parts.append(tag("rect", x=x, y=y - 9, width=scale(float(three)) - x, height=18.0, stroke=color, class_="box"))
         parts.append(
-            tag(
+            element("rect", x=x, y=y - 9, width=scale(float(three)) - x, height=18.0, stroke=color, class_="box")
+        )
+        parts.append(
+            element(
                 "line",
                 x1=scale(float(median)),
                 x2=scale(float(median)),
@@ -264,4 +275,4 @@ def distribution_plot(paired: Paired, styles: Styles) -> Markup:
                 class_="median",
             )
         )
-    return chart(WIDTH, bottom + 36, f"{metric_name(paired.metric)} of all cases by loss", joined(parts))
+    return chart(WIDTH, bottom + 36, f"{metric_of(paired.metric).heading} of all cases by loss", fragment(parts))

@@ -9,8 +9,8 @@ from pipeline.comparison.resampling import mean_intervals
 from pipeline.metrics.aggregate import summarize
 from pipeline.records.metrics import metric_of
 from pipeline.records.verdict import MetricSummary
+from pipeline.report.formatting import number
 from pipeline.report.tables import STATES, Cell, Table, loss_cell, state_cells, value_cell
-from pipeline.report.wording import metric_name, number
 
 
 def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
@@ -24,7 +24,7 @@ def losses_table(evidence: Evidence, metrics: Sequence[str]) -> Table:
     further = _further_columns(evidence, metrics)
     columns = ["loss"]
     for name in metrics:
-        columns += [metric_name(name), *(heading for heading, _, _ in further.get(name, ()))]
+        columns += [metric_of(name).heading, *(heading for heading, _, _ in further.get(name, ()))]
         columns += ["collapsed runs"] if name == metrics[0] else []
     columns += ["cases", *(name for _, name, _ in STATES)]
     table = Table(

@@ -2,8 +2,8 @@
 
 from pipeline.comparison.bounds import possible
 from pipeline.records.operating_points import OperatingPoints, ThresholdRange
+from pipeline.report.formatting import number, signed
 from pipeline.report.tables import Cell, Table, loss_cell, value_cell
-from pipeline.report.wording import number, signed
 
 POINTS = 100.0
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from pipeline.comparison.evidence import Evidence
 from pipeline.records.run import RunRecord
-from pipeline.report.curves import diagnose
+from pipeline.report.diagnostics import diagnose
+from pipeline.report.formatting import duration, signed
 from pipeline.report.tables import Cell, Table, loss_cell, value_cell
-from pipeline.report.wording import duration, signed
 
 
 def diagnostics_table(evidence: Evidence) -> Table:
@@ -34,12 +34,17 @@ def diagnostics_table(evidence: Evidence) -> Table:
                 loss_cell(loss),
                 value_cell(len(own), str(len(own))),
                 Cell(rates, rates),
-                value_cell(found.gradient_norm),
-                value_cell(found.spike, "–" if found.spike is None else f"{found.spike:.1f} × median"),
-                value_cell(found.foreground_share, _percent(found.foreground_share, 0)),
-                value_cell(found.agreement, signed(found.agreement)),
-                value_cell(found.roughness, "–" if found.roughness is None else f"{found.roughness:.1f} % of its fall"),
-                value_cell(found.correlation, signed(found.correlation)),
+                value_cell(found.medians.gradient_norm),
+                value_cell(
+                    found.medians.spike, "–" if found.medians.spike is None else f"{found.medians.spike:.1f} × median"
+                ),
+                value_cell(found.medians.foreground_share, _percent(found.medians.foreground_share, 0)),
+                value_cell(found.medians.agreement, signed(found.medians.agreement)),
+                value_cell(
+                    found.medians.roughness,
+                    "–" if found.medians.roughness is None else f"{found.medians.roughness:.1f} % of its fall",
+                ),
+                value_cell(found.medians.correlation, signed(found.medians.correlation)),
             ]
         )
     return table

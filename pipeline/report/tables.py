@@ -15,7 +15,7 @@ from pipeline.metrics.aggregate import summarize
 from pipeline.records.metrics import metric_of
 from pipeline.records.pair_result import PairResult
 from pipeline.records.verdict import Verdict
-from pipeline.report.wording import factor, metric_name, number, p_value, signed, unit
+from pipeline.report.formatting import number, p_value, signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
     found = []
     for metric, part in summary.groupby("metric", sort=False):
         name = str(metric)
-        table = Table(f"{metric_name(name)} by class; each case once for every seed.", columns)
+        table = Table(f"{metric_of(name).heading} by class; each case once for every seed.", columns)
         for class_name, rows in part.groupby("class", sort=False):
             for row in rows.to_dict("records"):
                 spread = row["std"]
@@ -93,7 +93,7 @@ def class_tables(evidence: Evidence) -> list[tuple[str, Table]]:
                         value_cell(fallen, str(fallen), kind="warn" if fallen else ""),
                     ]
                 )
-        found.append((metric_name(name), table))
+        found.append((metric_of(name).heading, table))
     return found
 
 
@@ -108,7 +108,8 @@ def size_table(evidence: Evidence) -> Table:
     """Return the primary metric by size of structure, with the counts behind each mean."""
     columns = ("size", "loss", "mean ± sd", "values", "structures", "missed", "false positive")
     table = Table(
-        f"{metric_name(evidence.primary)} by volume of the structure in the reference; a value for every seed.", columns
+        f"{metric_of(evidence.primary).heading} by volume of the structure in the reference; a value for every seed.",
+        columns,
     )
     for row in evidence.verdict.by_size:
         if row.metric == evidence.primary:
@@ -135,7 +136,7 @@ def ranks_table(verdict: Verdict) -> Table:
     """Return ranks averaged over metrics by each way of ranking; 1 is best."""
     ranks = verdict.ranking_over_metrics
     names = ("by means", "by cases", "by clear differences")
-    metrics = ", ".join(metric_name(name) for name in ranks.metrics)
+    metrics = ", ".join(metric_of(name).heading for name in ranks.metrics)
     table = Table(f"Ranks (1 is best) averaged over {metrics}.", ("loss", *names))
     each = zip(ranks.losses, ranks.mean_then_rank, ranks.rank_then_mean, ranks.test_based, strict=True)
     for loss, *places in each:
@@ -164,7 +165,7 @@ def pairs_table(verdict: Verdict) -> Table:
         columns,
     )
     for pair in verdict.pairs:
-        metric, scaled = pair.metric, factor(pair.metric)
+        metric, scaled = pair.metric, metric_of(pair.metric).factor
         mean = scaled * pair.difference
         low, high = (scaled * edge for edge in possible(metric, pair.ci_low, pair.ci_high))
         superiority = pair.superiority
@@ -172,13 +173,15 @@ def pairs_table(verdict: Verdict) -> Table:
             superiority = 1 - superiority
         table.rows.append(
             [
-                Cell(metric_name(metric), metric),
+                Cell(metric_of(metric).heading, metric),
                 loss_cell(pair.a),
                 loss_cell(pair.b),
-                value_cell(mean, f"{signed(mean)} {unit(metric)}"),
+                value_cell(mean, f"{signed(mean)} {metric_of(metric).displayed_unit}"),
                 value_cell(low, f"{signed(low)} to {signed(high)}"),
                 value_cell(pair.p_holm, p_value(pair.p_holm if pair.replicated else None)),
-                value_cell(typical := scaled * pair.median_difference, f"{signed(typical)} {unit(metric)}"),
+                value_cell(
+                    typical := scaled * pair.median_difference, f"{signed(typical)} {metric_of(metric).displayed_unit}"
+                ),
                 value_cell(pair.cases, str(pair.cases)),
                 value_cell(pair.cohen_dz, signed(pair.cohen_dz)),
                 value_cell(superiority, "–" if superiority is None else f"{superiority:.0%} of cases"),
@@ -217,8 +220,8 @@ def deciding_cases(paired: Paired, first: str, second: str, count: int = 5) -> D
     order = np.argsort(-np.abs(each), kind="stable")[:count]
     order = order[np.abs(each[order]) > 0]
     rest = np.delete(each, order)
-    metric, scaled = paired.metric, factor(paired.metric)
-    table = Table("", ("", "case", first, second, f"gap, {unit(metric)}"))
+    metric, scaled = paired.metric, metric_of(paired.metric).factor
+    table = Table("", ("", "case", first, second, f"gap, {metric_of(metric).displayed_unit}"))
     for rank, index in enumerate(order, start=1):
         table.rows.append(
             [
@@ -233,10 +236,10 @@ def deciding_cases(paired: Paired, first: str, second: str, count: int = 5) -> D
     said = (
         f"{first} is better in {_better(each, paired)} of {each.size} cases{f', equal in {equal}' if equal else ''}. "
     )
-    said += f"Mean difference {signed(scaled * float(each.mean()))} {unit(metric)}"
+    said += f"Mean difference {signed(scaled * float(each.mean()))} {metric_of(metric).displayed_unit}"
     if rest.size and order.size:
         turned = np.sign(rest.mean()) != np.sign(each.mean()) and rest.mean() != 0
-        said += f", without these {order.size} cases {signed(scaled * float(rest.mean()))} {unit(metric)}"
+        said += f", without these {order.size} cases {signed(scaled * float(rest.mean()))} {metric_of(metric).displayed_unit}"
         said += ": they decide its sign." if turned else "."
     else:
         said += "."

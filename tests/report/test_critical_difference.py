@@ -11,7 +11,7 @@ from pipeline.comparison.ranking import ranking
 from pipeline.comparison.resampling import units_of
 from pipeline.comparison.variance import mean_errors
 from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
-from pipeline.report.wording import LossStyle
+from pipeline.report.styles import LossStyle
 
 
 def ranked(losses, cases=30, gap=0.01, seed=0):

@@ -1,20 +1,22 @@
 import base64
-import struct
+import io
 import xml.etree.ElementTree as ElementTree
-import zlib
 
 import numpy as np
 import pytest
 from made_up_pairs import pair_result
+from PIL import Image
 
 from pipeline.comparison.pairing import Paired
 from pipeline.records.verdict import Verdict
 from pipeline.report.curves import Curve, mean_curve
 from pipeline.report.figures import MANY_POINTS, distribution_plot, interval_plot, paired_plot, seen_from_recommended
-from pipeline.report.overlays import Overlays, grey_png, outlines
-from pipeline.report.svg import Scale, tag, text, tick_label
+from pipeline.report.formatting import duration, number, p_value, signed, typeset
+from pipeline.report.overlays import ImageStore
+from pipeline.report.slices import SlicePicture, outline_path, png_address
+from pipeline.report.styles import LossStyle
+from pipeline.report.svg import Scale, element, text, tick_label
 from pipeline.report.tables import deciding_cases
-from pipeline.report.wording import LossStyle, duration, number, p_value, signed, typeset
 
 
 def paired(a, b, metric="dice"):
@@ -25,40 +27,39 @@ def paired(a, b, metric="dice"):
 
 
 def test_an_outline_follows_the_edges_of_the_pixels():
-    assert outlines(np.array([[1]], dtype=np.int16)) == "M0 0H1M0 1H1M0 0V1M1 0V1"
+    assert outline_path(np.array([[1]], dtype=np.int16)) == "M0 0H1M0 1H1M0 0V1M1 0V1"
 
 
 def test_the_border_between_two_classes_is_part_of_the_outline():
-    assert "M1 0V1" in outlines(np.array([[1, 2]], dtype=np.int16))
-    assert "M1 0V1" not in outlines(np.array([[1, 1]], dtype=np.int16))
+    assert "M1 0V1" in outline_path(np.array([[1, 2]], dtype=np.int16))
+    assert "M1 0V1" not in outline_path(np.array([[1, 1]], dtype=np.int16))
 
 
 def test_an_empty_mask_has_no_outline():
-    assert outlines(np.zeros((3, 4), dtype=np.int16)) == ""
+    assert outline_path(np.zeros((3, 4), dtype=np.int16)) == ""
 
 
 def test_a_png_holds_the_pixels_that_it_was_given():
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    data = grey_png(pixels)
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", data[16:24]) == (4, 3)
-    at = data.index(b"IDAT")
-    (length,) = struct.unpack(">I", data[at - 4 : at])
-    raw = np.frombuffer(zlib.decompress(data[at + 4 : at + 4 + length]), dtype=np.uint8).reshape(3, 5)
-    assert (raw[:, 0] == 0).all()
-    assert (raw[:, 1:] == pixels).all()
+    kind, data = png_address(pixels).split(",")
+    assert kind == "data:image/png;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.mode == "L"
+    assert (np.asarray(image) == pixels).all()
 
 
 def test_an_image_that_is_shown_twice_is_embedded_once():
-    overlays = Overlays()
+    store = ImageStore()
     pixels = np.zeros((4, 4), dtype=np.uint8)
-    assert overlays.image_of(pixels) == overlays.image_of(pixels.copy())
-    assert str(overlays.definitions).count(base64.b64encode(grey_png(pixels)).decode()) == 1
+    for values in (pixels, pixels.copy(), pixels + 1):
+        store.draw(SlicePicture(values, "", "", (1.0, 1.0)), "#fff")
+    assert str(store.definitions).count(png_address(pixels)) == 1
+    assert str(store.definitions).count("<image") == 2
 
 
 def test_texts_and_attributes_are_escaped():
     assert str(text(0, 0, "<b>&")) == '<text x="0" y="0" text-anchor="start">&lt;b&gt;&amp;</text>'
-    assert str(tag("g", data_name='"><script>')) == '<g data-name="&#34;&gt;&lt;script&gt;"></g>'
+    assert str(element("g", data_name='"><script>')) == '<g data-name="&#34;&gt;&lt;script&gt;"></g>'
 
 
 @pytest.mark.parametrize("scale", [Scale(0, 1, 0, 100), Scale(-3.7, 41.2, 0, 100), Scale(1e-4, 3e2, 0, 100, True)])

@@ -128,7 +128,8 @@ def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path)
 
     from pipeline.report.critical_difference import critical_difference_plot
     from pipeline.report.figures import interval_plot
-    from pipeline.report.wording import LossStyle
+    from pipeline.report.styles import LossStyle
+    from pipeline.report.svg import style_sheet
 
     figures = []
     for count in range(2, 13):
@@ -141,6 +142,7 @@ def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path)
             ]
             figures.append(interval_plot(pairs, "hausdorff_mm", styles))
     css = (Path(__file__).parents[2] / "pipeline/report/templates/report.css").read_text(encoding="utf-8")
+    css += style_sheet()
     page = tmp_path / "figures.html"
     cards = "".join(f'<figure class="card" style="width:390px">{figure}</figure>' for figure in figures)
     page.write_text(f"<meta charset=utf-8><style>{css}</style>{cards}", encoding="utf-8")
