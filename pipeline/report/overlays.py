@@ -58,6 +58,8 @@ class Overlays:
         The images that the pictures refer to.
     missing
         Descriptions of files that could not be shown.
+    truncated
+        Whether pictures are left out because the page would become too large.
     losses_left_out
         Losses without pictures, because there are too many.
     """
@@ -67,6 +69,7 @@ class Overlays:
     differences: tuple[PictureRow, ...] = ()
     definitions: Markup = field(default_factory=Markup)
     missing: tuple[str, ...] = ()
+    truncated: bool = False
     losses_left_out: tuple[str, ...] = ()
 
 
@@ -112,15 +115,13 @@ def make_overlays(evidence: Evidence, styles: Styles) -> Overlays:
         PictureRow(painter.spread_title(index, shown), painter.differences(index, shown))
         for index in _most_different(paired, shown)
     ]
-    missing = sorted(evidence.volumes.missing)
-    if painter.store.bytes > BUDGET_BYTES:
-        missing.append("more pictures, because the page would become too large")
     return Overlays(
         doubtful=tuple(row for row in doubtful if row.pictures),
         extremes=tuple(row for row in extremes if row.pictures),
         differences=tuple(row for row in differences if row.pictures),
         definitions=painter.store.definitions,
-        missing=tuple(missing),
+        missing=tuple(sorted(evidence.volumes.missing)),
+        truncated=painter.store.bytes > BUDGET_BYTES,
         losses_left_out=tuple(loss for loss in paired.losses if loss not in shown),
     )
 

@@ -10,7 +10,7 @@ from pipeline.comparison.pairing import Paired
 from pipeline.comparison.ranking import ranking
 from pipeline.comparison.resampling import units_of
 from pipeline.comparison.variance import mean_errors
-from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
+from pipeline.report.critical_difference import critical_difference_plot, rank_note, separated_by_ranks_only
 from pipeline.report.styles import LossStyle
 
 
@@ -90,9 +90,9 @@ def test_without_ranks_to_test_there_is_no_diagram():
     assert critical_difference_plot(ranked(["a", "b"], cases=2), {}) is None
 
 
-def test_what_the_diagram_sets_apart_and_the_verdict_does_not_is_said():
+def test_the_note_names_pairs_that_the_diagram_separates_and_the_verdict_does_not():
     found = ranked(["a", "b", "c"], gap=0.2)
     pairs = [pair_result("a", "b"), pair_result("a", "c", better="a")]
-    assert unlike_the_verdict(found, pairs) == [("a", "b")]
-    assert "sets a from b apart, the verdict does not" in rank_sentence(found, [("a", "b")])
-    assert "verdict" not in rank_sentence(found, [])
+    assert separated_by_ranks_only(found, pairs) == [("a", "b")]
+    assert "It separates a from b; the verdict does not" in rank_note(found, [("a", "b")])
+    assert "verdict" not in rank_note(found, [])

@@ -10,13 +10,13 @@ from PIL import Image
 from pipeline.comparison.pairing import Paired
 from pipeline.records.verdict import Verdict
 from pipeline.report.curves import Curve, mean_curve
-from pipeline.report.figures import MANY_POINTS, distribution_plot, interval_plot, paired_plot, seen_from_recommended
+from pipeline.report.figures import MAXIMUM_POINTS, distribution_plot, interval_plot, paired_plot, seen_from_recommended
 from pipeline.report.formatting import duration, number, p_value, signed, typeset
 from pipeline.report.overlays import ImageStore
+from pipeline.report.pair_tables import deciding_cases
 from pipeline.report.slices import SlicePicture, outline_path, png_address
 from pipeline.report.styles import LossStyle
 from pipeline.report.svg import Scale, element, text, tick_label
-from pipeline.report.tables import deciding_cases
 
 
 def paired(a, b, metric="dice"):
@@ -182,12 +182,12 @@ def test_plots_of_very_many_cases_hold_a_bounded_number_of_points_with_the_extre
     styles = {"a": LossStyle(0), "b": LossStyle(1)}
     difference = many.values[0] - many.values[1]
     plot = str(paired_plot(many, "a", "b", [], styles))
-    assert plot.count("<circle") == MANY_POINTS
-    assert f"{MANY_POINTS:,} of 9,000 cases, evenly by the difference" in plot
+    assert plot.count("<circle") == MAXIMUM_POINTS
+    assert f"{MAXIMUM_POINTS:,} of 9,000 cases, evenly by the difference" in plot
     for extreme in (difference.argmin(), difference.argmax()):
         assert f"c{extreme}: a" in plot
     boxes = str(distribution_plot(many, styles))
-    assert boxes.count("<circle") == MANY_POINTS
+    assert boxes.count("<circle") == MAXIMUM_POINTS
     for row in many.values:
         assert f"c{row.argmin()}: " in boxes
     few = paired(many.values[0][:50], many.values[1][:50])

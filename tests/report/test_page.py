@@ -17,8 +17,9 @@ from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.table import read_table, write_table
 from pipeline.report.build import build_report
 from pipeline.report.loss_tables import losses_table, presence_table
+from pipeline.report.metric_tables import class_tables, size_table
+from pipeline.report.pair_tables import pairs_table
 from pipeline.report.run_tables import diagnostics_table, runs_table
-from pipeline.report.tables import class_tables, pairs_table, size_table
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_means_in_the_table_are_those_of_the_records(built):
 
 def test_unfinished_and_collapsed_runs_are_named(built):
     page = built[2]
-    assert "17 of 18 are in" in page
+    assert "17 of 18 finished" in page
     assert "dice s1 f1 (under way)" in page
     assert "weighted_ce s1 f2 (never predicts Anterior)" in page
 
@@ -162,9 +163,9 @@ def test_the_mean_is_beside_the_median_the_failures_and_the_distance_of_what_was
     assert column(table, "cases below 0.5")[0] == "17 %"
     assert column(table, "median")[0] == f"{summaries['dice'].median:.3f}"
     place = table.columns.index("95 % Hausdorff (mm)")
-    assert table.columns[place + 1 : place + 3] == ("of those found", "missed or false positive")
+    assert table.columns[place + 1 : place + 3] == ("mean where found", "missed or false positive")
     hits, mean = summaries["hausdorff95_mm"].mean_of_hits, summaries["hausdorff95_mm"].mean
-    assert column(table, "of those found")[0] == f"{hits:.2f}"
+    assert column(table, "mean where found")[0] == f"{hits:.2f}"
     assert hits < mean / 2
     assert (
         column(table, "missed or false positive")[0] == "20 %"
@@ -237,7 +238,7 @@ def test_the_settings_that_a_reader_needs_are_told(built):
 
 
 def test_equal_hashes_prove_the_pairing(built):
-    assert "Fair pairing, proven" in built[2]
+    assert "Fair pairing, verified" in built[2]
 
 
 def test_a_run_that_was_fed_something_else_is_said_on_the_first_screen(tmp_path):
@@ -248,7 +249,7 @@ def test_a_run_that_was_fed_something_else_is_said_on_the_first_screen(tmp_path)
     page = study.report.read_text(encoding="utf-8")
     assert "BROKEN: hashes differ" in page
     assert "Pairing is broken" in page
-    assert "Fair pairing, proven" not in page
+    assert "Fair pairing, verified" not in page
 
 
 def test_hostile_names_are_shown_as_text(tmp_path):
@@ -300,7 +301,7 @@ def test_one_finished_run_is_reported_without_a_comparison(tmp_path):
     others = [(loss, fold, 0) for loss in losses for fold in range(2) if (loss, fold) != ("dice", 0)]
     study = small_study(tmp_path, losses=losses, unfinished=others)
     assert build_report(study).verdict == "inconclusive"
-    assert "1 of 4 are in" in study.report.read_text(encoding="utf-8")
+    assert "1 of 4 finished" in study.report.read_text(encoding="utf-8")
 
 
 def test_losses_without_a_common_case_have_no_verdict_yet(tmp_path):
@@ -325,7 +326,7 @@ def test_a_loss_that_collapsed_in_one_fold_stays_in_the_comparison_with_its_fail
     assert verdict.set_aside == {}
     assert summary.cases == 6
     assert summary.failure_rate >= 0.5
-    assert "1 run collapsed and counts as failures in every case" in page
+    assert "1 run collapsed and counts as a failure in every case" in page
     assert "no part of any mean" not in page
 
 
@@ -340,7 +341,7 @@ def test_losses_that_were_trained_once_have_no_verdict(tmp_path):
     assert 'class="recommended"' not in page
     table = pairs_table(verdict)
     assert set(column(table, "p (corrected)")) == {"–"}
-    assert set(column(table, "says")) == {"trained once: no verdict"}
+    assert set(column(table, "conclusion")) == {"trained once: no verdict"}
 
 
 def disagreeing_study(folder):
@@ -362,7 +363,7 @@ def test_a_mean_that_contradicts_the_typical_case_is_a_caveat_that_stands_out(tm
     assert pair.difference < 0 < pair.median_difference
     assert '<li class="alert">Mean and typical case disagree: the mean Dice favors ce, yet dice is better in' in page
     table = pairs_table(verdict)
-    assert table.rows[0][table.columns.index("says")].text == "mean and typical case disagree"
+    assert table.rows[0][table.columns.index("conclusion")].text == "mean and typical case disagree"
     assert column(table, "median difference")[0] == f"+{100 * pair.median_difference:.2f} points"
 
 
@@ -371,7 +372,7 @@ def test_the_stability_of_ranks_needs_five_folds(tmp_path, built):
     assert "Kendall" not in built[2]
     study = small_study(tmp_path, folds=5, cases=10)
     build_report(study)
-    assert "Kendall's τ of redrawn rankings" in study.report.read_text(encoding="utf-8").replace("&#39;", "'")
+    assert "Kendall's τ of the redrawn rankings" in study.report.read_text(encoding="utf-8").replace("&#39;", "'")
 
 
 def test_the_scope_is_on_the_first_screen_and_in_the_verdict(built):
