@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.pairing import Paired
 from pipeline.records.metrics import metric_of
-from pipeline.references.check import Doubtful
+from pipeline.references.check import SuspectedReference
 from pipeline.references.volumes import PLANES, Volume, Volumes
 from pipeline.report.formatting import number
 from pipeline.report.slices import SlicePicture, choose_view, image_element, png_address, slice_picture
@@ -166,7 +166,7 @@ class _CasePainter:
         gap = number(float(spread), metric)
         return f"{self.paired.cases[index]}: losses up to {gap} apart in {metric_of(metric).heading}"
 
-    def before_and_after(self, item: Doubtful, loss: str) -> tuple[Picture, ...]:
+    def before_and_after(self, item: SuspectedReference, loss: str) -> tuple[Picture, ...]:
         """Return a reference as it is and after the change, with the prediction of one loss."""
         volume = self._volume(item.case)
         mask = None if volume is None else self.volumes.predictions([loss], item.case, volume.reference.shape).get(loss)

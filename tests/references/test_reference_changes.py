@@ -94,7 +94,7 @@ def test_a_displaced_reference_is_moved_back(shift, classes):
 
 
 def test_structures_all_over_a_large_volume_are_moved_back_by_steps_of_two_voxels(monkeypatch):
-    monkeypatch.setattr(reference_changes, "MOST_VOXELS", 1000)  # of 2,500 or so, finest along the first axis
+    monkeypatch.setattr(reference_changes, "MAXIMUM_VOXELS", 1000)  # of 2,500 or so, finest along the first axis
     labels = structure()
     found = suspected_change(moved(labels, (4, 0, 0)), three_predictions(labels), SPACING_MM)
     assert found is not None
