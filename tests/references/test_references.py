@@ -32,7 +32,7 @@ def page_of(study):
 
 
 @pytest.mark.parametrize(("case", "towards"), [("case_03", 1), ("case_04", -1)])
-def test_a_displaced_reference_is_named_with_its_way_back(tmp_path, case, towards):
+def test_a_displaced_reference_is_named_with_the_shift_back(tmp_path, case, towards):
     """Arrays of every other case run from right to left: the way is said in the patient's directions."""
     study = study_with(tmp_path, lambda labels: moved(labels, (2, -3, 0)), case=case)
     verdict = build_report(study)
@@ -67,7 +67,7 @@ def test_pictures_show_the_doubtful_reference_before_and_after(tmp_path):
     assert page_of(displaced).count('class="overlay"') == page_of(plain).count('class="overlay"') + 2 * 3
 
 
-def test_references_in_place_are_said_to_be_checked(tmp_path):
+def test_references_in_place_are_reported_as_checked(tmp_path):
     study = study_with(tmp_path, lambda labels: labels)
     verdict = build_report(study)
     assert verdict.references == ReferenceCheck(checked=8)
@@ -88,7 +88,7 @@ def test_many_doubtful_references_are_counted(tmp_path):
     assert any(" and 3 more. Look at them" in caveat for caveat in verdict.caveats)
 
 
-def test_references_of_which_files_are_gone_are_not_checked(tmp_path):
+def test_references_with_missing_files_are_not_checked(tmp_path):
     study = study_with(tmp_path, lambda labels: moved(labels, (3, 0, 0)))
     (tmp_path / "data" / "case_03_label.nii.gz").unlink()
     for path in study.root.glob("runs/*/*/predictions/case_02.nii.gz"):
@@ -96,19 +96,19 @@ def test_references_of_which_files_are_gone_are_not_checked(tmp_path):
     assert build_report(study).references == ReferenceCheck(checked=6)
 
 
-def test_no_case_is_begun_when_enough_voxels_are_read(tmp_path, monkeypatch):
+def test_no_case_is_started_after_enough_voxels_were_read(tmp_path, monkeypatch):
     of_a_case = 4 * 24**3  # a reference and three predictions
     monkeypatch.setattr(references, "MOST_VOXELS", 2 * of_a_case + 1)
     study = study_with(tmp_path, lambda labels: labels)
     assert build_report(study).references.checked == 3
 
 
-def test_one_loss_alone_checks_nothing(tmp_path):
+def test_a_single_loss_checks_no_reference(tmp_path):
     study = study_with(tmp_path, lambda labels: moved(labels, (3, 0, 0)), losses=("dice",), noise=(0.4,))
     assert build_report(study).references == ReferenceCheck(checked=0)
 
 
-def test_the_verdict_without_doubtful_references_is_said(tmp_path):
+def test_the_verdict_without_doubtful_references_is_stated(tmp_path):
     """As it is where they do not matter, and in words where they decide."""
     study = study_with(tmp_path / "same", lambda labels: moved(labels, (3, 0, 0)))
     assert build_report(study).references.without == "Without them the verdict is the same."

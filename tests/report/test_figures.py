@@ -106,7 +106,7 @@ def texts_and_bands(plot):
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 19])
-def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
+def test_names_and_numbers_do_not_touch_margin_and_noise(count):
     pairs = [
         pair_result("dice", f"loss_{i}", "dice", 0.01, -0.02, 0.04, margin=0.005, noise_floor=0.01)
         for i in range(count)
@@ -129,7 +129,7 @@ def test_only_a_difference_that_holds_after_correction_has_the_color_of_a_loss()
     assert styles["a"].color not in drawn[None]
 
 
-def test_a_small_difference_keeps_its_sign_and_a_digit():
+def test_a_small_difference_is_shown_with_its_sign_and_a_digit():
     assert [signed(value) for value in (-0.004, 0.0, -0.0, 0.00001, 1.999)] == [
         "−0.004",
         "0.00",
@@ -165,7 +165,7 @@ def test_a_mean_curve_ends_where_most_runs_end():
     assert mean_curve(runs) == [(10.0, 1.0)]
 
 
-def test_the_eighth_loss_is_told_apart_by_its_dashes():
+def test_the_eighth_loss_differs_by_its_dashes():
     styles = [LossStyle(index) for index in range(21)]
     assert len({(style.color, style.dash) for style in styles}) == 21
 

@@ -41,7 +41,7 @@ def page(browser, tmp_path_factory):
     return browser
 
 
-def test_the_page_logs_no_error_and_asks_for_nothing_else(page):
+def test_the_page_logs_no_error_and_requests_nothing_else(page):
     import json
 
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
@@ -67,7 +67,7 @@ def test_a_click_on_a_heading_sorts_the_table_and_a_second_one_turns_it(page):
     assert state == "descending"
 
 
-def test_the_verdict_its_intervals_and_ranks_are_on_the_first_screen(page):
+def test_the_verdict_with_intervals_and_ranks_is_on_the_first_screen(page):
     bottom = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom + window.scrollY"
     assert page.execute_script(bottom, ".hero h1") < 900
     assert page.execute_script(bottom, ".hero .evidence") < 900

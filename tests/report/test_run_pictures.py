@@ -35,7 +35,7 @@ def test_worst_median_and_best_are_by_mean_dice():
     ]
 
 
-def test_one_case_is_shown_once_and_none_not_at_all():
+def test_a_single_case_is_shown_once():
     assert [item.rank for item in ranked_cases(table(a=0.9))] == ["worst"]
     assert ranked_cases(table(a=None)) == []
 

@@ -60,7 +60,7 @@ def test_each_level_has_its_verdict():
     assert all(item.headline for item in found)
 
 
-def test_the_figure_is_a_picture_of_its_own_with_a_cross_where_runs_collapsed():
+def test_the_figure_is_a_file_of_its_own_with_a_cross_where_runs_collapsed():
     whole = sweep_figure(sweep_points(table()))
     ElementTree.fromstring(whole)
     assert whole.count("1 of 2 runs collapsed</title>") == 4  # hollow point and cross in both panels
@@ -81,7 +81,7 @@ def test_the_page_is_self_contained_and_escapes_names():
     assert page.count("1/2 collapsed") == 2
 
 
-def test_a_table_of_something_else_is_refused(tmp_path):
+def test_a_table_without_fractions_is_refused(tmp_path):
     path = tmp_path / "cases.csv"
     table().drop(columns="fraction").to_csv(path, index=False)
     with pytest.raises(RecordError, match="lacks the column fraction"):

@@ -19,7 +19,7 @@ def leave_thresholds(study, peaks):
         pd.concat(levels)[columns].to_csv(run.thresholds, index=False)
 
 
-def test_the_report_says_if_it_is_the_loss_or_the_threshold(tmp_path):
+def test_the_report_shows_whether_losses_or_thresholds_differ(tmp_path):
     study = write_fake_study(tmp_path, losses=("dice", "ce"), noise=(0.9, 0.9), folds=3, seeds=1, cases=9)
     leave_thresholds(study, {"dice": 0.5, "ce": 0.25})
     verdict = build_report(study)
@@ -32,7 +32,7 @@ def test_the_report_says_if_it_is_the_loss_or_the_threshold(tmp_path):
     assert verdict.operating_points.words[0].replace("'", "&#39;") in page
 
 
-def test_a_study_without_thresholds_has_no_such_section(tmp_path):
+def test_a_study_without_thresholds_has_no_section_on_them(tmp_path):
     study = write_fake_study(tmp_path, losses=("dice", "ce"), noise=(0.9, 0.9), folds=2, seeds=1, cases=6)
     assert gather_thresholds(study).empty
     assert build_report(study).to_json()["operating_points"] == {}
