@@ -11,10 +11,10 @@ from pipeline.records.run import RunTrace
 from pipeline.report.curves import last_training
 
 FEWEST_LOSSES = 8
-"""Recorded training losses below which there is no roughness."""
+"""Fewest recorded training losses from which a roughness is computed."""
 
 FEWEST_VALIDATIONS = 4
-"""Validations below which there is no correlation."""
+"""Fewest validations from which a correlation is computed."""
 
 
 @dataclass(frozen=True, slots=True)

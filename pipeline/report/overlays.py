@@ -59,7 +59,7 @@ class Overlays:
     missing
         Descriptions of files that could not be shown.
     truncated
-        Whether pictures are left out because the page would become too large.
+        True if pictures are left out because the page would become too large.
     losses_left_out
         Losses without pictures, because there are too many.
     """

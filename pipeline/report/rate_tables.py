@@ -19,21 +19,21 @@ def rates_table(evidence: Evidence) -> Table:
     for loss in evidence.losses:
         recorded = [run.record.rate_search for run in evidence.runs if run.record is not None and run.key.loss == loss]
         searches = [search for search in recorded if search is not None and search.rule != "given"]
-        rates = {probe.learning_rate for search in searches for probe in search.probes}
+        rates = {trial.learning_rate for search in searches for trial in search.probes}
         rates |= {search.chosen for search in searches}
         table.rows.extend(_row(loss, rate, searches) for rate in sorted(rates))
     return table
 
 
 def _row(loss: str, rate: float, searches: Sequence[RateSearch]) -> list[Cell]:
-    probes = [probe for search in searches for probe in search.last_round if probe.learning_rate == rate]
-    scores = [probe.score for probe in probes if probe.score is not None]
+    trials = [trial for search in searches for trial in search.last_round if trial.learning_rate == rate]
+    scores = [trial.score for trial in trials if trial.score is not None]
     chances = [search.chance for search in searches if search.chance is not None]
-    steps = ", ".join(map(str, sorted({probe.steps for probe in probes}))) or NO_VALUE
+    steps = ", ".join(map(str, sorted({trial.steps for trial in trials}))) or NO_VALUE
     chosen = sum(search.chosen == rate for search in searches)
     notes = _notes(rate, searches)
-    if len(scores) < len(probes):
-        notes.append(f"not finite in {counted(len(probes) - len(scores), 'run', 'runs')}")
+    if len(scores) < len(trials):
+        notes.append(f"not finite in {counted(len(trials) - len(scores), 'run', 'runs')}")
     return [
         loss_cell(loss),
         value_cell(rate, f"{rate:g}"),

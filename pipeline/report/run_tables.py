@@ -52,9 +52,9 @@ def diagnostics_table(evidence: Evidence) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class PairingCheck:
-    """Whether all losses of each fold and seed began with the same weights and saw the same patches.
+    """Comparison of the initial weights and the patches of all losses within each fold and seed.
 
-    `equal` tells whether this holds everywhere; None if no fold and seed has two runs to compare.
+    `equal` tells whether both are the same everywhere; None if no fold and seed has two runs to compare.
     """
 
     table: Table

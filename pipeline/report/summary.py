@@ -42,19 +42,17 @@ class Summary:
     kind
         Kind of the verdict in a word or two.
     recommends
-        Whether a loss is recommended.
+        True if a loss is recommended.
     headline, sentences, scope
         The verdict in words: the first sentence, the others, and those on the conditions of the trainings.
     caveats
         The serious ones first.
     facts
         Properties of the study.
-    progress
-        How many of the planned runs have finished.
     unfinished
         Planned runs without a record.
     noise_known
-        Whether the noise between seeds was measured.
+        True if the noise between seeds was measured.
     """
 
     kind: str
@@ -64,7 +62,6 @@ class Summary:
     scope: tuple[str, ...]
     caveats: tuple[Caveat, ...]
     facts: tuple[Fact, ...]
-    progress: str
     unfinished: tuple[RunTrace, ...]
     noise_known: bool
 
@@ -86,7 +83,6 @@ def summarize_verdict(evidence: Evidence, pairing_equal: bool | None) -> Summary
         scope=tuple(typeset(sentence) for sentence in scope),
         caveats=tuple(sorted(caveats, key=lambda caveat: not caveat.serious)),
         facts=_facts(evidence, progress, noise, pairing_equal),
-        progress=progress,
         unfinished=tuple(run for run in evidence.runs if run.record is None),
         noise_known=noise is not None,
     )

@@ -23,7 +23,7 @@ class SweepPoint:
     Attributes
     ----------
     loss, fraction, metric
-        What was measured; `fraction` is the share of labeled voxels, 0 to 1.
+        Name of the loss, share of labeled voxels (0 to 1), and name of the metric.
     mean, low, high
         Mean over all `cases` and its 95 % interval (bootstrap over folds, cases and seeds), in the metric's unit. The
         cases of collapsed runs count as failures. None if there are no results.

@@ -14,7 +14,7 @@ class Cell:
     Attributes
     ----------
     text
-        What the reader sees.
+        Text that the reader sees.
     sort
         Value by which the column is sorted; empty values come last.
     below
