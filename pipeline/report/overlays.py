@@ -172,9 +172,10 @@ class _CasePainter:
         mask = None if volume is None else self.volumes.predictions([loss], item.case, volume.reference.shape).get(loss)
         if volume is None or mask is None:
             return ()
-        view = choose_view(volume, [mask], 1.0, planes=3)
-        changed = np.asarray(item.suspicion.change.applied_to(volume.reference), dtype=np.int16)
-        references = (("as it is", volume), (item.words, replace(volume, reference=changed)))
+        reference = np.asarray(item.suspicion.change.applied_to(volume.reference), dtype=np.int16)
+        changed = replace(volume, reference=reference)
+        view = choose_view(changed, [mask, volume.reference], 1.0, planes=3)
+        references = (("as it is", volume), (item.words, changed))
         return tuple(
             Picture(
                 self.store.draw(slice_picture(shown, mask, view, axis), self.styles[loss].bright),

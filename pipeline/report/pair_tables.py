@@ -10,7 +10,7 @@ from pipeline.comparison.pairing import Paired
 from pipeline.records.metrics import Metric, metric_of
 from pipeline.records.pair_result import PairResult
 from pipeline.records.verdict import Verdict
-from pipeline.report.formatting import p_value, percent, signed
+from pipeline.report.formatting import NO_VALUE, p_value, percent, signed
 from pipeline.report.tables import Cell, Table, count_cell, loss_cell, metric_cell, text_cell, value_cell
 
 DECIDING_CASES = 5
@@ -55,14 +55,14 @@ def _pair_row(pair: PairResult) -> list[Cell]:
         _difference_cell(pair.median_difference, metric),
         count_cell(pair.cases),
         value_cell(pair.cohen_dz, signed(pair.cohen_dz)),
-        value_cell(superiority, percent(superiority) if superiority is None else f"{superiority:.0%} of cases"),
+        value_cell(superiority, NO_VALUE if superiority is None else f"{percent(superiority)} of cases"),
         text_cell(conclusion(pair), kind="warn" if pair.typical_case_disagrees else ""),
     ]
 
 
 def _difference_cell(difference: float, metric: Metric) -> Cell:
     shown = metric.factor * difference
-    return value_cell(shown, f"{signed(shown)} {metric.displayed_unit}")
+    return value_cell(shown, f"{signed(shown)} {metric.displayed_unit}".rstrip())
 
 
 def conclusion(pair: PairResult) -> str:

@@ -102,6 +102,10 @@ class Scale:
     (150.0, [0, 2, 4, 6, 8, 10])
     >>> Scale(1, 100, 0, 10, logarithmic=True)(10)
     5.0
+    >>> Scale(0.1, 1.5, 0, 10, logarithmic=True).ticks()
+    [0.1, 1.0]
+    >>> Scale(0.15, 1.5, 0, 10, logarithmic=True).ticks()
+    [0.2, 0.5, 1.0]
     """
 
     low: float
@@ -119,11 +123,13 @@ class Scale:
         return self.start + min(max(share, -0.02), 1.02) * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Return about `count` round values inside the scale; powers of ten on a logarithmic one."""
+        """Return about `count` round values inside the scale.
+
+        On a logarithmic scale these are powers of ten, whatever `count` is; if there are fewer than two, their
+        multiples by 2 and 5 as well.
+        """
         if self.logarithmic:
-            decades = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
-            powers = [10.0**decade for decade in decades]
-            return powers if len(powers) > 1 else [self.low, self.high]
+            return self._logarithmic_ticks()
         span = self.high - self.low
         if span <= 0:
             return [self.low]
@@ -133,6 +139,15 @@ class Scale:
         step = next(base * m for m in (1, 2, 2.5, 5, 10) if base * m >= raw * 0.999)
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+    def _logarithmic_ticks(self) -> list[float]:
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for multiples in ((1,), (1, 2, 5)):
+            values = [multiple * 10.0**decade for decade in decades for multiple in multiples]
+            inside = [value for value in values if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
+            if len(inside) > 1:
+                return inside
+        return [self.low, self.high]
 
     @classmethod
     def around(cls, values: Sequence[float], start: float, end: float, *, logarithmic: bool = False) -> "Scale":

@@ -62,7 +62,16 @@ def test_texts_and_attributes_are_escaped():
     assert str(element("g", data_name='"><script>')) == '<g data-name="&#34;&gt;&lt;script&gt;"></g>'
 
 
-@pytest.mark.parametrize("scale", [Scale(0, 1, 0, 100), Scale(-3.7, 41.2, 0, 100), Scale(1e-4, 3e2, 0, 100, True)])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        Scale(0, 1, 0, 100),
+        Scale(-3.7, 41.2, 0, 100),
+        Scale(1e-4, 3e2, 0, 100, True),
+        Scale(0.1007, 1.153, 0, 100, True),
+        Scale(0.11, 0.19, 0, 100, True),
+    ],
+)
 def test_ticks_lie_inside_their_scale(scale):
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 8
