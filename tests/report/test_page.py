@@ -172,6 +172,18 @@ def test_unreadable_predictions_are_listed(tmp_path):
     assert "the prediction of dice for" in study.report.read_text(encoding="utf-8")
 
 
+def test_a_page_that_would_become_too_large_leaves_pictures_out(tmp_path, monkeypatch):
+    study = small_study(tmp_path)
+    build_report(study)
+    whole = study.report.read_text(encoding="utf-8")
+    monkeypatch.setattr("pipeline.report.overlays.BUDGET_BYTES", 2000)
+    build_report(study)
+    page = study.report.read_text(encoding="utf-8")
+    assert 0 < page.count('class="overlay"') < whole.count('class="overlay"')
+    assert "More pictures are left out" in page
+    assert "More pictures are left out" not in whole
+
+
 def test_one_finished_run_is_reported_without_a_comparison(tmp_path):
     losses = ("dice", "ce")
     others = [(loss, fold, 0) for loss in losses for fold in range(2) if (loss, fold) != ("dice", 0)]
