@@ -1,9 +1,9 @@
-"""What the diagnostics of a training cost: steps with a record every ten, and steps that only clip their gradients.
+"""Measure the cost of the diagnostics of a training: a record every ten steps, or steps that only clip gradients.
 
     python benchmarks/diagnostics.py [--steps 40] [--repeats 3]
 
-A network and patches as for the hippocampus, one thread, float32, noise for images. Trainings are interleaved; the
-median over the repeats of each kind is compared.
+Network and patches are those of the hippocampus dataset; images are noise. Trainings use one thread and float32, and
+are interleaved. The medians over the repeats of each kind are compared.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def noise_case(folder: Path) -> PreparedCase:
 
 
 def seconds_of(case: PreparedCase, steps: int, record_every: int) -> float:
-    """Train and return what it took."""
+    """Train, and return the wall-clock time in seconds."""
     trainer.RECORD_EVERY = record_every
     loss = build_loss(LossSpec("dice_ce"), (1000, 100))
     network = build_network(PLAN, 1, 2, 0, 0)
@@ -53,7 +53,7 @@ def seconds_of(case: PreparedCase, steps: int, record_every: int) -> float:
 
 
 def main() -> None:
-    """Print the comparison."""
+    """Print the cost in percent."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
@@ -69,8 +69,8 @@ def main() -> None:
                 found.append(seconds_of(case, arguments.steps, every))
     with_records, without = (statistics.median(found) for found in taken.values())
     cost = 100 * (with_records / without - 1)
-    told = f"{with_records:.2f} s with diagnostics, {without:.2f} s without: {cost:+.1f} %"
-    print(f"{arguments.steps} steps, median of {arguments.repeats}: {told}")
+    costs = f"{with_records:.2f} s with diagnostics, {without:.2f} s without: {cost:+.1f} %"
+    print(f"{arguments.steps} steps, median of {arguments.repeats}: {costs}")
 
 
 if __name__ == "__main__":

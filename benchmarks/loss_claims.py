@@ -11,17 +11,21 @@ metric.
 
 import argparse
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from pipeline.comparison.evidence import read_evidence
+from pipeline.records.events import TrainEvent
 from pipeline.records.folder import StudyFolder
+from pipeline.records.metrics import metric_of
 from pipeline.records.run import RunTrace
-from pipeline.report.curves import diagnose
-from pipeline.report.svg import WIDTH, Scale, joined, tag, text, x_axis, y_axis
-from pipeline.report.wording import LossStyle, metric_name
+from pipeline.report.curves import points_of
+from pipeline.report.diagnostics import curve_numbers, diagnose
+from pipeline.report.styles import LossStyle
+from pipeline.report.svg import WIDTH, Scale, element, fragment, text, x_axis, y_axis
 from pipeline.system.files import write_text
 
 FRACTIONS = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
@@ -102,13 +106,13 @@ def _shares_figure(found: dict[str, np.ndarray], names: list[str]) -> str:
         for index in range(len(names)):
             path = [(100 * f, 100 * float(v)) for f, v in zip(FRACTIONS, shares[:, index], strict=True)]
             parts.append(_line(path, across, up, LossStyle(index), "thick"))
-        panels.append(tag("g", *parts, transform=f"translate({place * WIDTH} 24)"))
+        panels.append(element("g", *parts, transform=f"translate({place * WIDTH} 24)"))
     return _svg(panels, names, 330)
 
 
 def _line(path: list[tuple[float, float]], across: Scale, up: Scale, style: LossStyle, kind: str) -> Markup:
     points = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in path)
-    return tag("polyline", points=points, stroke=style.colour, stroke_dasharray=style.dash, class_=kind)
+    return element("polyline", points=points, stroke=style.color, stroke_dasharray=style.dash, class_=kind)
 
 
 def _svg(panels: list[Markup], names: list[str], height: int) -> str:
@@ -117,16 +121,18 @@ def _svg(panels: list[Markup], names: list[str], height: int) -> str:
     for index, name in enumerate(names):
         style = LossStyle(index)
         legend.append(
-            tag("line", x1=x, x2=x + 16, y1=y, y2=y, stroke=style.colour, stroke_width=3.0, stroke_dasharray=style.dash)
+            element(
+                "line", x1=x, x2=x + 16, y1=y, y2=y, stroke=style.color, stroke_width=3.0, stroke_dasharray=style.dash
+            )
         )
         legend.append(text(x + 21, y + 4, name))
         x += 44 + 6.4 * len(name)
         if x > 2 * WIDTH - 150 and index + 1 < len(names):
             x, y = 46.0, y + 18
-    whole = tag(
+    whole = element(
         "svg",
-        tag("style", Markup(STYLE)),
-        tag("rect", width=2.0 * WIDTH, height=float(height), fill="#fff"),
+        element("style", Markup(STYLE)),
+        element("rect", width=2.0 * WIDTH, height=float(height), fill="#fff"),
         *panels,
         *legend,
         xmlns="http://www.w3.org/2000/svg",
@@ -148,7 +154,7 @@ def curves_of_a_study(root: Path, figure: Path | None) -> None:
     print(f"{'loss':24}{'runs':>5}  {'rates':14}" + "".join(f"{name:>24}" for name in columns))
     for loss, own in runs.items():
         if own:
-            said = [asdict(diagnose([run])) | {"agreement": _agreement(run), "jump": _jump(run)} for run in own]
+            said = [asdict(curve_numbers(run)) | {"agreement": _agreement(run), "jump": _jump(run)} for run in own]
             rates = ",".join(f"{rate:g}" for rate in diagnose(own).learning_rates)
             cells = [_spread([item[name] for item in said if item[name] is not None]) for name in columns]
             print(f"{loss:24}{len(own):5}  {rates:14}" + "".join(f"{cell:>24}" for cell in cells))
@@ -156,30 +162,27 @@ def curves_of_a_study(root: Path, figure: Path | None) -> None:
     for metric, paired in evidence.paired.items():
         order = np.argsort(-paired.means if paired.higher_is_better else paired.means)
         listed = ", ".join(f"{paired.losses[i]} {paired.means[i]:.4g}" for i in order)
-        print(f"{metric_name(metric):28}{len(paired.cases):4} cases  {listed}")
+        print(f"{metric_of(metric).heading:28}{len(paired.cases):4} cases  {listed}")
     print("\nDifferences with their 95 % intervals")
-    for entry in evidence.verdict["pairs"]:
-        if entry["metric"] in ("dice", "hausdorff95_mm", "ece"):
-            low, high = entry["ci_low"], entry["ci_high"]
-            said = f"{entry['difference']:+.4f} ({low:+.4f} to {high:+.4f})"
-            print(f"{metric_name(entry['metric']):28}{entry['a']} minus {entry['b']}: {said}")
+    for pair in evidence.verdict.pairs:
+        if pair.metric in ("dice", "hausdorff95_mm", "ece"):
+            said = f"{pair.difference:+.4f} ({pair.ci_low:+.4f} to {pair.ci_high:+.4f})"
+            print(f"{metric_of(pair.metric).heading:28}{pair.a} minus {pair.b}: {said}")
     if figure is not None:
         write_text(figure, _curves_figure(runs))
 
 
 def _agreement(run: RunTrace) -> float | None:
     """Return the median cosine of the gradients of successive batches."""
-    found = [
-        event["gradient_agreement"] for event in run.of_kind("train") if event.get("gradient_agreement") is not None
-    ]
+    found = [event.gradient_agreement for event in run.of_kind(TrainEvent) if event.gradient_agreement is not None]
     return float(np.median(found)) if found else None
 
 
 def _jump(run: RunTrace) -> float | None:
     """Return how far the largest of ten gradient norms stands above their mean: 95th percentile, second half."""
-    events = run.of_kind("train")
-    later = [event for event in events[len(events) // 2 :] if event.get("gradient_norm")]
-    found = [event["gradient_norm_max"] / event["gradient_norm"] for event in later]
+    events = run.of_kind(TrainEvent)
+    later = [(event.gradient_norm_max, event.gradient_norm) for event in events[len(events) // 2 :]]
+    found = [largest / mean for largest, mean in later if largest is not None and mean]
     return float(np.quantile(found, 0.95)) if found else None
 
 
@@ -201,8 +204,7 @@ def _curves_figure(runs: dict[str, list]) -> str:
         paths = []
         for index, own in enumerate(runs.values()):
             for run in own:
-                last_word = {float(e["step"]): float(e[name]) for e in run.of_kind("train") if e.get(name) is not None}
-                path = sorted(last_word.items())
+                path = list(points_of(run.events, TrainEvent, attrgetter(name)))
                 if name == "loss" and path:
                     first, last = path[0][1], path[-1][1]
                     path = [(x, (y - last) / (first - last)) for x, y in path] if first != last else []
@@ -212,7 +214,7 @@ def _curves_figure(runs: dict[str, list]) -> str:
         up = Scale.around(values, 232, 10, logarithmic=name != "loss")
         parts = [x_axis(across, 10, 232, "steps"), y_axis(up, 46, WIDTH - 12), text(46, -8, title, class_="title")]
         parts += [_line(path, across, up, LossStyle(index), "thin") for index, path in paths if path]
-        panels.append(tag("g", joined(parts), transform=f"translate({place * WIDTH} 24)"))
+        panels.append(element("g", fragment(parts), transform=f"translate({place * WIDTH} 24)"))
     return _svg(panels, list(runs), 326)
 
 

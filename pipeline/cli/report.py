@@ -12,14 +12,12 @@ def report(
     study: Annotated[Path, typer.Argument(help="The --out folder of a study, finished or not.")],
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Write table, verdict and report again, from the records of a study alone."""
-    from pipeline.records.folder import StudyFolder
-
-    folder = StudyFolder(study)
-    folder.read_settings()
+    """Write table, verdict and report of a study again, from its records alone."""
     from pipeline.cli.verdict_tables import print_verdict
+    from pipeline.records.folder import StudyFolder
     from pipeline.report.build import build_report
 
+    folder = StudyFolder(study)
     verdict = build_report(folder)
     if json:
         print_json(verdict.to_json())

@@ -20,25 +20,25 @@ FRACTIONS = "0.1,0.03,0.01,0.003,0.001,0.0003,0.0001"
 
 
 def sweep(
-    out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command again continues it.")] = Path(
-        "sweep"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command continues it.")] = Path("sweep"),
     losses: Annotated[str, typer.Option(help="Names, import paths with arguments, or a YAML file.")] = LOSSES,
-    fractions: Annotated[str, typer.Option(help="Of labelled voxels, from 0.1 down to 0.0001.")] = FRACTIONS,
-    seeds: Annotated[int, typer.Option(help="Trainings of each loss and fold at each level.")] = 3,
-    folds: Annotated[int, typer.Option(help="Folds at each level.")] = 2,
-    cases: Annotated[int, typer.Option(help="Phantoms at each level.")] = 16,
-    budget: Annotated[str, typer.Option(help="Of each training: 120s, 5min or 200steps.")] = "200steps",
+    fractions: Annotated[str, typer.Option(help="Fractions of foreground voxels, e.g. 0.1,0.01,0.001.")] = FRACTIONS,
+    seeds: Annotated[int, typer.Option(help="Seeds, i.e. trainings of each loss and fold at each fraction.")] = 3,
+    folds: Annotated[int, typer.Option(help="Folds at each fraction.")] = 2,
+    cases: Annotated[int, typer.Option(help="Phantoms at each fraction.")] = 16,
+    budget: Annotated[str, typer.Option(help="Training budget per run, e.g. 120s, 5min or 200steps.")] = "200steps",
     edge: Annotated[int, typer.Option(help="Voxels along each axis of a phantom.")] = 32,
     learning_rates: Annotated[
-        str | None, typer.Option(help="Candidate learning rates, e.g. 0.001,0.004; a single one means no search.")
+        str | None,
+        typer.Option(help="Candidate learning rates, e.g. 0.001,0.004; a single rate is not searched."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs at once; 1 does all in this process; left out: by this machine.")
+        int | None,
+        typer.Option(help="Parallel runs; 1 runs all in this process. Default: chosen for this machine."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the points as JSON.")] = False,
 ) -> None:
-    """Train each loss on phantoms from 10 % to 0.01 % foreground: Dice and Hausdorff against the fraction."""
+    """Train each loss on phantoms with 10 % to 0.01 % foreground and compare Dice and Hausdorff distance."""
     from pipeline.cli.study import Watched
     from pipeline.study.sweep import SweepRequest, run_sweep
 
@@ -56,8 +56,8 @@ def sweep(
         command="segloss " + " ".join(sys.argv[1:]),
     )
     with Watched() as watcher:
-        folder = run_sweep(request, watcher, draw)
-    points = draw(folder)
+        folder = run_sweep(request, watcher, write_page)
+    points = write_page(folder)
     if json:
         from pipeline.report.sweep import points_json
 
@@ -70,31 +70,39 @@ def sweep(
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
-def draw(folder: "SweepFolder") -> "Sequence[SweepPoint]":
-    """Write page and figure of what is in so far and return its points."""
-    from pipeline.report.sweep import read_sweep, sweep_points, sweep_verdicts
-    from pipeline.report.sweep_page import sweep_figure, sweep_page
+def write_page(folder: "SweepFolder") -> "Sequence[SweepPoint]":
+    """Write page and figure of the results so far and return their points."""
+    from pipeline.report.sweep import level_verdicts, read_sweep, sweep_points
+    from pipeline.report.sweep_page import SweepSettings, sweep_figure, sweep_page
     from pipeline.system.files import write_text
 
     table = read_sweep(folder.table)
     points = sweep_points(table)
-    write_text(folder.page, sweep_page(points, sweep_verdicts(table), folder.read_settings()))
+    content = folder.read_settings()
+    settings = SweepSettings(
+        cases=content["request"]["cases"],
+        shape=tuple(content["request"]["shape"]),
+        folds=content["request"]["folds"],
+        budget=content["request"]["budget"],
+        command=content.get("command") or "segloss sweep",
+    )
+    write_text(folder.page, sweep_page(points, level_verdicts(table), settings))
     write_text(folder.figure, sweep_figure(points))
     return points
 
 
 def _print(points: "Sequence[SweepPoint]") -> None:
-    """Print a table for each metric: fractions down, losses across."""
+    """Print a table for each metric, with a row for each fraction and a column for each loss."""
     from rich.table import Table
 
+    from pipeline.records.metrics import metric_of
     from pipeline.report.sweep import METRICS
-    from pipeline.report.sweep_page import rows_of
-    from pipeline.report.wording import metric_name
+    from pipeline.report.sweep_page import losses_of, sweep_rows
 
     for metric in METRICS:
-        table = Table("foreground", title=metric_name(metric), title_justify="left", box=None, pad_edge=False)
-        for name in dict.fromkeys(point.loss for point in points):
+        table = Table("foreground", title=metric_of(metric).heading, title_justify="left", box=None, pad_edge=False)
+        for name in losses_of(points):
             table.add_column(name)
-        for label, row in rows_of(points, metric):
+        for label, row in sweep_rows(points, metric):
             table.add_row(label, *(f"{shown}\n[dim]{small}[/]" for shown, small in row))
         console.print(table)

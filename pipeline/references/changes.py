@@ -1,7 +1,7 @@
-"""What would make a reference suit its predictions: moved, mirrored, or with two of its classes exchanged.
+"""Search for a change after which a reference fits its predictions: moved, mirrored, or with two classes exchanged.
 
-References go wrong as a whole where they are resampled, reoriented or renumbered: they lie beside what they are of, and
-look right by themselves. Predictions by networks that never saw the case show it where several agree.
+Resampling, reorienting or renumbering can spoil a reference as a whole: it lies beside the structure, and looks right
+by itself. Predictions of networks that never saw the case reveal this if several of them agree.
 """
 
 import math
@@ -19,25 +19,29 @@ from pipeline.metrics.overlap import Counts
 
 LARGEST_SHIFT_MM = 10.0
 LARGEST_SHIFT_VOXELS = 20
-MOST_CLASSES = 8
-"""Of the reference, the largest: that a shift is looked for with."""
+"""Longest shift along each axis; both limits apply."""
 
-MOST_VOXELS = 2**24
-"""Around all structures: of more, every second voxel along the finest axes is compared in the search for a shift."""
+MAXIMUM_CLASSES = 8
+"""Number of classes, the largest of the reference, that the search for a shift compares."""
+
+MAXIMUM_VOXELS = 2**24
+"""Size of the box around all structures beyond which the search for a shift skips voxels along the finest axes."""
 
 SMALLEST_GAIN = 0.03
-"""In mean Dice; less is no reason to look at a reference."""
+"""Smallest gain in mean Dice that is a reason to look at a reference."""
 
 SMALLEST_SHARE = 1 / 3
-"""Of what predictions miss in the reference beyond what they miss in each other: that a change is to explain.
+"""Smallest share of the gap that a change must close.
 
-Displaced references of the hippocampus dataset had 0.40 to 0.61, all others 0.25 at most.
+The gap is the Dice between predictions minus the Dice of predictions and reference. Changes of displaced references of
+the hippocampus dataset closed 0.40 to 0.61 of it, those of all others at most 0.25.
 """
 
 ROUNDING = 1e-5
-"""Differences in Dice that may be those of a Fourier transform in float32."""
+"""Differences in Dice that may come from rounding in a Fourier transform in float32."""
 
 Shift = tuple[int, int, int]
+"""Voxels along each axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,19 @@ class Change:
     kind
         ``moved``, ``mirrored`` or ``exchanged``.
     shift
-        Of a reference that is moved: voxels along each axis.
+        Voxels along each axis by which the reference is moved.
     axis
-        Across which a mirrored one is turned over, in the middle of the image.
+        Axis along which the reference is mirrored, about the middle of the image.
     classes
-        The two values that are exchanged.
+        The two label values that are exchanged.
+
+    Examples
+    --------
+    >>> labels = np.array([[[1, 2, 0]]])
+    >>> Change("moved", (0, 0, 1)).applied_to(labels).tolist()
+    [[[0, 1, 2]]]
+    >>> Change("exchanged", classes=(1, 2)).applied_to(labels).tolist()
+    [[[2, 1, 0]]]
     """
 
     kind: Literal["moved", "mirrored", "exchanged"]
@@ -62,7 +74,7 @@ class Change:
     classes: tuple[int, int] | None = None
 
     def applied_to(self, reference: Labels) -> Labels:
-        """Return the reference after the change; what comes in from outside is background."""
+        """Return the reference (X, Y, Z) after the change; voxels that enter from outside the image are background."""
         if self.axis is not None:
             return np.flip(reference, self.axis)
         if self.classes is not None:
@@ -78,14 +90,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A change that would make a reference suit its predictions.
+    """A change after which a reference would fit its predictions.
 
     Attributes
     ----------
     change
-        What to do with the reference.
+        The change of the reference.
     dice, dice_changed
-        Mean Dice over predictions and classes of the reference as it is and as it would be.
+        Mean Dice over predictions and classes, of the reference as it is and after the change.
     agreement
         Mean Dice between any two of the predictions.
     """
@@ -97,30 +109,30 @@ class Suspicion:
 
 
 def suspected_change(reference: Labels, predictions: Sequence[Labels], spacing_mm: Sequence[float]) -> Suspicion | None:
-    """Return the change after which a reference suits all predictions much better, None where there is none.
+    """Return the change after which a reference fits all predictions much better, None if there is none.
 
-    A change counts where Dice with each prediction is higher after it, by `SMALLEST_GAIN` on average, and where that
-    is `SMALLEST_SHARE` of what lies between the reference and how well the predictions agree with each other. Shifts
-    are whole voxels, along each axis at most `LARGEST_SHIFT_MM` and `LARGEST_SHIFT_VOXELS`.
+    Dice with each prediction must be higher after the change. The mean gain must be at least `SMALLEST_GAIN`, and
+    at least `SMALLEST_SHARE` of the gap between the Dice of the predictions with each other and their Dice with the
+    reference. Shifts are whole voxels, at most `LARGEST_SHIFT_MM` and `LARGEST_SHIFT_VOXELS` along each axis.
 
     Parameters
     ----------
     reference
-        Labels (X, Y, Z), 0 is background.
+        Label values (X, Y, Z); 0 is background.
     predictions
-        Two or more, on the same grid, of networks that were not trained on this reference.
+        Label values on the same grid, by two or more networks that were not trained on this reference.
     spacing_mm
-        Edges of a voxel.
+        Edges of a voxel in mm.
     """
     values = [int(value) for value in np.unique(reference) if value]
     if not values or len(predictions) < 2:
         return None
     before = np.array([mean_dice(reference, one, values) for one in predictions])
     agreement = float(np.mean([mean_dice(*two, values) for two in combinations(predictions, 2)]))
-    missing = agreement - float(before.mean())
-    if missing < SMALLEST_GAIN:
+    gap = agreement - float(before.mean())
+    if gap < SMALLEST_GAIN:
         return None
-    needed = max(SMALLEST_GAIN, SMALLEST_SHARE * missing)
+    needed = max(SMALLEST_GAIN, SMALLEST_SHARE * gap)
     best: Suspicion | None = None
     for change in _changes(reference, predictions, values, spacing_mm):
         changed = change.applied_to(reference)
@@ -132,7 +144,13 @@ def suspected_change(reference: Labels, predictions: Sequence[Labels], spacing_m
 
 
 def mean_dice(first: Labels, second: Labels, values: Sequence[int]) -> float:
-    """Return the mean Dice over classes; 1 for a class that neither holds."""
+    """Return the mean Dice over classes; a class that is in neither of the label arrays counts as 1.
+
+    Examples
+    --------
+    >>> mean_dice(np.array([1, 1, 0]), np.array([1, 0, 0]), [1])
+    0.6666666666666666
+    """
     overlaps = _overlaps(first, second, values)
     sizes = zip(overlaps.sum(axis=1), overlaps.sum(axis=0), np.diagonal(overlaps), strict=True)
     classes = [Counts(*map(int, counts)) for counts in sizes][1:]
@@ -140,7 +158,7 @@ def mean_dice(first: Labels, second: Labels, values: Sequence[int]) -> float:
 
 
 def _overlaps(first: Labels, second: Labels, values: Sequence[int]) -> NDArray[np.int64]:
-    """Return voxels of each class in the one and each in the other, (1 + classes)²; all others are the first."""
+    """Count voxels by class in `first` (rows) and `second` (columns), the first class being all other values."""
     either = (first != 0) | (second != 0)
     ordered = np.asarray(values)
 
@@ -156,11 +174,10 @@ def _overlaps(first: Labels, second: Labels, values: Sequence[int]) -> NDArray[n
 def best_shift(
     reference: Labels, predictions: Sequence[Labels], values: Sequence[int], spacing_mm: Sequence[float]
 ) -> Shift:
-    """Return by how many voxels to move the reference for the best mean Dice over predictions and classes.
+    """Return the shift in voxels that gives the best mean Dice over predictions and classes.
 
-    All shifts up to both limits along each axis are compared, as a correlation by FFT: Dice of a class is its overlap
-    by the sum of two sizes, which moving does not change. Of equally good ones the shortest. Where structures spread
-    over more than `MOST_VOXELS`, steps are of two voxels and more.
+    All shifts within both limits are compared; of equally good ones, the shortest in mm is returned. If the box around
+    all structures has more than `MAXIMUM_VOXELS`, shifts are multiples of two voxels or more.
     """
     box = bounding_box(np.any([labels != 0 for labels in (reference, *predictions)], axis=0))
     strides = _strides([edge.stop - edge.start for edge in box], spacing_mm)
@@ -170,9 +187,11 @@ def best_shift(
         min(max(1, round(LARGEST_SHIFT_MM / edge)), LARGEST_SHIFT_VOXELS // step)
         for edge, step in zip(edges_mm, strides, strict=True)
     ]
+    # Dice of a class is twice its overlap divided by the sum of both sizes. Moving changes the overlap alone, so that
+    # the mean Dice of all shifts is one correlation, which FFT computes.
     score: NDArray[np.float32] = np.zeros([2 * most + 1 for most in reach], np.float32)
     sizes = {value: np.count_nonzero(reference[thinned] == value) for value in values}
-    for value in sorted(values, key=lambda value: -int(sizes[value]))[:MOST_CLASSES]:
+    for value in sorted(values, key=lambda value: -int(sizes[value]))[:MAXIMUM_CLASSES]:
         masks = [labels[thinned] == value for labels in predictions]
         weights = sum(mask * np.float32(2 / max(1, int(sizes[value]) + int(np.count_nonzero(mask)))) for mask in masks)
         padded = np.pad(weights, [(most, most) for most in reach])
@@ -186,9 +205,9 @@ def best_shift(
 
 
 def _strides(shape: Sequence[int], spacing_mm: Sequence[float]) -> list[int]:
-    """Return every how many voxels along each axis to take, so that no more than `MOST_VOXELS` are taken."""
+    """Return the step in voxels along each axis with which at most `MAXIMUM_VOXELS` voxels are taken."""
     strides = [1, 1, 1]
-    while math.prod(math.ceil(size / step) for size, step in zip(shape, strides, strict=True)) > MOST_VOXELS:
+    while math.prod(math.ceil(size / step) for size, step in zip(shape, strides, strict=True)) > MAXIMUM_VOXELS:
         axis = int(np.argmin(np.multiply(spacing_mm, strides)))
         strides[axis] *= 2
     return strides
@@ -197,7 +216,7 @@ def _strides(shape: Sequence[int], spacing_mm: Sequence[float]) -> list[int]:
 def _changes(
     reference: Labels, predictions: Sequence[Labels], values: Sequence[int], spacing_mm: Sequence[float]
 ) -> Iterator[Change]:
-    """Give what is to be tried: classes are exchanged where predictions take each more often for the other."""
+    """Yield the changes to try; two classes are exchanged if predictions confuse each with the other in most voxels."""
     shift = best_shift(reference, predictions, values, spacing_mm)
     if any(shift):
         yield Change("moved", shift)

@@ -1,4 +1,4 @@
-"""References that all losses contradict alike: after a change they would suit every prediction much better."""
+"""Search for references that all losses contradict alike, and that would fit every prediction better after a change."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,31 @@ from pipeline.references.volumes import PLANES, Volumes
 TOWARDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 """Directions of a negative and a positive shift along each axis of a volume in R, A, S orientation."""
 
-FEWEST, MOST = 20, 50
-"""Cases to check, those with the lowest Dice: a quarter of all, within these limits."""
+FEWEST_CASES, MOST_CASES = 20, 50
+"""Limits of the number of cases to check: a quarter of all, those with the lowest Dice."""
 
 MOST_LOSSES = 6
-"""Losses whose predictions are compared with a reference."""
+"""Number of losses whose predictions are compared with a reference."""
 
 MOST_VOXELS = 1_000_000_000
-"""Voxels of references and predictions together, which take about two minutes. No further case is begun beyond."""
+"""Voxels of references and predictions after which no further case is checked; so many take about two minutes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
-    """A reference to look at, and the change that would make it suit the predictions; `shift_mm` is R, A, S."""
+class SuspectedReference:
+    """A reference to look at.
+
+    Attributes
+    ----------
+    case
+        Name of the case.
+    suspicion
+        The change after which it would fit the predictions.
+    shift_mm
+        Shift in mm towards right, anterior and superior.
+    words
+        The change in words.
+    """
 
     case: str
     suspicion: Suspicion
@@ -32,10 +44,10 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class CheckedReferences:
-    """How many references were checked, and the doubtful ones, those with the most to gain first."""
+    """Number of references that were checked, and the doubtful ones, the one with the largest gain in Dice first."""
 
     checked: int = 0
-    doubtful: tuple[Doubtful, ...] = ()
+    doubtful: tuple[SuspectedReference, ...] = ()
 
     @property
     def outcome(self) -> ReferenceCheck:
@@ -60,21 +72,21 @@ class CheckedReferences:
 def check_references(
     cases: Sequence[str], losses: Sequence[str], volumes: Volumes, classes: Mapping[str, str]
 ) -> CheckedReferences:
-    """Compare references with what all losses predicted out of fold.
+    """Compare references with the out-of-fold predictions of all losses.
 
     Parameters
     ----------
     cases
-        All cases of the study, the one with the lowest Dice first. Cases whose files are gone are not checked.
+        All cases of the study, the one with the lowest Dice first. Cases whose files cannot be read are skipped.
     losses
-        Losses to compare with, the most important first; the first six are used.
+        Losses to compare with, the most important first; the first `MOST_LOSSES` are used.
     volumes
         Reader of references and predictions.
     classes
         Name of each label value.
     """
     checked, voxels, doubtful = 0, 0, []
-    for case in cases[: min(max(FEWEST, len(cases) // 4), MOST)]:
+    for case in cases[: min(max(FEWEST_CASES, len(cases) // 4), MOST_CASES)]:
         if voxels >= MOST_VOXELS:
             break
         found = volumes.reference(case)
@@ -90,13 +102,13 @@ def check_references(
         if suspicion is not None:
             x, y, z = (step * edge for step, edge in zip(suspicion.change.shift, spacing_mm, strict=True))
             words = _words(suspicion.change, (x, y, z), classes)
-            doubtful.append(Doubtful(case, suspicion, (x, y, z), words))
+            doubtful.append(SuspectedReference(case, suspicion, (x, y, z), words))
     doubtful.sort(key=lambda item: item.suspicion.dice - item.suspicion.dice_changed)
     return CheckedReferences(checked, tuple(doubtful))
 
 
 def _words(change: Change, shift_mm: tuple[float, float, float], classes: Mapping[str, str]) -> str:
-    """Return the change that would make the reference suit the predictions."""
+    """Return a change in words, with the names of `classes` by label value."""
     if change.classes is not None:
         return "{} and {} exchanged".format(*(classes.get(str(value), str(value)) for value in change.classes))
     if change.axis is not None:

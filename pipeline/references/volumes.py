@@ -1,5 +1,6 @@
-"""Images, references and predictions of a study, in R, A, S orientation, read where the study recorded them."""
+"""Images, references and predictions of a study, in R, A, S orientation."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,87 +11,116 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.records.run import RunTrace
-from pipeline.records.study import StudyRecord
+from pipeline.records.study import CaseFiles, StudyRecord
 
 PLANES = ("sagittal", "coronal", "axial")
-"""The plane across each axis of a volume in R, A, S orientation."""
+"""Plane across each axis of a volume in R, A, S orientation."""
 
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, nib.filebasedimages.ImageFileError)
+# nibabel reads lazily: a file that was cut off or is not an image fails in many ways, some of them only when its voxels
+# are read.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    nib.filebasedimages.ImageFileError,
+)
+
+Labels = NDArray[np.int16]
+SpacingMm = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Image and reference of one case."""
+    """Image and reference of one case on one grid.
+
+    Attributes
+    ----------
+    image
+        Intensities (X, Y, Z) of the first channel; non-finite values are replaced.
+    reference
+        Label values (X, Y, Z).
+    spacing_mm
+        Edges of a voxel in mm.
+    """
 
     image: NDArray[np.float32]
-    reference: NDArray[np.int16]
-    spacing_mm: tuple[float, float, float]
+    reference: Labels
+    spacing_mm: SpacingMm
+
+
+def read_labels(path: str | Path) -> tuple[Labels, SpacingMm] | None:
+    """Return label values (X, Y, Z) and the edges of a voxel in mm; None if the file cannot be read."""
+    try:
+        image = _load_ras(path)
+        voxels = np.asarray(np.rint(np.asarray(image.dataobj)), dtype=np.int16)
+        return voxels.reshape(voxels.shape[:3]), _spacing_mm(image)
+    except _UNREADABLE:
+        return None
+
+
+def read_volume(files: CaseFiles) -> Volume | None:
+    """Return image and reference of a case; None if either cannot be read or their shapes differ."""
+    labels = read_labels(files.label) if files.label else None
+    if labels is None or not files.images:
+        return None
+    try:
+        image = _load_ras(files.images[0])
+        voxels = np.asarray(image.dataobj, dtype=np.float32)
+        spacing_mm = _spacing_mm(image)
+    except _UNREADABLE:
+        return None
+    voxels = np.nan_to_num(voxels.reshape(*voxels.shape[:3], -1)[..., 0])
+    return Volume(voxels, labels[0], spacing_mm) if voxels.shape == labels[0].shape else None
 
 
 class Volumes:
-    """Volumes of cases to be shown, read once each; what cannot be shown is remembered."""
+    """Reader of the volumes of a study.
+
+    Images and references are read once each. `missing` collects descriptions of files that could not be shown.
+    """
 
     def __init__(self, settings: StudyRecord, runs: Sequence[RunTrace]) -> None:
         self.cases, self.runs = settings.cases, runs
-        self.volumes: dict[str, Volume | None] = {}
         self.missing: set[str] = set()
+        self._volumes: dict[str, Volume | None] = {}
 
     def volume(self, case: str) -> Volume | None:
-        """Return image and reference of a case, None where they are gone."""
-        if case not in self.volumes:
-            self.volumes[case] = self._read(case)
-        return self.volumes[case]
+        """Return image and reference of a case; None if they cannot be read."""
+        if case not in self._volumes:
+            self._volumes[case] = read_volume(self.cases.get(case, CaseFiles()))
+            if self._volumes[case] is None:
+                self.missing.add(f"image or label of {case}")
+        return self._volumes[case]
 
-    def predictions(self, losses: Sequence[str], case: str, shape: tuple[int, ...]) -> dict[str, NDArray[np.int16]]:
-        """Return the masks by the first seed of each loss, without those that are gone or on another grid."""
-        found = {loss: self._prediction(loss, case, shape) for loss in losses}
-        return {loss: mask for loss, mask in found.items() if mask is not None}
+    def reference(self, case: str) -> tuple[Labels, SpacingMm] | None:
+        """Return the reference of a case and the edges of a voxel in mm; None if it cannot be read."""
+        label = self.cases.get(case, CaseFiles()).label
+        return read_labels(label) if label else None
 
-    def _prediction(self, loss: str, case: str, shape: tuple[int, ...]) -> NDArray[np.int16] | None:
+    def predictions(self, losses: Sequence[str], case: str, shape: tuple[int, ...]) -> dict[str, Labels]:
+        """Return the masks by the first seed of each loss; unreadable masks and those of other shapes are left out."""
+        masks = {loss: self._prediction(loss, case, shape) for loss in losses}
+        return {loss: mask for loss, mask in masks.items() if mask is not None}
+
+    def _prediction(self, loss: str, case: str, shape: tuple[int, ...]) -> Labels | None:
         for run in self.runs:
             if run.record is not None and run.key.loss == loss and case in run.record.cases:
-                try:
-                    mask = _labels(_canonical(run.folder.predictions / f"{case}.nii.gz"))
-                except _UNREADABLE:
-                    continue
-                if mask.shape == shape:
-                    return mask
-        return None
-
-    def reference(self, case: str) -> tuple[NDArray[np.int16], tuple[float, float, float]] | None:
-        """Return the reference of a case and its spacing in mm, None where it is gone."""
-        try:
-            label = _canonical(self.cases[case].label or "")
-            return _labels(label), _spacing_mm(label)
-        except _UNREADABLE:
-            return None
-
-    def _read(self, case: str) -> Volume | None:
-        found = self.reference(case)
-        try:
-            image = _canonical(self.cases[case].images[0])
-            voxels = np.asarray(image.dataobj, dtype=np.float32)
-        except _UNREADABLE:
-            found = None
-        if found is not None:
-            voxels = np.nan_to_num(voxels.reshape(*voxels.shape[:3], -1)[..., 0])
-            if voxels.shape == found[0].shape:
-                return Volume(voxels, found[0], _spacing_mm(image))
-        self.missing.add(f"image or label of {case}")
+                labels = read_labels(run.folder.predictions / f"{case}.nii.gz")
+                if labels is not None and labels[0].shape == shape:
+                    return labels[0]
         return None
 
 
-def _labels(image: Any) -> NDArray[np.int16]:
-    voxels = np.asarray(np.rint(np.asarray(image.dataobj)), dtype=np.int16)
-    return voxels.reshape(voxels.shape[:3])
-
-
-def _spacing_mm(image: Any) -> tuple[float, float, float]:
+def _spacing_mm(image: Any) -> SpacingMm:
     x, y, z = (float(edge) for edge in image.header.get_zooms()[:3])
     return x, y, z
 
 
-def _canonical(path: str | Path) -> Any:
+def _load_ras(path: str | Path) -> Any:
     """Return an image with its axes in R, A, S order."""
     reorient: Any = nib.funcs.as_closest_canonical
     return reorient(nib.load(path))

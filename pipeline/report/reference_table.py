@@ -1,14 +1,22 @@
 """The table of doubtful references."""
 
 from pipeline.references.check import CheckedReferences
-from pipeline.report.tables import Cell, Table, value_cell
+from pipeline.report.tables import Table, metric_cell, text_cell
+
+COLUMNS = (
+    "case",
+    "change that would fit better",
+    "Dice with the losses",
+    "after the change",
+    "between the losses",
+)
 
 
 def references_table(checked: CheckedReferences) -> Table:
-    """Return the change that would make each doubtful reference suit the predictions, and by how much."""
-    table = Table("", ("case", "would suit better", "Dice with the losses", "then", "between the losses"))
+    """Return for each doubtful reference the change that fits the predictions better, and the Dice before and after."""
+    table = Table("", COLUMNS)
     for item in checked.doubtful:
-        numbers = (item.suspicion.dice, item.suspicion.dice_changed, item.suspicion.agreement)
-        names = [Cell(text, text) for text in (item.case, item.words)]
-        table.rows.append([*names, *map(value_cell, numbers)])
+        suspicion = item.suspicion
+        dice = (suspicion.dice, suspicion.dice_changed, suspicion.agreement)
+        table.rows.append([*map(text_cell, (item.case, item.words)), *(metric_cell(value, "dice") for value in dice)])
     return table

@@ -1,18 +1,21 @@
-"""The tables about runs: diagnostics of their curves, proof of fair pairing, states, and what was spent."""
+"""The tables of runs: numbers of their curves, verification of fair pairing, states, and time spent."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.comparison.evidence import Evidence
 from pipeline.records.run import RunRecord
-from pipeline.report.curves import diagnose
-from pipeline.report.tables import Cell, Table, loss_cell, value_cell
-from pipeline.report.wording import duration, signed
+from pipeline.report.diagnostics import diagnose
+from pipeline.report.formatting import NO_VALUE, duration, percent, signed
+from pipeline.report.tables import Cell, Table, count_cell, loss_cell, text_cell, value_cell
+
+HASH_DIGITS = 12
 
 
 def diagnostics_table(evidence: Evidence) -> Table:
-    """Return what the learning curves of each loss say in numbers."""
+    """Return the numbers of the learning curves of each loss."""
     columns = (
         "loss",
         "runs",
@@ -27,61 +30,71 @@ def diagnostics_table(evidence: Evidence) -> Table:
     table = Table("Medians over the runs of a loss.", columns)
     for loss in evidence.losses:
         own = [run for run in evidence.runs if run.key.loss == loss and run.events]
-        found = diagnose(own)
-        rates = ", ".join(f"{rate:g}" for rate in found.learning_rates) or "–"
+        diagnostics = diagnose(own)
+        rates, medians = diagnostics.learning_rates, diagnostics.medians
+        spike = NO_VALUE if medians.spike is None else f"{medians.spike:.1f} × median"
+        roughness = NO_VALUE if medians.roughness is None else f"{medians.roughness:.1f} % of its fall"
         table.rows.append(
             [
                 loss_cell(loss),
-                value_cell(len(own), str(len(own))),
-                Cell(rates, rates),
-                value_cell(found.gradient_norm),
-                value_cell(found.spike, "–" if found.spike is None else f"{found.spike:.1f} × median"),
-                value_cell(found.foreground_share, _percent(found.foreground_share, 0)),
-                value_cell(found.agreement, signed(found.agreement)),
-                value_cell(found.roughness, "–" if found.roughness is None else f"{found.roughness:.1f} % of its fall"),
-                value_cell(found.correlation, signed(found.correlation)),
+                count_cell(len(own)),
+                text_cell(", ".join(f"{rate:g}" for rate in rates) or NO_VALUE),
+                value_cell(medians.gradient_norm),
+                value_cell(medians.spike, spike),
+                value_cell(medians.foreground_share, percent(medians.foreground_share)),
+                value_cell(medians.agreement, signed(medians.agreement)),
+                value_cell(medians.roughness, roughness),
+                value_cell(medians.correlation, signed(medians.correlation)),
             ]
         )
     return table
 
 
-def _percent(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+@dataclass(frozen=True, slots=True)
+class PairingCheck:
+    """Comparison of the initial weights and the patches of all losses within each fold and seed.
 
-
-def fairness_table(evidence: Evidence) -> tuple[Table, bool | None]:
-    """Return for each fold and seed whether all losses began with the same weights and were fed the same patches.
-
-    The second value is whether this holds everywhere, None where no fold and seed has two runs to compare.
+    `equal` tells whether both are the same everywhere; None if no fold and seed has two runs to compare.
     """
-    table = Table("", ("fold", "seed", "losses", "initial weights", "feed", "same for all losses"))
+
+    table: Table
+    equal: bool | None
+
+
+def check_pairing(evidence: Evidence) -> PairingCheck:
+    """Compare the hashes of initial weights and patches within each fold and seed; controls are left out."""
+    table = Table("", ("fold", "seed", "losses", "initial weights", "patches", "same for all losses"))
     groups: dict[tuple[int, int], list[RunRecord]] = {}
     for run in evidence.runs:
         if run.record is not None and not run.record.control:
             groups.setdefault((run.key.fold, run.key.seed), []).append(run.record)
-    verdicts = []
+    results = []
     for (fold, seed), records in sorted(groups.items()):
         weights = {record.initial_weights_hash for record in records if record.initial_weights_hash}
-        feeds = [record.feed_hash for record in records if record.feed_hash]
-        same = len(weights) == 1 and len(set(feeds)) == 1 if len(feeds) > 1 else None
-        if same is not None:
-            verdicts.append(same)
-        said = {True: "✓ equal", False: "✗ they differ", None: "– one run only"}[same]
+        patches = [record.feed_hash for record in records if record.feed_hash]
+        equal = len(weights) == 1 and len(set(patches)) == 1 if len(patches) > 1 else None
+        if equal is not None:
+            results.append(equal)
+        conclusion = {True: "✓ equal", False: "✗ different", None: "– only one run"}[equal]
         table.rows.append(
             [
-                value_cell(fold, str(fold)),
-                value_cell(seed, str(seed)),
-                value_cell(len(records), str(len(records))),
-                Cell(", ".join(sorted(value[:12] for value in weights)) or "–", kind="code"),
-                Cell(", ".join(sorted({value[:12] for value in feeds})) or "–", kind="code"),
-                Cell(said, said, kind="warn" if same is False else ""),
+                count_cell(fold),
+                count_cell(seed),
+                count_cell(len(records)),
+                _hashes_cell(weights),
+                _hashes_cell(set(patches)),
+                text_cell(conclusion, kind="warn" if equal is False else ""),
             ]
         )
-    return table, all(verdicts) if verdicts else None
+    return PairingCheck(table, all(results) if results else None)
+
+
+def _hashes_cell(hashes: set[str]) -> Cell:
+    return Cell(", ".join(sorted(value[:HASH_DIGITS] for value in hashes)) or NO_VALUE, kind="code")
 
 
 def runs_table(evidence: Evidence) -> Table:
-    """Return every run of the plan with its state and what it cost."""
+    """Return every planned run with its state, result and time."""
     columns = (
         "loss",
         "fold",
@@ -92,29 +105,28 @@ def runs_table(evidence: Evidence) -> Table:
         "learning rate",
         "steps",
         "precision",
-        "training",
-        "in all",
+        "training time",
+        "total time",
     )
-    table = Table("Every run of the plan.", columns)
+    table = Table("Every planned run.", columns)
     dice = evidence.rows[(evidence.rows["metric"] == "dice") & evidence.rows["value"].notna()]
-    behind = dice.groupby(["loss", "fold", "seed"]).size().to_dict()
+    values = dice.groupby(["loss", "fold", "seed"]).size().to_dict()
     for run in evidence.runs:
         record = run.record or RunRecord()
-        why = record.why or "; ".join(record.notes)
         rate = record.learning_rate
         table.rows.append(
             [
                 loss_cell(run.key.loss),
-                value_cell(run.key.fold, str(run.key.fold)),
-                value_cell(run.key.seed, str(run.key.seed)),
-                Cell(run.state, run.state, why, kind="" if run.state == "ok" else "warn"),
+                count_cell(run.key.fold),
+                count_cell(run.key.seed),
+                text_cell(run.state, record.why or "; ".join(record.notes), "" if run.state == "ok" else "warn"),
                 value_cell(record.mean_dice),
-                value_cell(values := behind.get((run.key.loss, run.key.fold, run.key.seed), 0), str(values)),
-                value_cell(rate, "–" if rate is None else f"{rate:g}"),
-                value_cell(record.steps, "–" if record.steps is None else str(record.steps)),
-                Cell(record.precision or "–"),
-                value_cell(record.training_seconds, duration(record.training_seconds)),
-                value_cell(record.seconds, duration(record.seconds)),
+                count_cell(int(values.get((run.key.loss, run.key.fold, run.key.seed), 0))),
+                value_cell(rate, NO_VALUE if rate is None else f"{rate:g}"),
+                value_cell(record.steps, NO_VALUE if record.steps is None else str(record.steps)),
+                Cell(record.precision or NO_VALUE),
+                _seconds_cell(record.training_seconds),
+                _seconds_cell(record.seconds),
             ]
         )
     return table
@@ -122,24 +134,27 @@ def runs_table(evidence: Evidence) -> Table:
 
 def compute_table(evidence: Evidence) -> Table:
     """Return the time that each loss took."""
-    table = Table("", ("loss", "runs", "training in all", "a run (median)", "ms a step (median)", "in all"))
+    columns = ("loss", "runs", "training, total", "one run (median)", "ms per step (median)", "total")
+    table = Table("", columns)
     for loss in evidence.losses:
         records = [run.record for run in evidence.runs if run.record is not None and run.key.loss == loss]
         training = [record.training_seconds for record in records if record.training_seconds is not None]
-        steps = [
-            1000 * record.training_seconds / record.steps
-            for record in records
-            if record.training_seconds is not None and record.steps
-        ]
-        whole = [record.seconds for record in records if record.seconds is not None]
+        step_ms = _median(
+            [
+                1000 * record.training_seconds / record.steps
+                for record in records
+                if record.training_seconds is not None and record.steps
+            ]
+        )
+        total = [record.seconds for record in records if record.seconds is not None]
         table.rows.append(
             [
                 loss_cell(loss),
-                value_cell(len(records), str(len(records))),
+                count_cell(len(records)),
                 _seconds_cell(sum(training) if training else None),
-                _seconds_cell(_median(whole)),
-                value_cell(_median(steps), "–" if not steps else f"{_median(steps):.0f}"),
-                _seconds_cell(sum(whole) if whole else None),
+                _seconds_cell(_median(total)),
+                value_cell(step_ms, NO_VALUE if step_ms is None else f"{step_ms:.0f}"),
+                _seconds_cell(sum(total) if total else None),
             ]
         )
     return table

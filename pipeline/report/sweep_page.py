@@ -1,65 +1,107 @@
-"""The figure of a sweep, alone as SVG and in a self-contained page."""
+"""The figure of a sweep, as an SVG file and in a self-contained page."""
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.resources import files
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import pipeline
 from pipeline.comparison.phrases import counted
-from pipeline.report.figures import Styles
-from pipeline.report.svg import WIDTH, Scale, chart, joined, tag, text, x_axis, y_axis
-from pipeline.report.sweep import METRICS, SweepPoint
-from pipeline.report.wording import LossStyle, metric_name, number
+from pipeline.records.metrics import metric_of
+from pipeline.report.formatting import NO_VALUE, number
+from pipeline.report.page import render_page
+from pipeline.report.styles import LossStyle, Styles, styles_of
+from pipeline.report.svg import (
+    WIDTH,
+    Scale,
+    chart,
+    element,
+    fragment,
+    legend,
+    standalone_figure,
+    text,
+    x_axis,
+    y_axis,
+)
+from pipeline.report.sweep import METRICS, LevelVerdict, SweepPoint
 
 LEFT, TOP, BOTTOM = 46.0, 10.0, 232.0
-STYLE = """
-.chart text, .whole text {
-  font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Arial, sans-serif; fill: #1b222b;
-}
-.whole .tick, .chart .tick { fill: #56616d; font-size: 10.5px; } .whole .axis, .chart .axis { fill: #56616d; }
-.whole .title { font-size: 13px; font-weight: 600; }
-.grid { stroke: #e9edf0; stroke-width: 1; }
-.sweep-line { fill: none; stroke-width: 2.2; stroke-linejoin: round; }
-.sweep-band { stroke: none; fill-opacity: .13; }
-"""
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction as people read it, e.g. ``0.03 %``."""
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """Settings of a sweep that the page shows.
+
+    Attributes
+    ----------
+    cases
+        Phantoms of each fraction.
+    shape
+        Voxels along each axis of a phantom.
+    folds
+        Folds at each fraction.
+    budget
+        Training budget per run as requested, e.g. ``200steps``.
+    command
+        Command line of the sweep.
+    """
+
+    cases: int
+    shape: tuple[int, ...]
+    folds: int
+    budget: str
+    command: str = "segloss sweep"
+
+    @property
+    def description(self) -> str:
+        """The design of the sweep in sentences."""
+        budget = re.sub(r"(?<=\d)(?=[a-z])", " ", self.budget)
+        return (
+            f"The same losses were trained on phantoms with less and less foreground: {self.cases} phantoms of "
+            f"{'×'.join(map(str, self.shape))} voxels at each fraction, {self.folds} folds, {budget} per training. "
+            "Every case is predicted by networks that never saw it. There is one class, and the patch is the whole "
+            "volume, so that its share of foreground is that of the axis."
+        )
+
+
+def percent_label(fraction: float) -> str:
+    """Return a fraction (0 to 1) in percent with as many digits as it needs.
+
+    Examples
+    --------
+    >>> percent_label(0.0003)
+    '0.03 %'
+    """
     return f"{100 * fraction:g} %"
 
 
-def styles_of(points: Sequence[SweepPoint]) -> dict[str, LossStyle]:
-    """Return a style for each loss, in order."""
-    return {name: LossStyle(index) for index, name in enumerate(dict.fromkeys(point.loss for point in points))}
+def losses_of(points: Sequence[SweepPoint]) -> list[str]:
+    """Return the losses of a sweep, in the order of its points."""
+    return list(dict.fromkeys(point.loss for point in points))
 
 
 def sweep_panel(points: Sequence[SweepPoint], metric: str, styles: Styles) -> Markup:
-    """Return one metric against the foreground fraction in percent, on a logarithmic axis, with bands."""
-    return chart(
-        WIDTH, BOTTOM + 36, f"{metric_name(metric)} against the foreground fraction", _panel(points, metric, styles)
-    )
+    """Return one metric with its 95 % bands over the foreground fraction in percent, on a logarithmic axis."""
+    label = f"{metric_of(metric).heading} over the foreground fraction"
+    return chart(WIDTH, BOTTOM + 36, label, _panel(points, metric, styles))
 
 
 def _panel(points: Sequence[SweepPoint], metric: str, styles: Styles) -> Markup:
     shown = [point for point in points if point.metric == metric]
     across = Scale.around([100 * point.fraction for point in shown], LEFT + 8, WIDTH - 16, logarithmic=True)
     bounds = [bound for point in shown for bound in (point.low, point.high) if bound is not None]
-    up = Scale(0.0, 1.0, BOTTOM, TOP) if metric == "dice" else Scale(0.0, 1.05 * max(bounds, default=1.0), BOTTOM, TOP)
+    largest = 1.0 if metric == "dice" else 1.05 * max(bounds, default=1.0)
+    up = Scale(0.0, largest, BOTTOM, TOP)
     parts = [x_axis(across, TOP, BOTTOM, "foreground, % of all voxels"), y_axis(up, LEFT, WIDTH - 12)]
     for index, loss in enumerate(styles):
-        own = [point for point in shown if point.loss == loss]
-        parts.append(_band(own, across, up, styles[loss].color))
-        parts.append(_line(own, across, up, styles[loss]))
-        parts += [_mark(point, across, up, styles[loss].color) for point in own if point.mean is not None]
-        parts += [_cross(point, across, index, len(styles), styles[loss].color) for point in own if point.collapsed]
-    return joined(parts)
+        style, own = styles[loss], [point for point in shown if point.loss == loss]
+        parts.append(_band(own, across, up, style.color))
+        parts.append(_line(own, across, up, style))
+        parts += [_mark(point, point.mean, across, up, style.color) for point in own if point.mean is not None]
+        offset = 9 * (index - (len(styles) - 1) / 2)
+        parts += [_cross(point, across(100 * point.fraction) + offset, style.color) for point in own if point.collapsed]
+    return fragment(parts)
 
 
 def _band(own: Sequence[SweepPoint], across: Scale, up: Scale, color: str) -> Markup:
@@ -67,79 +109,73 @@ def _band(own: Sequence[SweepPoint], across: Scale, up: Scale, color: str) -> Ma
     if len(known) < 2:
         return Markup("")
     outline = [(x, low) for x, low, _ in known] + [(x, high) for x, _, high in reversed(known)]
-    return tag("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in outline), fill=color, class_="sweep-band")
+    return element("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in outline), fill=color, class_="sweep-band")
 
 
 def _line(own: Sequence[SweepPoint], across: Scale, up: Scale, style: LossStyle) -> Markup:
-    """Return the segments between neighbours, dashed where they lead over a level without a mean."""
-    known = [(index, point) for index, point in enumerate(own) if point.mean is not None]
+    """Return the segments between neighbors, dashed across a fraction without a mean."""
+    known = [
+        (index, across(100 * point.fraction), up(point.mean))
+        for index, point in enumerate(own)
+        if point.mean is not None
+    ]
     parts = []
-    for (first, a), (second, b) in pairwise(known):
-        ends = [(across(100 * p.fraction), up(p.mean or 0.0)) for p in (a, b)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in ends)
+    for (first, x1, y1), (second, x2, y2) in pairwise(known):
+        path = f"{x1:.1f},{y1:.1f} {x2:.1f},{y2:.1f}"
         dash = "3 4" if second - first > 1 else style.dash
-        parts.append(tag("polyline", points=path, stroke=style.color, stroke_dasharray=dash, class_="sweep-line"))
-    return joined(parts)
+        parts.append(element("polyline", points=path, stroke=style.color, stroke_dasharray=dash, class_="sweep-line"))
+    return fragment(parts)
 
 
-def _mark(point: SweepPoint, across: Scale, up: Scale, color: str) -> Markup:
-    assert point.mean is not None
-    x, y = across(100 * point.fraction), up(point.mean)
-    return tag(
+def _mark(point: SweepPoint, mean: float, across: Scale, up: Scale, color: str) -> Markup:
+    return element(
         "circle",
-        tag("title", said(point)),
-        cx=x,
-        cy=y,
+        element("title", point_sentence(point)),
+        cx=across(100 * point.fraction),
+        cy=up(mean),
         r=3.6,
         stroke=color,
         fill="#fff" if point.collapsed else color,
     )
 
 
-def _cross(point: SweepPoint, across: Scale, index: int, losses: int, color: str) -> Markup:
-    x, y, r = across(100 * point.fraction) + 9 * (index - (losses - 1) / 2), BOTTOM - 7.0, 3.5
+def _cross(point: SweepPoint, x: float, color: str) -> Markup:
+    y, r = BOTTOM - 7.0, 3.5
     path = f"M{x - r:.1f} {y - r:.1f}L{x + r:.1f} {y + r:.1f}M{x - r:.1f} {y + r:.1f}L{x + r:.1f} {y - r:.1f}"
-    return tag("path", tag("title", said(point)), d=path, stroke=color, stroke_width=2.0, fill="none")
+    return element("path", element("title", point_sentence(point)), d=path, stroke=color, stroke_width=2.0, fill="none")
 
 
-def said(point: SweepPoint) -> str:
-    """Return a point in words."""
+def point_sentence(point: SweepPoint) -> str:
+    """Return a point in words, for the text shown on hover."""
     runs = f"{point.collapsed} of {point.runs} runs collapsed" if point.collapsed else f"{point.runs} runs"
-    mean = f"{metric_name(point.metric)} {number(point.mean, point.metric)}" if point.mean is not None else "no result"
-    return f"{point.loss} at {percent(point.fraction)}: {mean}, {runs}"
+    mean = (
+        "no result" if point.mean is None else f"{metric_of(point.metric).heading} {number(point.mean, point.metric)}"
+    )
+    return f"{point.loss} at {percent_label(point.fraction)}: {mean}, {runs}"
 
 
 def sweep_figure(points: Sequence[SweepPoint]) -> str:
-    """Return both metrics side by side with a legend, as an SVG file of its own."""
-    styles = styles_of(points)
+    """Return the text of an SVG file with both metrics side by side and a legend."""
+    losses = losses_of(points)
+    styles = styles_of(losses)
     height = BOTTOM + 92
-    parts: list[Markup] = [tag("style", Markup(STYLE)), tag("rect", width=2.0 * WIDTH, height=height, fill="#fff")]
-    for place, metric in enumerate(METRICS):
-        inside = joined([text(LEFT, -8, metric_name(metric), class_="title"), _panel(points, metric, styles)])
-        parts.append(tag("g", inside, transform=f"translate({place * WIDTH} 24)"))
-    x = LEFT
-    for name, style in styles.items():
-        parts.append(tag("rect", x=x, y=height - 24, width=12.0, height=12.0, fill=style.color))
-        parts.append(text(x + 17, height - 14, name))
-        x += 36 + 6.6 * len(name)
-    whole = tag(
-        "svg",
-        *parts,
-        class_="whole",
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {2 * WIDTH} {height:g}",
-        width=2.0 * WIDTH,
-        height=height,
-        role="img",
-        aria_label="Dice and 95 % Hausdorff distance against the foreground fraction",
-    )
-    return str(whole) + "\n"
+    panels = [
+        element(
+            "g",
+            text(LEFT, -8, metric_of(metric).heading, class_="title"),
+            _panel(points, metric, styles),
+            transform=f"translate({place * WIDTH} 24)",
+        )
+        for place, metric in enumerate(METRICS)
+    ]
+    label = "Dice and 95 % Hausdorff distance over the foreground fraction"
+    return standalone_figure(2 * WIDTH, height, label, *panels, legend(styles, losses, LEFT, height - 14))
 
 
-def cells(point: SweepPoint | None) -> tuple[str, str]:
-    """Return what a table shows of a point: its mean, and beneath it its interval and what happened."""
+def point_texts(point: SweepPoint | None) -> tuple[str, str]:
+    """Return the cell of a table: the mean, and beneath it the interval, the cases, misses and collapsed runs."""
     if point is None:
-        return "–", ""
+        return NO_VALUE, ""
     notes = []
     if point.low is not None:
         notes.append(f"{number(point.low, point.metric)} to {number(point.high, point.metric)}")
@@ -151,37 +187,26 @@ def cells(point: SweepPoint | None) -> tuple[str, str]:
     return number(point.mean, point.metric), ", ".join(notes)
 
 
-def rows_of(points: Sequence[SweepPoint], metric: str) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return a table of one metric: a row for each fraction, a column for each loss."""
+def sweep_rows(points: Sequence[SweepPoint], metric: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the table of one metric: for each fraction its label, and `point_texts` of each loss."""
     by_place = {(point.fraction, point.loss): point for point in points if point.metric == metric}
-    losses = list(dict.fromkeys(point.loss for point in points))
+    losses = losses_of(points)
     fractions = sorted({point.fraction for point in points}, reverse=True)
-    return [(percent(f), [cells(by_place.get((f, loss))) for loss in losses]) for f in fractions]
+    return [
+        (percent_label(fraction), [point_texts(by_place.get((fraction, loss))) for loss in losses])
+        for fraction in fractions
+    ]
 
 
-def sweep_page(points: Sequence[SweepPoint], verdicts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
+def sweep_page(points: Sequence[SweepPoint], verdicts: Sequence[LevelVerdict], settings: SweepSettings) -> str:
     """Return the page; every name in it is escaped."""
-    styles = styles_of(points)
-    asked = settings["request"]
-    budget = re.sub(r"(?<=\d)(?=[a-z])", " ", asked["budget"])
-    voxels = "×".join(map(str, asked["shape"]))
-    sentence = (
-        f"The same losses on phantoms with ever less foreground: {asked['cases']} of {voxels} voxels at each level, "
-        f"{asked['folds']} folds, {budget} for each training; every case is predicted by networks that never "
-        "saw it. One class; the patch is the whole volume, so that its share of foreground is that of the axis."
-    )
-    environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, undefined=StrictUndefined)
-    css = (files("pipeline.report") / "templates" / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("sweep.html.j2").render(
-        css=Markup(css),
-        style=Markup(STYLE),
-        sentence=sentence,
-        losses=list(styles),
+    styles = styles_of(losses_of(points))
+    return render_page(
+        "sweep.html.j2",
+        settings=settings,
         styles=styles,
-        panels=[(metric_name(metric), sweep_panel(points, metric, styles)) for metric in METRICS],
-        tables=[(metric_name(metric), rows_of(points, metric)) for metric in METRICS],
-        verdicts=[{**item, "label": percent(item["fraction"])} for item in verdicts],
-        command=settings.get("command") or "segloss sweep",
-        version=pipeline.__version__,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        panels=[(metric_of(metric).heading, sweep_panel(points, metric, styles)) for metric in METRICS],
+        tables=[(metric_of(metric).heading, sweep_rows(points, metric)) for metric in METRICS],
+        verdicts=verdicts,
+        percent_label=percent_label,
     )

@@ -17,7 +17,7 @@ def study(tmp_path):
     return write_fake_study(tmp_path, folds=2, seeds=1, cases=4, size=16)
 
 
-def test_report_prints_the_verdict_and_where_the_page_is(study):
+def test_report_prints_the_verdict_and_the_path_of_the_page(study):
     result = CliRunner().invoke(build_app(), ["report", str(study.root)])
     assert result.exit_code == 0, result.output
     verdict = json.loads(study.verdict.read_text())
@@ -31,6 +31,6 @@ def test_json_is_the_verdict_and_nothing_else(study):
     assert json.loads(result.stdout) == json.loads(study.verdict.read_text())
 
 
-def test_a_folder_that_is_no_study_is_refused(tmp_path):
+def test_a_folder_without_a_study_is_refused(tmp_path):
     result = CliRunner().invoke(build_app(), ["report", str(tmp_path)])
     assert isinstance(result.exception, RecordError)

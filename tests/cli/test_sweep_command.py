@@ -35,7 +35,7 @@ def test_a_sweep_leaves_table_page_and_figure_and_json_is_the_only_output(tmp_pa
 
 
 @pytest.mark.parametrize("arguments", [["--fractions", "much"], ["--fractions", "0"], ["--learning-rates", "x"]])
-def test_what_is_no_number_is_a_wrong_request(tmp_path, arguments):
+def test_arguments_that_are_not_numbers_are_refused(tmp_path, arguments):
     result = call("--out", tmp_path / "sweep", *arguments)
     assert isinstance(result.exception, ConfigError)
     assert arguments[0] in str(result.exception)

@@ -1,5 +1,4 @@
 from pipeline.records.metrics import REGISTRY, Family, metric_of, names_of
-from pipeline.report.wording import factor, metric_name, unit
 
 
 def test_every_metric_has_a_family_of_its_own_computation():
@@ -9,17 +8,17 @@ def test_every_metric_has_a_family_of_its_own_computation():
 
 
 def test_reports_name_every_metric_of_the_panel_and_no_other():
-    assert metric_name("lesion_false_positives") == "False lesions"
-    assert metric_name("lesion_fp") == "lesion_fp"  # once listed by reports, never computed
-    assert metric_name("hausdorff95_mm") == "95 % Hausdorff (mm)"
-    assert all(metric_name(name) != name for name in REGISTRY)
+    assert metric_of("lesion_false_positives").heading == "False lesions"
+    assert metric_of("lesion_fp").heading == "lesion_fp"  # once listed by reports, never computed
+    assert metric_of("hausdorff95_mm").heading == "95 % Hausdorff (mm)"
+    assert all(metric_of(name).heading != name for name in REGISTRY)
 
 
 def test_differences_are_in_the_unit_of_their_metric():
-    assert (unit("dice"), factor("dice")) == ("points", 100.0)
-    assert (unit("volume_error_ml"), factor("volume_error_ml")) == ("mL", 1.0)
-    assert (unit("nll"), factor("nll")) == ("nats", 1.0)
-    assert (unit("lesion_false_positives"), factor("lesion_false_positives")) == ("", 1.0)
+    assert (metric_of("dice").displayed_unit, metric_of("dice").factor) == ("points", 100.0)
+    assert (metric_of("volume_error_ml").displayed_unit, metric_of("volume_error_ml").factor) == ("mL", 1.0)
+    assert (metric_of("nll").displayed_unit, metric_of("nll").factor) == ("nats", 1.0)
+    assert (metric_of("lesion_false_positives").displayed_unit, metric_of("lesion_false_positives").factor) == ("", 1.0)
 
 
 def test_metrics_of_other_tools_are_distances_by_their_name_and_else_are_never_ranked():

@@ -50,7 +50,7 @@ def by_monai(first, second, values):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_mean_dice_is_that_of_monai(data):
+def test_mean_dice_equals_that_of_monai(data):
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     first, second = (random.integers(0, data.draw(st.integers(1, 5)), (4, 5, 3)) for _ in range(2))
     values = sorted(data.draw(st.sets(st.integers(1, 4), min_size=1)))
@@ -59,7 +59,7 @@ def test_mean_dice_is_that_of_monai(data):
 
 @settings(max_examples=40, deadline=None)
 @given(shape=st.tuples(*[st.integers(1, 6)] * 3), shift=st.tuples(*[st.integers(-8, 8)] * 3))
-def test_moved_labels_are_those_of_scipy(shape, shift):
+def test_moved_labels_equal_those_of_scipy(shape, shift):
     labels = np.random.default_rng(0).integers(0, 9, shape)
     assert np.array_equal(moved(labels, shift), ndimage.shift(labels, shift, order=0, mode="constant"))
 
@@ -94,14 +94,14 @@ def test_a_displaced_reference_is_moved_back(shift, classes):
 
 
 def test_structures_all_over_a_large_volume_are_moved_back_by_steps_of_two_voxels(monkeypatch):
-    monkeypatch.setattr(reference_changes, "MOST_VOXELS", 1000)  # of 2,500 or so, finest along the first axis
+    monkeypatch.setattr(reference_changes, "MAXIMUM_VOXELS", 1000)  # of 2,500 or so, finest along the first axis
     labels = structure()
     found = suspected_change(moved(labels, (4, 0, 0)), three_predictions(labels), SPACING_MM)
     assert found is not None
     assert found.change.shift == (-4, 0, 0)
 
 
-def test_a_mirrored_reference_is_turned_over():
+def test_a_mirrored_reference_is_mirrored_back():
     labels = structure(at=(7, 12, 10))
     found = suspected_change(np.flip(labels, 0), three_predictions(labels), (5.0, 5.0, 5.0))
     assert found is not None
@@ -122,36 +122,36 @@ def test_a_reference_in_place_is_not_suspected():
     assert suspected_change(labels, three_predictions(labels), SPACING_MM) is None
 
 
-def test_one_prediction_that_the_change_does_not_suit_is_enough_to_drop_it():
+def test_one_prediction_that_the_change_does_not_fit_is_enough_to_reject_it():
     labels = structure()
     wrong = moved(labels, (3, 0, 0))
     assert suspected_change(wrong, three_predictions(labels), SPACING_MM) is not None
     assert suspected_change(wrong, [*three_predictions(labels), wrong], SPACING_MM) is None
 
 
-def test_predictions_that_do_not_agree_suspect_nothing():
+def test_predictions_that_disagree_raise_no_suspicion():
     labels = structure()
     apart = [moved(labels, shift) for shift in ((4, 0, 0), (0, 5, 0), (4, -4, 0))]
     assert suspected_change(labels, apart, SPACING_MM) is None
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_predictions_suspect_nothing(count):
+def test_fewer_than_two_predictions_raise_no_suspicion(count):
     labels = structure()
     assert suspected_change(moved(labels, (4, 0, 0)), [labels] * count, SPACING_MM) is None
 
 
-def test_an_empty_reference_suspects_nothing():
+def test_an_empty_reference_raises_no_suspicion():
     labels = structure()
     assert suspected_change(labels * 0, [labels, labels], SPACING_MM) is None
 
 
-def test_predictions_without_anything_suspect_nothing():
+def test_empty_predictions_raise_no_suspicion():
     labels = structure()
     assert suspected_change(labels, [labels * 0, labels * 0], SPACING_MM) is None
 
 
-def test_a_reference_is_not_suspected_for_what_was_not_found_of_it():
+def test_a_reference_is_not_suspected_for_parts_that_were_not_predicted():
     labels = structure()
     halves = [np.where(np.arange(labels.shape[2]) < 11, one, 0) for one in three_predictions(labels)]
     assert suspected_change(labels, halves, SPACING_MM) is None

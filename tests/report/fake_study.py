@@ -195,3 +195,8 @@ def _write_events(path: Path, random: np.random.Generator, loss: int, until: int
                 }
             )
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def column(table, name):
+    """Return the texts of one column of a table of the report."""
+    return [row[table.columns.index(name)].text for row in table.rows]

@@ -4,13 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from made_up_pairs import pair_result
 
 from pipeline.comparison.pairing import Paired
 from pipeline.comparison.ranking import ranking
 from pipeline.comparison.resampling import units_of
 from pipeline.comparison.variance import mean_errors
-from pipeline.report.critical_difference import critical_difference_plot, rank_sentence, unlike_the_verdict
-from pipeline.report.wording import LossStyle
+from pipeline.report.critical_difference import critical_difference_plot, rank_note, separated_by_ranks_only
+from pipeline.report.styles import LossStyle
 
 
 def ranked(losses, cases=30, gap=0.01, seed=0):
@@ -24,7 +25,7 @@ def ranked(losses, cases=30, gap=0.01, seed=0):
 
 
 def drawn(found):
-    styles = {name: LossStyle(index) for index, name in enumerate(found["losses"])}
+    styles = {name: LossStyle(index) for index, name in enumerate(found.losses)}
     plot = critical_difference_plot(found, styles)
     assert plot is not None
     return ElementTree.fromstring(str(plot))
@@ -53,7 +54,7 @@ def test_a_bar_joins_each_group_that_does_not_differ_and_no_other():
     found = ranked(["a", "b", "c", "d"], gap=0.004)
     root = drawn(found)
     said = [line[0].text for line in elements(root, "clique")]
-    assert said == [f"no difference shown: {', '.join(group)}" for group in found["groups"]]
+    assert said == [f"no difference shown: {', '.join(group)}" for group in found.groups]
     assert said
 
 
@@ -67,7 +68,7 @@ def test_the_ruler_is_as_long_as_the_critical_difference_on_the_axis():
     ruler = next(item.get("d") for item in elements(root, "ruler") if item.get("d"))
     start, end = (float(value) for value in re.findall(r"M([\d.]+) 16", ruler))
     ticks = sorted({float(item.get("x1")) for item in elements(root, "ruler") if item.get("y1") == "45"})
-    assert (end - start) / (ticks[1] - ticks[0]) == pytest.approx(found["critical_difference"], abs=0.02)
+    assert (end - start) / (ticks[1] - ticks[0]) == pytest.approx(found.critical_difference, abs=0.02)
 
 
 @pytest.mark.parametrize("cases", [3, 30])
@@ -81,17 +82,17 @@ def test_the_ruler_fits_on_the_axis_however_few_the_patients(cases):
 
 def test_two_losses_are_compared_by_the_normal_quantile():
     found = ranked(["a", "b"], cases=25)
-    assert found["friedman_p"] is None
-    assert found["critical_difference"] == pytest.approx(1.96 / 5, abs=1e-3)  # √(k(k+1)/6N) is √(1/N) of two losses
+    assert found.friedman_p is None
+    assert found.critical_difference == pytest.approx(1.96 / 5, abs=1e-3)  # √(k(k+1)/6N) is √(1/N) of two losses
 
 
 def test_without_ranks_to_test_there_is_no_diagram():
     assert critical_difference_plot(ranked(["a", "b"], cases=2), {}) is None
 
 
-def test_what_the_diagram_sets_apart_and_the_verdict_does_not_is_said():
+def test_the_note_names_pairs_that_the_diagram_separates_and_the_verdict_does_not():
     found = ranked(["a", "b", "c"], gap=0.2)
-    pairs = [{"a": "a", "b": "b", "better": None}, {"a": "a", "b": "c", "better": "a"}]
-    assert unlike_the_verdict(found, pairs) == [("a", "b")]
-    assert "sets a from b apart, the verdict does not" in rank_sentence(found, [("a", "b")])
-    assert "verdict" not in rank_sentence(found, [])
+    pairs = [pair_result("a", "b"), pair_result("a", "c", better="a")]
+    assert separated_by_ranks_only(found, pairs) == [("a", "b")]
+    assert "It separates a from b; the verdict does not" in rank_note(found, [("a", "b")])
+    assert "verdict" not in rank_note(found, [])

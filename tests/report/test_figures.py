@@ -1,18 +1,22 @@
 import base64
-import struct
+import io
 import xml.etree.ElementTree as ElementTree
-import zlib
 
 import numpy as np
 import pytest
+from made_up_pairs import pair_result
+from PIL import Image
 
 from pipeline.comparison.pairing import Paired
+from pipeline.records.verdict import Verdict
 from pipeline.report.curves import Curve, mean_curve
-from pipeline.report.figures import MANY_POINTS, distribution_plot, interval_plot, paired_plot, seen_from
-from pipeline.report.overlays import Overlays, grey_png, outlines
-from pipeline.report.svg import Scale, tag, text, tick_label
-from pipeline.report.tables import deciding_cases
-from pipeline.report.wording import LossStyle, duration, number, p_value, signed, typeset
+from pipeline.report.figures import MAXIMUM_POINTS, distribution_plot, interval_plot, paired_plot, seen_from_recommended
+from pipeline.report.formatting import duration, number, p_value, signed, typeset
+from pipeline.report.overlays import ImageStore
+from pipeline.report.pair_tables import deciding_cases
+from pipeline.report.slices import SlicePicture, outline_path, png_address
+from pipeline.report.styles import LossStyle
+from pipeline.report.svg import Scale, element, text, tick_label
 
 
 def paired(a, b, metric="dice"):
@@ -23,43 +27,51 @@ def paired(a, b, metric="dice"):
 
 
 def test_an_outline_follows_the_edges_of_the_pixels():
-    assert outlines(np.array([[1]], dtype=np.int16)) == "M0 0H1M0 1H1M0 0V1M1 0V1"
+    assert outline_path(np.array([[1]], dtype=np.int16)) == "M0 0H1M0 1H1M0 0V1M1 0V1"
 
 
 def test_the_border_between_two_classes_is_part_of_the_outline():
-    assert "M1 0V1" in outlines(np.array([[1, 2]], dtype=np.int16))
-    assert "M1 0V1" not in outlines(np.array([[1, 1]], dtype=np.int16))
+    assert "M1 0V1" in outline_path(np.array([[1, 2]], dtype=np.int16))
+    assert "M1 0V1" not in outline_path(np.array([[1, 1]], dtype=np.int16))
 
 
 def test_an_empty_mask_has_no_outline():
-    assert outlines(np.zeros((3, 4), dtype=np.int16)) == ""
+    assert outline_path(np.zeros((3, 4), dtype=np.int16)) == ""
 
 
 def test_a_png_holds_the_pixels_that_it_was_given():
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    data = grey_png(pixels)
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", data[16:24]) == (4, 3)
-    at = data.index(b"IDAT")
-    (length,) = struct.unpack(">I", data[at - 4 : at])
-    raw = np.frombuffer(zlib.decompress(data[at + 4 : at + 4 + length]), dtype=np.uint8).reshape(3, 5)
-    assert (raw[:, 0] == 0).all()
-    assert (raw[:, 1:] == pixels).all()
+    kind, data = png_address(pixels).split(",")
+    assert kind == "data:image/png;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.mode == "L"
+    assert (np.asarray(image) == pixels).all()
 
 
 def test_an_image_that_is_shown_twice_is_embedded_once():
-    overlays = Overlays()
+    store = ImageStore()
     pixels = np.zeros((4, 4), dtype=np.uint8)
-    assert overlays.image_of(pixels) == overlays.image_of(pixels.copy())
-    assert str(overlays.definitions).count(base64.b64encode(grey_png(pixels)).decode()) == 1
+    for values in (pixels, pixels.copy(), pixels + 1):
+        store.draw(SlicePicture(values, "", "", (1.0, 1.0)), "#fff")
+    assert str(store.definitions).count(png_address(pixels)) == 1
+    assert str(store.definitions).count("<image") == 2
 
 
 def test_texts_and_attributes_are_escaped():
     assert str(text(0, 0, "<b>&")) == '<text x="0" y="0" text-anchor="start">&lt;b&gt;&amp;</text>'
-    assert str(tag("g", data_name='"><script>')) == '<g data-name="&#34;&gt;&lt;script&gt;"></g>'
+    assert str(element("g", data_name='"><script>')) == '<g data-name="&#34;&gt;&lt;script&gt;"></g>'
 
 
-@pytest.mark.parametrize("scale", [Scale(0, 1, 0, 100), Scale(-3.7, 41.2, 0, 100), Scale(1e-4, 3e2, 0, 100, True)])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        Scale(0, 1, 0, 100),
+        Scale(-3.7, 41.2, 0, 100),
+        Scale(1e-4, 3e2, 0, 100, True),
+        Scale(0.1007, 1.153, 0, 100, True),
+        Scale(0.11, 0.19, 0, 100, True),
+    ],
+)
 def test_ticks_lie_inside_their_scale(scale):
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 8
@@ -76,18 +88,22 @@ def test_tick_labels_are_short():
     assert [tick_label(value) for value in (0.0, 0.30000000000000004, -2.5)] == ["0", "0.3", "−2.5"]
 
 
+def verdict_of(pairs, recommended, controls=None):
+    return Verdict(verdict="winner", recommended=recommended, primary="dice", pairs=pairs, controls=controls or {})
+
+
 def test_pairs_are_turned_to_the_recommended_loss():
-    entry = {"a": "x", "b": "best", "metric": "dice", "difference": -0.02, "ci_low": -0.05, "ci_high": 0.01}
-    (turned,) = seen_from([entry, {**entry, "metric": "nsd"}], "dice", "best", {})
-    assert (turned["a"], turned["b"]) == ("best", "x")
-    assert (turned["ci_low"], turned["difference"], turned["ci_high"]) == (-0.01, 0.02, 0.05)
+    pair = pair_result("x", "best", "dice", -0.02, -0.05, 0.01)
+    other_metric = pair.model_copy(update={"metric": "nsd"})
+    (turned,) = seen_from_recommended(verdict_of((pair, other_metric), "best"), "dice")
+    assert (turned.a, turned.b) == ("best", "x")
+    assert (turned.ci_low, turned.difference, turned.ci_high) == (-0.01, 0.02, 0.05)
 
 
 def test_a_control_is_shown_against_its_own_loss_alone():
-    entry = {"metric": "dice", "difference": 0.01, "ci_low": 0.0, "ci_high": 0.02}
-    pairs = [{**entry, "a": a, "b": b} for a, b in (("x", "y"), ("x", "x-aa"), ("y", "x-aa"))]
-    found = seen_from(pairs, "dice", "x", {"x-aa": "x"})
-    assert [(item["a"], item["b"]) for item in found] == [("x", "y"), ("x", "x-aa")]
+    pairs = tuple(pair_result(a, b) for a, b in (("x", "y"), ("x", "x-aa"), ("y", "x-aa")))
+    shown = seen_from_recommended(verdict_of(pairs, "x", {"x-aa": "x"}), "dice")
+    assert [(pair.a, pair.b) for pair in shown] == [("x", "y"), ("x", "x-aa")]
 
 
 def texts_and_bands(plot):
@@ -99,14 +115,13 @@ def texts_and_bands(plot):
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 19])
-def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
+def test_names_and_numbers_do_not_touch_margin_and_noise(count):
     pairs = [
-        {"a": "dice", "b": f"loss_{i}", "difference": 0.01, "ci_low": -0.02, "ci_high": 0.04}
-        | {"margin": 0.005, "noise_floor": 0.01, "better": None}
+        pair_result("dice", f"loss_{i}", "dice", 0.01, -0.02, 0.04, margin=0.005, noise_floor=0.01)
         for i in range(count)
     ]
-    styles = {name: LossStyle(0) for entry in pairs for name in (entry["a"], entry["b"])}
-    texts, bands = texts_and_bands(interval_plot(pairs, "dice", True, styles))
+    styles = {name: LossStyle(0) for pair in pairs for name in pair.names}
+    texts, bands = texts_and_bands(interval_plot(pairs, "dice", styles))
     assert (len(texts), len(bands)) == (2 * count, 2 * count)
     letters = 9.5  # above the baseline, of 12 units
     assert not [(y, band) for y in texts for band in bands if y > band[0] - 1 and y - letters < band[1] + 1]
@@ -115,14 +130,15 @@ def test_names_and_numbers_stand_clear_of_margin_and_noise(count):
 def test_only_a_difference_that_holds_after_correction_has_the_color_of_a_loss():
     """An interval without 0 may still belong to a pair that the correction for all pairs leaves open."""
     styles = {"a": LossStyle(0), "b": LossStyle(1)}
-    entry = {"a": "a", "b": "b", "difference": 0.02, "ci_low": 0.005, "ci_high": 0.035}
-    entry |= {"margin": 0.005, "noise_floor": None}
-    drawn = {better: str(interval_plot([entry | {"better": better}], "dice", True, styles)) for better in ("a", None)}
+    drawn = {}
+    for better in ("a", None):
+        pair = pair_result("a", "b", "dice", 0.02, 0.005, 0.035, margin=0.005, better=better)
+        drawn[better] = str(interval_plot([pair], "dice", styles))
     assert styles["a"].color in drawn["a"]
     assert styles["a"].color not in drawn[None]
 
 
-def test_a_small_difference_keeps_its_sign_and_a_digit():
+def test_a_small_difference_is_shown_with_its_sign_and_a_digit():
     assert [signed(value) for value in (-0.004, 0.0, -0.0, 0.00001, 1.999)] == [
         "−0.004",
         "0.00",
@@ -158,7 +174,7 @@ def test_a_mean_curve_ends_where_most_runs_end():
     assert mean_curve(runs) == [(10.0, 1.0)]
 
 
-def test_the_eighth_loss_is_told_apart_by_its_dashes():
+def test_the_eighth_loss_differs_by_its_dashes():
     styles = [LossStyle(index) for index in range(21)]
     assert len({(style.color, style.dash) for style in styles}) == 21
 
@@ -175,12 +191,12 @@ def test_plots_of_very_many_cases_hold_a_bounded_number_of_points_with_the_extre
     styles = {"a": LossStyle(0), "b": LossStyle(1)}
     difference = many.values[0] - many.values[1]
     plot = str(paired_plot(many, "a", "b", [], styles))
-    assert plot.count("<circle") == MANY_POINTS
-    assert f"{MANY_POINTS:,} of 9,000 cases, evenly by the difference" in plot
+    assert plot.count("<circle") == MAXIMUM_POINTS
+    assert f"{MAXIMUM_POINTS:,} of 9,000 cases, evenly by the difference" in plot
     for extreme in (difference.argmin(), difference.argmax()):
         assert f"c{extreme}: a" in plot
     boxes = str(distribution_plot(many, styles))
-    assert boxes.count("<circle") == MANY_POINTS
+    assert boxes.count("<circle") == MAXIMUM_POINTS
     for row in many.values:
         assert f"c{row.argmin()}: " in boxes
     few = paired(many.values[0][:50], many.values[1][:50])

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_study import write_fake_study
+from made_up_pairs import pair_result
 
 from pipeline.report.build import build_report
 
@@ -40,7 +41,7 @@ def page(browser, tmp_path_factory):
     return browser
 
 
-def test_the_page_logs_no_error_and_asks_for_nothing_else(page):
+def test_the_page_logs_no_error_and_requests_nothing_else(page):
     import json
 
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
@@ -66,7 +67,7 @@ def test_a_click_on_a_heading_sorts_the_table_and_a_second_one_turns_it(page):
     assert state == "descending"
 
 
-def test_the_verdict_its_intervals_and_ranks_are_on_the_first_screen(page):
+def test_the_verdict_with_intervals_and_ranks_is_on_the_first_screen(page):
     bottom = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom + window.scrollY"
     assert page.execute_script(bottom, ".hero h1") < 900
     assert page.execute_script(bottom, ".hero .evidence") < 900
@@ -127,7 +128,8 @@ def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path)
 
     from pipeline.report.critical_difference import critical_difference_plot
     from pipeline.report.figures import interval_plot
-    from pipeline.report.wording import LossStyle
+    from pipeline.report.styles import LossStyle
+    from pipeline.report.svg import style_sheet
 
     figures = []
     for count in range(2, 13):
@@ -136,12 +138,11 @@ def test_no_name_lies_on_another_in_figures_of_2_to_12_losses(browser, tmp_path)
             styles = {name: LossStyle(i) for i, name in enumerate(names)}
             figures += [critical_difference_plot(ranked(names, gap=gap), styles) for gap in (0.0, 0.002, 0.02)]
             pairs = [
-                {"a": names[0], "b": name, "difference": -12.3, "ci_low": -45.67, "ci_high": 23.45, "margin": 0.5}
-                | {"better": None}
-                for name in names[1:]
+                pair_result(names[0], name, "hausdorff_mm", -12.3, -45.67, 23.45, margin=0.5) for name in names[1:]
             ]
-            figures.append(interval_plot(pairs, "hausdorff_mm", False, styles))
+            figures.append(interval_plot(pairs, "hausdorff_mm", styles))
     css = (Path(__file__).parents[2] / "pipeline/report/templates/report.css").read_text(encoding="utf-8")
+    css += style_sheet()
     page = tmp_path / "figures.html"
     cards = "".join(f'<figure class="card" style="width:390px">{figure}</figure>' for figure in figures)
     page.write_text(f"<meta charset=utf-8><style>{css}</style>{cards}", encoding="utf-8")

@@ -6,13 +6,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import RecordError
-from pipeline.report.sweep import read_sweep, sweep_points, sweep_verdicts
-from pipeline.report.sweep_page import cells, sweep_figure, sweep_page
+from pipeline.report.sweep import level_verdicts, read_sweep, sweep_points
+from pipeline.report.sweep_page import SweepSettings, point_texts, sweep_figure, sweep_page
 
-SETTINGS = {
-    "request": {"cases": 8, "shape": [32, 32, 32], "folds": 2, "budget": "200steps"},
-    "command": "segloss sweep --losses 'ce,<dice>'",
-}
+SETTINGS = SweepSettings(8, (32, 32, 32), 2, "200steps", "segloss sweep --losses 'ce,<dice>'")
 
 
 def table(collapsed=((0.001, "ce", 0),)):
@@ -54,16 +51,16 @@ def test_collapsed_runs_are_counted_and_averaged_in_as_failures():
 def test_a_level_where_every_run_collapsed_has_the_mean_of_failures():
     point = of(sweep_points(table(((0.001, "ce", 0), (0.001, "ce", 1)))), "ce", 0.001)
     assert point.mean == point.low == point.high == 0
-    assert cells(point) == ("0.000", "0.000 to 0.000, 8 cases, 2/2 collapsed")
+    assert point_texts(point) == ("0.000", "0.000 to 0.000, 8 cases, 2/2 collapsed")
 
 
 def test_each_level_has_its_verdict():
-    found = sweep_verdicts(table())
-    assert [item["fraction"] for item in found] == [0.1, 0.01, 0.001]
-    assert all(item["words"] for item in found)
+    found = level_verdicts(table())
+    assert [item.fraction for item in found] == [0.1, 0.01, 0.001]
+    assert all(item.headline for item in found)
 
 
-def test_the_figure_is_a_picture_of_its_own_with_a_cross_where_runs_collapsed():
+def test_the_figure_is_a_file_of_its_own_with_a_cross_where_runs_collapsed():
     whole = sweep_figure(sweep_points(table()))
     ElementTree.fromstring(whole)
     assert whole.count("1 of 2 runs collapsed</title>") == 4  # hollow point and cross in both panels
@@ -77,14 +74,14 @@ def test_no_cross_without_a_collapse():
 
 def test_the_page_is_self_contained_and_escapes_names():
     frame = table()
-    page = sweep_page(sweep_points(frame), sweep_verdicts(frame), SETTINGS)
+    page = sweep_page(sweep_points(frame), level_verdicts(frame), SETTINGS)
     assert "&lt;dice&gt;" in page
     assert "<dice>" not in page
     assert not re.search(r"(src|href)=|@import|url\(|<script", page)
     assert page.count("1/2 collapsed") == 2
 
 
-def test_a_table_of_something_else_is_refused(tmp_path):
+def test_a_table_without_fractions_is_refused(tmp_path):
     path = tmp_path / "cases.csv"
     table().drop(columns="fraction").to_csv(path, index=False)
     with pytest.raises(RecordError, match="lacks the column fraction"):

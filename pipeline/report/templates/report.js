@@ -1,5 +1,5 @@
 "use strict";
-// Sorting by a click on a heading; without scripts the tables stay in their order.
+// Sort a table by a click on a heading. Without scripts, the rows stay in their order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   if (body.rows.length < 2) continue;
@@ -26,7 +26,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// Printing shows what is folded.
+// Open all folded parts before printing.
 window.addEventListener("beforeprint", () => {
   for (const item of document.querySelectorAll("details")) item.open = true;
 });

@@ -19,28 +19,28 @@ def leave_thresholds(study, peaks):
         pd.concat(levels)[columns].to_csv(run.thresholds, index=False)
 
 
-def test_the_report_says_if_it_is_the_loss_or_the_threshold(tmp_path):
+def test_the_report_shows_whether_losses_or_thresholds_differ(tmp_path):
     study = write_fake_study(tmp_path, losses=("dice", "ce"), noise=(0.9, 0.9), folds=3, seeds=1, cases=9)
     leave_thresholds(study, {"dice": 0.5, "ce": 0.25})
     verdict = build_report(study)
     page = study.report.read_text(encoding="utf-8")
-    losses = {entry["name"]: entry for entry in verdict["operating_points"]["losses"]}
-    assert losses["ce"]["thresholds"]["Anterior"]["median"] == 0.25
-    assert np.isclose(losses["ce"]["gain"], 0.25)
+    losses = {loss.name: loss for loss in verdict.operating_points.losses}
+    assert losses["ce"].thresholds["Anterior"].median == 0.25
+    assert np.isclose(losses["ce"].gain, 0.25)
     assert "Loss or threshold?" in page
     assert "at best thresholds" in page
-    assert verdict["operating_points"]["words"][0].replace("'", "&#39;") in page
+    assert verdict.operating_points.words[0].replace("'", "&#39;") in page
 
 
-def test_a_study_without_thresholds_has_no_such_section(tmp_path):
+def test_a_study_without_thresholds_has_no_section_on_them(tmp_path):
     study = write_fake_study(tmp_path, losses=("dice", "ce"), noise=(0.9, 0.9), folds=2, seeds=1, cases=6)
     assert gather_thresholds(study).empty
-    assert build_report(study)["operating_points"] == {}
+    assert build_report(study).to_json()["operating_points"] == {}
     assert "Loss or threshold?" not in study.report.read_text(encoding="utf-8")
 
 
 def test_a_control_arm_is_in_the_report_and_never_recommended(tmp_path):
     study = write_fake_study(tmp_path, losses=("dice", "dice-aa"), noise=(1.5, 0.5), folds=3, seeds=1, cases=9)
     verdict = build_report(study)
-    assert verdict["recommended"] == "dice"
+    assert verdict.recommended == "dice"
     assert "Two arms with the same loss (dice, dice-aa) differ by" in study.report.read_text(encoding="utf-8")
