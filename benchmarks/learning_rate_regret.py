@@ -209,7 +209,7 @@ def scores(training: Any, settings: Any, cases: Sequence) -> dict[str, float]:
     import torch
 
     from pipeline.network.prediction import sliding_inferer
-    from pipeline.network.sliding_window import decide
+    from pipeline.network.sliding_window import predicted_classes
     from pipeline.training.average_precision import average_precision
 
     inferer = sliding_inferer(settings.plan, settings.precision, training.device)
@@ -223,7 +223,7 @@ def scores(training: Any, settings: Any, cases: Sequence) -> dict[str, float]:
             logits = inferer(torch.from_numpy(np.array(case.image()))[None], network)
             label = np.array(case.label())
             own.append(float(loss(logits, torch.from_numpy(label)[None, None].float())))
-            prediction, probabilities = decide(logits[0]).numpy(), logits[0].softmax(0).numpy()
+            prediction, probabilities = predicted_classes(logits[0]).numpy(), logits[0].softmax(0).numpy()
             for index in range(1, len(probabilities)):
                 truth, p, mask = label == index, probabilities[index], prediction == index
                 if truth.any():

@@ -241,10 +241,10 @@ def one_training(folder: Path, steps: float, seed: int, network: int | None, tta
 
 def dice_of(made: "Made", network: Any, tta: bool) -> float:
     """Return the mean Dice of a network on the validation cases, rounded as the table has it."""
-    from pipeline.network.test_time_augmentation import TurnedViews
+    from pipeline.network.test_time_augmentation import RotationEnsemble
     from pipeline.training.validation import mean_dice, validate
 
-    network = TurnedViews(network, made.plan.spacing_mm) if tta else network
+    network = RotationEnsemble(network, made.plan.spacing_mm) if tta else network
     metrics = ("dice", "hausdorff95_mm")
     point = validate(network, made.validation, made.plan, made.classes, made.precision, device(), metrics)
     return round(mean_dice(point.scores) or 0.0, 4)

@@ -19,7 +19,7 @@ from pipeline.errors import BundleError
 from pipeline.inference.disk_array import DiskArray
 from pipeline.inference.scoring import predictor
 from pipeline.network.precision import Precision
-from pipeline.network.sliding_window import decide, sliding_slabs
+from pipeline.network.sliding_window import predicted_classes, sliding_slabs
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model
@@ -269,7 +269,7 @@ def _predict_classes(
     slabs = sliding_slabs(image, predict, model.patch, model.overlap, model.batch, model.device)
     for start, scores in slabs:
         stop = start + scores.shape[1]
-        classes[start:stop] = decide(scores).numpy()
+        classes[start:stop] = predicted_classes(scores).numpy()
         if disk is not None:
             probabilities = scores.softmax(0)
             if disk.array.dtype != np.float32:

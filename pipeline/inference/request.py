@@ -148,11 +148,11 @@ def predict_here(
         Where the output folder has failed.
     """
     from pipeline.inference.batch import Batch
-    from pipeline.network.precision import EMULATED_RATIO, bfloat16_cost
+    from pipeline.network.precision import EMULATION_SLOWDOWN, bfloat16_slowdown
 
     options, control = options or Options(), control or BatchControl()
     model = request.load_model()
-    if options.precision == "bfloat16" and (cost := bfloat16_cost(model.device)) >= EMULATED_RATIO:
+    if options.precision == "bfloat16" and (cost := bfloat16_slowdown(model.device)) >= EMULATION_SLOWDOWN:
         control.note(
             f"--precision bfloat16 is only emulated here: a convolution takes {cost:.0f} times as long; "
             "give --precision float32"

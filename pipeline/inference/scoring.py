@@ -7,7 +7,7 @@ import torch
 
 from pipeline.network.precision import Precision, autocast
 from pipeline.network.sliding_window import sliding_scores
-from pipeline.network.test_time_augmentation import TurnedViews
+from pipeline.network.test_time_augmentation import RotationEnsemble
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model, Prepared
@@ -40,7 +40,7 @@ def is_large(voxels: int, channels: int, classes: int) -> bool:
 
 def predictor(model: "Model", precision: Precision, tta: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the network as a function of windows (B, C, *patch) that computes in `precision`."""
-    network = TurnedViews(model.network, model.spacing_mm) if tta else model.network
+    network = RotationEnsemble(model.network, model.spacing_mm) if tta else model.network
 
     def predict(windows: torch.Tensor) -> torch.Tensor:
         with autocast(precision, model.device):

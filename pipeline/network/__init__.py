@@ -1,1 +1,1 @@
-"""The network and its predictions, shared by training and inference."""
+"""The network, its number format and its predictions, shared by training and inference."""

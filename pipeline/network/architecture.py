@@ -11,12 +11,30 @@ from pipeline.system.random_streams import derived_seed
 
 
 def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: int) -> nn.Module:
-    """Return MONAI's `DynUNet` with weights drawn for (seed, fold); the global generator is left as it was.
+    """Return MONAI's `DynUNet` with weights drawn for (seed, fold).
 
-    Input ``(B, in_channels, *patch)``, output logits ``(B, classes, *patch)`` with the background first. It is the
-    plain U-Net of nnU-Net, two convolutions a level, between a convolution into patches of the plan's stem and a
-    transposed one out of them where the stem is coarser than a voxel. Instance normalisation makes a network of
-    averaged weights valid without recomputing batch statistics.
+    It is the plain U-Net of nnU-Net with two convolutions per level. Where the plan's stem is coarser than a voxel, a
+    strided convolution leads into the U-Net and a transposed convolution out of it. Torch's global random generator is
+    left unchanged.
+
+    The network has no dropout, as nnU-Net's. It uses instance normalization: batches are as small as two patches, and a
+    network of averaged weights needs no new batch statistics.
+
+    Parameters
+    ----------
+    plan
+        Features per level, strides and stem.
+    in_channels
+        Channels of the image.
+    classes
+        Classes, including the background.
+    seed, fold
+        Select the random stream of the weights.
+
+    Returns
+    -------
+    Module
+        From images (B, in_channels, *patch) to logits (B, classes, *patch), background first.
     """
     levels, stem = len(plan.channels), plan.stem
     with torch.random.fork_rng(devices=[]):
@@ -35,17 +53,17 @@ def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: i
         )
         if features is None:
             return unet
-        into = nn.Conv3d(in_channels, features[0], stem, stem)
-        return nn.Sequential(into, unet, nn.ConvTranspose3d(features[1], classes, stem, stem))
+        into_unet = nn.Conv3d(in_channels, features[0], stem, stem)
+        return nn.Sequential(into_unet, unet, nn.ConvTranspose3d(features[1], classes, stem, stem))
 
 
 def stem_features(plan: Plan) -> tuple[int, int] | None:
-    """Return the features that enter and leave the U-Net between the convolutions of a stem, None without one."""
+    """Return the features that enter and that leave the U-Net inside a stem, or None without a stem."""
     return None if plan.stem == (1, 1, 1) else (plan.channels[0] // 2, plan.channels[0])
 
 
 def weights_hash(network: nn.Module) -> str:
-    """Return the SHA-256 over names and values of all weights."""
+    """Return the SHA-256, in hexadecimal, of the names and values of all weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())

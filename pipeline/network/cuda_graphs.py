@@ -1,7 +1,8 @@
-"""What a training does at every step as CUDA graphs: one launch instead of hundreds from Python.
+"""The work of a training step as CUDA graphs: one launch replaces hundreds of launches from Python.
 
-Small networks leave a GPU waiting for Python most of the time. A graph is recorded once for tensors that stay where
-they are; its kernels are those that would have run anyway.
+A small network leaves a GPU idle most of the time, since Python launches kernels more slowly than the GPU runs them. A
+CUDA graph records the kernels once and replays them in one launch. It reads and writes fixed memory addresses, so its
+inputs, weights and gradients must stay where they were at capture.
 """
 
 import gc
@@ -15,37 +16,47 @@ from torch import nn
 from pipeline.network.precision import Precision
 
 
-class GraphedInferer(Inferer):
-    """The inferer of training steps on a GPU: the whole batch at once, forward and backward replayed from graphs.
+class CudaGraphInferer(Inferer):
+    """Run the forward and backward pass of training steps on a GPU as CUDA graphs.
 
     Parameters
     ----------
     network
-        Is recorded at once, and is the one that every call is for.
+        Network on `device`. It is captured by the constructor, and every later call is for this network.
     shape
-        (B, C, *patch) of all that is fed.
+        Shape (B, C, *patch) of every batch; a graph cannot change its shapes.
+    precision
+        Number format of the forward pass.
+    device
+        A CUDA device.
     """
 
     def __init__(self, network: nn.Module, shape: tuple[int, ...], precision: Precision, device: torch.device) -> None:
         super().__init__()
         batch = torch.zeros(shape, device=device)
         step = _InPrecision(network.train(), precision, device)
+        # This runs three warm-up passes on a side stream before it captures: cuDNN picks its algorithms and the
+        # allocator reserves memory then, neither of which is allowed during a capture. Weights do not change.
         self._step: Any = torch.cuda.make_graphed_callables(step, (batch,))
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return logits (B, C, *S) float32 of inputs (B, channels, *S)."""
+        """Return logits (B, K, *patch) float32 of inputs (B, C, *patch)."""
         logits: torch.Tensor = self._step(inputs)
         return logits
 
     def release(self) -> None:
-        """Give the memory of the graphs back, which is that of a whole step; no call may follow."""
+        """Free the memory of the graphs, which is that of a whole training step; no call may follow."""
         self._step = None
+        # The graphs and their autograd functions refer to each other, so only the garbage collector frees them.
         gc.collect()
         torch.cuda.empty_cache()
 
 
 class _InPrecision(nn.Module):
-    """A network under autocast, without the cache of converted weights, which a graph cannot have."""
+    """A network under autocast with float32 logits.
+
+    The cache of converted weights is off: it would be filled at capture, and replays would use outdated weights.
+    """
 
     def __init__(self, network: nn.Module, precision: Precision, device: torch.device) -> None:
         super().__init__()
@@ -58,32 +69,48 @@ class _InPrecision(nn.Module):
             return logits
 
 
-class Replayed:
-    """A function of lists of tensors and of numbers that changes tensors in place: a graph while these stay in place.
+class CudaGraphFunction:
+    """Call a function that changes tensors in place, on a GPU as a CUDA graph.
 
-    The function gets the numbers as Python's or, in the graph, as tensors without dimensions.
+    Parameters
+    ----------
+    function
+        Called with lists of tensors, then with numbers. It receives Python numbers or, during the capture, tensors
+        without dimensions, whose values later replays change.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
-        self._places: tuple[int, ...] = ()
+        self._addresses: tuple[int, ...] = ()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._numbers: list[torch.Tensor] = []
 
     def __call__(self, lists: Sequence[Sequence[torch.Tensor]], *numbers: float) -> None:
-        """Carry it out; the graph is recorded when the same tensors come a second time."""
+        """Call the function, or replay its graph.
+
+        The graph is captured when a call has the same tensors as the call before. That first call, without a graph,
+        warms up cuBLAS, which must not allocate its workspace during a capture.
+
+        Parameters
+        ----------
+        lists
+            Lists of tensors, all on one device.
+        numbers
+            Further arguments of the function.
+        """
         device = lists[0][0].device
-        places = tuple(tensor.data_ptr() for tensors in lists for tensor in tensors) if device.type == "cuda" else ()
-        if not places or places != self._places:
-            self._places, self._graph = places, None
+        on_gpu = device.type == "cuda"
+        addresses = tuple(tensor.data_ptr() for tensors in lists for tensor in tensors) if on_gpu else ()
+        if not addresses or addresses != self._addresses:
+            self._addresses, self._graph = addresses, None
             return self.function(*lists, *numbers)
         if self._graph is None:
             self._numbers = [torch.zeros((), device=device) for _ in numbers]
             self._graph = torch.cuda.CUDAGraph()
-            # Other threads copy batches meanwhile.
+            # A thread pins and copies batches meanwhile. The default mode, "global", would make its calls fail.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self.function(*lists, *self._numbers)
-        for place, number in zip(self._numbers, numbers, strict=True):
-            place.fill_(number)
+        for tensor, number in zip(self._numbers, numbers, strict=True):
+            tensor.fill_(number)
         self._graph.replay()
         return None

@@ -1,4 +1,4 @@
-"""Which number format the network computes in: bfloat16 where it is faster *and* sane, else float32."""
+"""The choice of number format: bfloat16 where it is faster *and* gives finite gradients, else float32."""
 
 import math
 import time
@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 Precision = Literal["float32", "bfloat16"]
+"""Number format of the network's forward and backward pass; weights and losses are always float32."""
 
-WORTHWHILE_RATIO = 1.1
+MINIMUM_SPEEDUP = 1.1
+"""bfloat16 is chosen only if a training step is at least this many times as fast as in float32."""
 
-EMULATED_RATIO = 10.0
-"""A processor for which bfloat16 takes so many times as long only emulates it."""
+EMULATION_SLOWDOWN = 10.0
+"""A processor on which a convolution in bfloat16 takes this many times as long only emulates the format."""
 
-HOPELESS_RATIO = 5.0
-"""A first step that takes so many times as long as one in float32 is the last."""
+ABORT_SLOWDOWN = 5.0
+"""Timing stops after a warm-up step that takes this many times as long as a step in float32."""
 
 
 @contextmanager
@@ -31,28 +33,47 @@ def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
 def choose_precision(
     network: nn.Module, patch: tuple[int, int, int], batch: int, in_channels: int, device: torch.device
 ) -> tuple[Precision, str]:
-    """Time one training step in both formats and return the better one with the reason.
+    """Time training steps in both formats and return the better format with the reason.
 
-    The choice is made once per study and stored, so that all runs of a study compute alike.
+    The choice is made once per study and stored, so that all runs of a study use one format.
+
+    Parameters
+    ----------
+    network
+        Network on `device`; its gradients are cleared.
+    patch
+        Edges of a patch in voxels.
+    batch
+        Patches in a batch.
+    in_channels
+        Channels of the image.
+    device
+        Device to train on.
+
+    Returns
+    -------
+    tuple of str
+        The format, and a sentence that explains the choice.
     """
-    if (cost := bfloat16_cost(device)) >= EMULATED_RATIO:
-        return "float32", f"bfloat16 is only emulated here: a convolution takes {cost:.0f} times as long"
+    # A processor may claim support for bfloat16 that is only emulated, so the cost is measured and not looked up.
+    if (slowdown := bfloat16_slowdown(device)) >= EMULATION_SLOWDOWN:
+        return "float32", f"bfloat16 is only emulated here: a convolution takes {slowdown:.0f} times as long"
     image = torch.rand((batch, in_channels, *patch), generator=torch.Generator().manual_seed(0)).to(device)
-    single = _step_seconds(network, image, "float32") or 0.0
-    half = _step_seconds(network, image, "bfloat16", HOPELESS_RATIO * single)
-    if half is None:
+    float32_s = _step_seconds(network, image, "float32") or 0.0
+    bfloat16_s = _step_seconds(network, image, "bfloat16", ABORT_SLOWDOWN * float32_s)
+    if bfloat16_s is None:
         return "float32", "bfloat16 gave non-finite gradients in a trial step"
-    ratio = single / half
-    if ratio < WORTHWHILE_RATIO:
-        return "float32", f"bfloat16 is only {ratio:.2f} times as fast here"
-    return "bfloat16", f"bfloat16 is {ratio:.2f} times as fast as float32 here"
+    speedup = float32_s / bfloat16_s
+    if speedup < MINIMUM_SPEEDUP:
+        return "float32", f"bfloat16 is only {speedup:.2f} times as fast here"
+    return "bfloat16", f"bfloat16 is {speedup:.2f} times as fast as float32 here"
 
 
 @cache
-def bfloat16_cost(device: torch.device) -> float:
-    """Return how many times as long as in float32 a small convolution takes in bfloat16.
+def bfloat16_slowdown(device: torch.device) -> float:
+    """Return how many times as long a small convolution takes in bfloat16 as in float32.
 
-    Processors without bfloat16 emulate it, dozens of times slower: there even one trial step takes long.
+    Processors without bfloat16 emulate it dozens of times slower, so that even one trial step would take long.
     """
 
     def seconds(kind: torch.dtype) -> float:
@@ -64,11 +85,11 @@ def bfloat16_cost(device: torch.device) -> float:
 
 
 def _step_seconds(
-    network: nn.Module, image: torch.Tensor, precision: Precision, most: float = math.inf
+    network: nn.Module, image: torch.Tensor, precision: Precision, abort_s: float = math.inf
 ) -> float | None:
-    """Return the best of three timed steps after a warm-up, or None where gradients are not finite.
+    """Return the seconds of the fastest of three training steps, or None if a gradient is not finite.
 
-    A warm-up of more than `most` seconds is the only step, on a CPU: a GPU loads its kernels in it.
+    The image is (B, C, *patch). On a CPU a warm-up step of more than `abort_s` seconds is the only step.
     """
 
     def step() -> None:
@@ -77,16 +98,20 @@ def _step_seconds(
             logits = network(image)
         logits.float().square().mean().backward()
 
-    seconds = _best_of_three(step, image.device, most)
+    seconds = _best_of_three(step, image.device, abort_s)
     finite = all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
     network.zero_grad(set_to_none=True)
     return seconds if finite else None
 
 
-def _best_of_three(work: Callable[[], object], device: torch.device, most: float = math.inf) -> float:
-    """Return the seconds of the fastest of three calls after a warm-up, or of a CPU's warm-up of more than `most`."""
+def _best_of_three(work: Callable[[], object], device: torch.device, abort_s: float = math.inf) -> float:
+    """Return the seconds of the fastest of three calls after a warm-up call.
+
+    On a CPU a warm-up of more than `abort_s` seconds ends the timing and is returned. On a GPU it says nothing about
+    the speed, since the first call loads the kernels.
+    """
     times: list[float] = []
-    while len(times) < 4 and not (times and times[0] > most and device.type == "cpu"):
+    while len(times) < 4 and not (times and times[0] > abort_s and device.type == "cpu"):
         start = time.perf_counter()
         work()
         if device.type == "cuda":

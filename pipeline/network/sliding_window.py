@@ -1,4 +1,7 @@
-"""Sliding windows that stitch as they go: only the slab that windows still overlap is held in float32."""
+"""Sliding-window prediction of volumes that are too large to hold the scores of all classes in float32.
+
+Windows are stitched slab by slab along the first axis. Only the slab that coming windows still overlap is in memory.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,8 +10,13 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch.nn import functional
 
 _SIGMA_SCALE = 0.125
+"""Standard deviation of the Gaussian weights, as a share of the window's edge: MONAI's default."""
+
 _SMALLEST_WEIGHT = 1e-3
-_CONSTANTS_KEPT = 8
+"""Lower bound of the Gaussian weights, as in MONAI, so that no voxel is divided by zero."""
+
+_CONSTANT_WINDOWS_CACHED = 8
+"""Different constant windows whose scores are cached: air has one value or few, and each entry is a whole window."""
 
 
 @torch.inference_mode()
@@ -20,43 +28,48 @@ def sliding_slabs(
     batch: int = 1,
     device: torch.device | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (x, scores) of slab after slab along the first axis, together the whole volume.
+    """Yield the scores of one slab after the other along the first axis; together they are the whole volume.
 
-    The windows, their Gaussian weights and the order in which they are added are those of MONAI's
-    `SlidingWindowInferer` with ``mode="gaussian"`` and ``padding_mode="constant"``. A window that holds one value for
-    each channel (the air around a head) is predicted once for all of its kind, which changes nothing.
+    The windows, their Gaussian weights and the order of summation are those of MONAI's `SlidingWindowInferer` with
+    ``mode="gaussian"`` and ``padding_mode="constant"``. With ``batch=1`` the result is equal bit for bit. Windows that
+    are constant in each channel, such as the air around a head, are predicted once per value.
 
     Parameters
     ----------
     image
-        (C, X, Y, Z) float32, on the CPU.
+        Image (C, X, Y, Z) float32 on the CPU.
     predict
-        From windows (B, C, *patch) to scores (B, K, *patch).
-    patch, overlap, batch
-        Of the windows; `overlap` as a share of the patch, `batch` windows at once at most.
+        Maps windows (B, C, *patch) to scores (B, K, *patch).
+    patch
+        Edges of a window in voxels.
+    overlap
+        Overlap of neighboring windows, as a share of the edge, 0 to below 1.
+    batch
+        Largest number of windows in one call of `predict`.
     device
-        Where `predict` wants its windows; that of the image by default.
+        Device on which `predict` expects its windows; by default the device of the image.
 
     Yields
     ------
     tuple of int and Tensor
-        Where the slab begins along X, and its scores (K, x, Y, Z) float32 on the CPU.
+        First index of the slab along X, and its scores (K, x, Y, Z) float32 on the CPU.
     """
     size = image.shape[1:]
-    missing = [max(edge - have, 0) for edge, have in zip(patch, size, strict=True)]
-    before = [edge // 2 for edge in missing]
+    missing = [max(edge - length, 0) for edge, length in zip(patch, size, strict=True)]
+    before = [voxels // 2 for voxels in missing]
     if any(missing):
-        sides = [(low, edge - low) for low, edge in zip(before, missing, strict=True)]
-        image = functional.pad(image, [side for pair in reversed(sides) for side in pair])
+        sides = [(low, voxels - low) for low, voxels in zip(before, missing, strict=True)]
+        image = functional.pad(image, [side for pair in reversed(sides) for side in pair])  # last axis first
     padded = image.shape[1:]
     interval = [
-        edge if edge == have else max(1, int(edge * (1 - overlap))) for edge, have in zip(patch, padded, strict=True)
+        edge if edge == length else max(1, int(edge * (1 - overlap)))
+        for edge, length in zip(patch, padded, strict=True)
     ]
     windows = dense_patch_slices(padded, patch, interval)
     weights = compute_importance_map(tuple(patch), mode="gaussian", sigma_scale=_SIGMA_SCALE)
     weights = weights.float().clamp_(min=max(float(weights.min()), _SMALLEST_WEIGHT))
-    score = _Scorer(image, predict, batch, device or image.device)
-    crop = [slice(low, low + have) for low, have in zip(before, size, strict=True)]
+    score = _WindowScorer(image, predict, batch, device or image.device)
+    crop = [slice(low, low + length) for low, length in zip(before, size, strict=True)]
 
     starts = sorted({window[0].start for window in windows})
     total = divisor = None
@@ -70,14 +83,15 @@ def sliding_slabs(
             divisor[:, :, window[1], window[2]] += weights
         assert total is not None
         assert divisor is not None
-        ready = starts[index + 1] - start if index + 1 < len(starts) else patch[0]
-        done = (total[:, :ready] / divisor[:, :ready])[:, :, crop[1], crop[2]]
-        low, high = max(start, crop[0].start), min(start + ready, crop[0].stop)
+        # Windows are sorted by their start along X, so no later window reaches below the next start.
+        complete = starts[index + 1] - start if index + 1 < len(starts) else patch[0]
+        scores = (total[:, :complete] / divisor[:, :complete])[:, :, crop[1], crop[2]]
+        low, high = max(start, crop[0].start), min(start + complete, crop[0].stop)
         if low < high:
-            yield low - crop[0].start, done[:, low - start : high - start]
-        for held in (total, divisor):
-            held[:, : patch[0] - ready] = held[:, ready:].clone()
-            held[:, patch[0] - ready :] = 0
+            yield low - crop[0].start, scores[:, low - start : high - start]
+        for buffer in (total, divisor):
+            buffer[:, : patch[0] - complete] = buffer[:, complete:].clone()  # source and target overlap
+            buffer[:, patch[0] - complete :] = 0
 
 
 def sliding_scores(
@@ -89,30 +103,39 @@ def sliding_scores(
     device: torch.device | None = None,
 ) -> torch.Tensor:
     """Return all scores (K, X, Y, Z) float32 of an image (C, X, Y, Z); see `sliding_slabs`."""
-    found: torch.Tensor | None = None
+    volume: torch.Tensor | None = None
     for start, scores in sliding_slabs(image, predict, patch, overlap, batch, device):
-        if found is None:
-            found = torch.empty((scores.shape[0], *image.shape[1:]))
-        found[:, start : start + scores.shape[1]] = scores
-    assert found is not None
-    return found
+        if volume is None:
+            volume = torch.empty((scores.shape[0], *image.shape[1:]))
+        volume[:, start : start + scores.shape[1]] = scores
+    assert volume is not None
+    return volume
 
 
-def decide(scores: torch.Tensor) -> torch.Tensor:
-    """Return the class index (X, Y, Z) of scores (C, X, Y, Z).
+def predicted_classes(scores: torch.Tensor) -> torch.Tensor:
+    """Return the index (X, Y, Z) of the class with the highest score at each voxel of scores (K, X, Y, Z).
+
+    The first of equal scores wins.
 
     Raises
     ------
     FloatingPointError
-        Where a score is not finite: the argmax of NaN would be the background, a plausible Dice of 0.
+        If a score is NaN or infinite. Its argmax would be a plausible class, such as the background with a Dice of 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pipeline.network.sliding_window import predicted_classes
+    >>> predicted_classes(torch.tensor([[0.1, 2.0], [0.5, -1.0]]).reshape(2, 2, 1, 1)).flatten().tolist()
+    [1, 0]
     """
     if not bool(torch.isfinite(scores).all()):
         raise FloatingPointError("the network's output is not finite")
-    return scores.max(0).indices  # the first of equals as well, and ten times as fast as argmax along the first axis
+    return scores.max(0).indices  # as `argmax(0)`, which is ten times as slow along the first axis
 
 
-class _Scorer:
-    """Scores of windows, in their order; those of constant windows are kept."""
+class _WindowScorer:
+    """Score windows in their order, in batches; scores of constant windows are cached."""
 
     def __init__(
         self,
@@ -126,35 +149,38 @@ class _Scorer:
 
     def __call__(self, windows: Sequence[tuple[slice, ...]]) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
         """Yield each window with its scores (K, *patch), a tensor of its own."""
-        waiting: list[tuple[tuple[slice, ...], torch.Tensor | None]] = []
+        pending: list[tuple[tuple[slice, ...], torch.Tensor | None]] = []
         count = 0
         for window in windows:
             values = self.image[(slice(None), *window)]
-            known = self._constant(values)
-            waiting.append((window, known))
-            count += known is None
+            cached = self._scores_of_constant(values)
+            pending.append((window, cached))
+            count += cached is None
             if count == self.batch:
-                yield from self._predicted(waiting)
-                waiting, count = [], 0
-        yield from self._predicted(waiting)
+                yield from self._predict_batch(pending)
+                pending, count = [], 0
+        yield from self._predict_batch(pending)
 
-    def _predicted(
-        self, waiting: Sequence[tuple[tuple[slice, ...], torch.Tensor | None]]
+    def _predict_batch(
+        self, pending: Sequence[tuple[tuple[slice, ...], torch.Tensor | None]]
     ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
-        unknown = [self.image[(slice(None), *window)] for window, known in waiting if known is None]
-        fresh = iter(self._run(torch.stack(unknown)) if unknown else ())
-        for window, known in waiting:
-            yield window, known.clone() if known is not None else next(fresh)
+        """Yield windows with their scores; those whose scores are None are predicted in one call."""
+        images = [self.image[(slice(None), *window)] for window, cached in pending if cached is None]
+        predicted = iter(self._run(torch.stack(images)) if images else ())
+        for window, cached in pending:
+            yield window, cached.clone() if cached is not None else next(predicted)
 
-    def _constant(self, values: torch.Tensor) -> torch.Tensor | None:
+    def _scores_of_constant(self, values: torch.Tensor) -> torch.Tensor | None:
+        """Return the scores of a window (C, *patch) that is constant in each channel, else None."""
         first = values[:, :1, :1, :1]
+        # One row of voxels rules out most windows, before all voxels are compared.
         if not torch.equal(values[:, 0, 0], first[:, 0, 0].expand_as(values[:, 0, 0])):
             return None
         if not bool((values == first).all()):
             return None
         key = tuple(first.flatten().tolist())
         if key not in self.constants:
-            if len(self.constants) >= _CONSTANTS_KEPT:
+            if len(self.constants) >= _CONSTANT_WINDOWS_CACHED:
                 return None
             self.constants[key] = self._run(values[None])[0]
         return self.constants[key]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
-from pipeline.network.cuda_graphs import Replayed
+from pipeline.network.cuda_graphs import CudaGraphFunction
 
 OPTIMIZER = "Muon and AdamW"
 """What a study's settings call it."""
@@ -54,7 +54,7 @@ class MuonAdamW(torch.optim.Optimizer):
         groups: list[dict[str, Any]] = [{"params": others, "muon": False}, {"params": hidden, "muon": True}]
         defaults = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": WEIGHT_DECAY}
         super().__init__([group for group in groups if group["params"]], defaults)
-        self._replayed = Replayed(muon_step)
+        self._replayed = CudaGraphFunction(muon_step)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

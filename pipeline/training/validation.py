@@ -19,8 +19,8 @@ from pipeline.metrics.panel import PanelSettings, evaluate_case
 from pipeline.metrics.thresholds import THRESHOLDS, dice_at_thresholds
 from pipeline.network.precision import Precision
 from pipeline.network.prediction import sliding_inferer, to_original_grid, write_mask
-from pipeline.network.sliding_window import decide
-from pipeline.network.test_time_augmentation import TurnedViews
+from pipeline.network.sliding_window import predicted_classes
+from pipeline.network.test_time_augmentation import RotationEnsemble
 from pipeline.records.events import StateCounts, ValidationEvent
 from pipeline.records.table import Score
 from pipeline.training.average_precision import average_precision
@@ -135,7 +135,7 @@ def _score_on_prepared_grid(
     case: PreparedCase, logits: torch.Tensor, plan: Plan, classes: Mapping[int, str], metrics: Sequence[str]
 ) -> list[Score]:
     indices = {index: name for index, name in enumerate(classes.values(), start=1)}
-    prediction = decide(logits).cpu().numpy()
+    prediction = predicted_classes(logits).cpu().numpy()
     return evaluate_case(
         case.id, np.asarray(case.label()), prediction, plan.spacing_mm, PanelSettings(indices, metrics=metrics)
     )
@@ -225,7 +225,7 @@ def predict_out_of_fold(
     given. `curve_cases` is how many of the first cases are in the curves.
     """
     if plan.tta:
-        network = TurnedViews(network, plan.spacing_mm)
+        network = RotationEnsemble(network, plan.spacing_mm)
     found = OutOfFold(CurvePoint(classes))
     values = np.asarray([0, *classes])
     evaluator = _evaluator(network, cases, plan, precision, device)
@@ -243,7 +243,7 @@ def predict_out_of_fold(
         probabilities = to_original_grid(
             logits.softmax(0), np.asarray(case.affine), reference.shape, label_image.affine
         )
-        mask = values[decide(torch.from_numpy(probabilities)).numpy()].astype(np.int16)
+        mask = values[predicted_classes(torch.from_numpy(probabilities)).numpy()].astype(np.int16)
         spacing = tuple(float(edge) for edge in label_image.header.get_zooms()[:3])
         found.scores.extend(
             evaluate_case(

@@ -130,7 +130,7 @@ def test_results_of_bfloat16_and_float32_are_not_confused(tmp_path):
 
 
 def test_emulation_of_bfloat16_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.network.precision.bfloat16_cost", lambda device: 38.0)
+    monkeypatch.setattr("pipeline.network.precision.bfloat16_slowdown", lambda device: 38.0)
     source = folder(tmp_path) / "a.nii.gz"
     assert "takes 38 times as long" in predict(source, "--out", tmp_path / "out", "--precision", "bfloat16").stderr
     assert "takes 38 times as long" not in predict(source, "--out", tmp_path / "out").stderr

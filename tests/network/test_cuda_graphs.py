@@ -1,4 +1,4 @@
-"""CUDA graphs: what they are recorded of is the same with numbers as tensors; the rest needs a GPU."""
+"""CUDA graphs. Without a GPU the tests check that captured functions accept numbers as tensors."""
 
 import copy
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.network.architecture import build_network
-from pipeline.network.cuda_graphs import GraphedInferer, Replayed
+from pipeline.network.cuda_graphs import CudaGraphInferer, CudaGraphFunction
 from pipeline.training.optimizer import MuonAdamW, muon_step
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -27,10 +27,10 @@ def test_a_step_of_muon_is_the_same_with_numbers_as_tensors() -> None:
 
 def test_on_a_cpu_a_function_is_called_each_time_with_the_numbers() -> None:
     called = []
-    replayed = Replayed(lambda tensors, number: called.append((tensors, number)))
+    function = CudaGraphFunction(lambda tensors, number: called.append((tensors, number)))
     tensors = [torch.zeros(2)]
     for number in (1.0, 2.0, 3.0):
-        replayed([tensors], number)
+        function([tensors], number)
     assert called == [(tensors, 1.0), (tensors, 2.0), (tensors, 3.0)]
 
 
@@ -39,12 +39,12 @@ def test_a_replayed_function_uses_new_numbers_and_new_contents() -> None:
     def add(tensors: list[torch.Tensor], number: float | torch.Tensor) -> None:
         tensors[0].add_(number)
 
-    place, replayed = torch.zeros(3, device="cuda"), Replayed(add)
+    place, function = torch.zeros(3, device="cuda"), CudaGraphFunction(add)
     for number in (1.0, 2.0, 3.0, 4.0):
-        replayed([[place]], number)
+        function([[place]], number)
     assert place.tolist() == [10.0] * 3
     other = torch.zeros(3, device="cuda")
-    replayed([[other]], 5.0)
+    function([[other]], 5.0)
     assert (other.tolist(), place.tolist()) == ([5.0] * 3, [10.0] * 3)
 
 
@@ -52,18 +52,18 @@ def test_a_replayed_function_uses_new_numbers_and_new_contents() -> None:
 def test_a_graphed_training_goes_as_one_without_graphs(plan: Plan) -> None:
     device = torch.device("cuda")
     batches = torch.randn(6, 2, 1, *plan.patch, generator=torch.Generator().manual_seed(0)).to(device)
-    found: list[list[float]] = []
+    losses: list[list[float]] = []
     for graphed in (False, True):
         network = build_network(plan, 1, 2, 0, 0).to(device)
         optimizer = MuonAdamW(network.parameters(), 0.01)
-        infer = GraphedInferer(network, tuple(batches[0].shape), "float32", device) if graphed else None
-        found.append([])
+        infer = CudaGraphInferer(network, tuple(batches[0].shape), "float32", device) if graphed else None
+        losses.append([])
         for batch in batches:
             logits = infer(batch, network) if infer else network(batch)
             loss = nn.functional.cross_entropy(logits, (batch[:, 0] > 0).long())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            found[-1].append(float(loss))
-    assert found[0] == pytest.approx(found[1], rel=1e-2)
-    assert found[0][-1] < found[0][0]
+            losses[-1].append(float(loss))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert losses[0][-1] < losses[0][0]

@@ -1,4 +1,4 @@
-"""The number format: what the processor only emulates is not even tried, what is not finite is not taken."""
+"""The choice of number format: emulated formats are not timed, and non-finite gradients rule a format out."""
 
 import time
 
@@ -13,8 +13,8 @@ PATCH = (8, 8, 8)
 
 def test_an_emulated_format_is_not_tried(monkeypatch):
     tried = []
-    monkeypatch.setattr(precision, "bfloat16_cost", lambda device: 38.0)
-    monkeypatch.setattr(precision, "_step_seconds", lambda network, image, name, most=0.0: tried.append(name))
+    monkeypatch.setattr(precision, "bfloat16_slowdown", lambda device: 38.0)
+    monkeypatch.setattr(precision, "_step_seconds", lambda network, image, name, abort_s=0.0: tried.append(name))
     assert precision.choose_precision(nn.Conv3d(1, 2, 3), PATCH, 1, 1, CPU) == (
         "float32", "bfloat16 is only emulated here: a convolution takes 38 times as long",
     )  # fmt: skip
@@ -22,10 +22,10 @@ def test_an_emulated_format_is_not_tried(monkeypatch):
 
 
 def test_the_faster_finite_format_is_taken(monkeypatch):
-    monkeypatch.setattr(precision, "bfloat16_cost", lambda device: 1.0)
+    monkeypatch.setattr(precision, "bfloat16_slowdown", lambda device: 1.0)
     for bfloat16, chosen in ((0.5, "bfloat16"), (0.95, "float32"), (None, "float32")):
         seconds = {"float32": 1.0, "bfloat16": bfloat16}
-        monkeypatch.setattr(precision, "_step_seconds", lambda n, i, name, most=0.0, seconds=seconds: seconds[name])
+        monkeypatch.setattr(precision, "_step_seconds", lambda n, i, name, abort_s=0.0, seconds=seconds: seconds[name])
         assert precision.choose_precision(nn.Conv3d(1, 2, 3), PATCH, 1, 1, CPU)[0] == chosen
 
 
@@ -48,19 +48,19 @@ def test_gradients_that_are_not_finite_are_seen():
 
 def test_a_format_that_is_hopelessly_slow_is_tried_once():
     calls = []
-    assert precision._best_of_three(lambda: calls.append(time.sleep(0.02)), CPU, most=0.01) >= 0.02
+    assert precision._best_of_three(lambda: calls.append(time.sleep(0.02)), CPU, abort_s=0.01) >= 0.02
     assert len(calls) == 1
-    precision._best_of_three(lambda: calls.append(None), CPU, most=10.0)
+    precision._best_of_three(lambda: calls.append(None), CPU, abort_s=10.0)
     assert len(calls) == 5
 
 
 def test_a_gpu_is_not_judged_by_the_step_that_loads_its_kernels(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     durations = iter((0.1, 0.0, 0.0, 0.0))
-    assert precision._best_of_three(lambda: time.sleep(next(durations)), torch.device("cuda"), most=0.01) < 0.05
+    assert precision._best_of_three(lambda: time.sleep(next(durations)), torch.device("cuda"), abort_s=0.01) < 0.05
 
 
 def test_the_cost_of_bfloat16_is_that_of_this_processor():
-    cost = precision.bfloat16_cost(CPU)
+    cost = precision.bfloat16_slowdown(CPU)
     has_it = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert (cost < precision.EMULATED_RATIO) == has_it
+    assert (cost < precision.EMULATION_SLOWDOWN) == has_it

@@ -4,8 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.inferers import SimpleInferer
+from torch.profiler import ProfilerActivity, profile
 
-from pipeline.network.prediction import to_original_grid, write_mask
+from pipeline.network.prediction import AutocastInferer, to_original_grid, write_mask
+
+CPU = torch.device("cpu")
 
 ALL_ORIENTATIONS = [
     "".join(code) for axes in itertools.permutations(("RL", "AP", "SI")) for code in itertools.product(*axes)
@@ -41,3 +45,21 @@ def test_masks_are_written_with_the_affine_of_the_original(tmp_path):
     np.testing.assert_array_equal(np.asarray(loaded.dataobj), mask)
     np.testing.assert_array_equal(loaded.affine, affine)
     assert loaded.get_data_dtype() == np.uint8
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_a_single_window_in_float32_is_predicted_as_pytorch_does_but_by_onednn(padding):
+    network, window = torch.nn.Conv3d(8, 4, 3, padding=padding), torch.rand(1, 8, 8, 6, 8)
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiled:
+        logits = AutocastInferer(SimpleInferer(), "float32", CPU)(window, network)
+    names = {event.key for event in profiled.key_averages()}
+    assert ("aten::mkldnn_convolution" in names and "aten::slow_conv3d" not in names) == (padding == 1)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, network(window), rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_window_in_float32_can_be_differentiated():
+    network = torch.nn.Conv3d(1, 2, 3, padding=1)
+    AutocastInferer(SimpleInferer(), "float32", CPU)(torch.rand(1, 1, 8, 8, 8), network).sum().backward()
+    assert bool(network.weight.grad.any())

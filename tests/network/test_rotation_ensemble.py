@@ -9,8 +9,8 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from pipeline.network.sliding_window import decide
-from pipeline.network.test_time_augmentation import ANGLE_DEGREES, TurnedViews
+from pipeline.network.sliding_window import predicted_classes
+from pipeline.network.test_time_augmentation import ANGLE_DEGREES, RotationEnsemble
 
 
 class Intensities(nn.Module):
@@ -54,13 +54,13 @@ def test_the_mean_is_that_of_nine_predictions_turned_back_by_scipy(network, spac
         inside = ((places >= -0.5) & (places <= edges - 0.5)).all(0)
         total, count = total + inside * back, count + inside
     assert 0 < (count < 9).mean() < 1
-    found = TurnedViews(network, spacing_mm)(torch.from_numpy(image)[None, None])
+    found = RotationEnsemble(network, spacing_mm)(torch.from_numpy(image)[None, None])
     np.testing.assert_allclose(found.softmax(1)[0, 1].numpy(), total / count, atol=1e-5)
 
 
 def test_windows_of_a_batch_do_not_mix_and_probabilities_add_to_one():
     windows = torch.randn(3, 1, 8, 10, 6)
-    views = TurnedViews(nn.Conv3d(1, 4, 3, padding=1), (1.0, 1.0, 1.5))
+    views = RotationEnsemble(nn.Conv3d(1, 4, 3, padding=1), (1.0, 1.0, 1.5))
     with torch.no_grad():
         together = views(windows)
         apart = torch.cat([views(window[None]) for window in windows])
@@ -70,8 +70,8 @@ def test_windows_of_a_batch_do_not_mix_and_probabilities_add_to_one():
 
 def test_a_certain_network_stays_certain_and_finite():
     windows = torch.full((1, 1, 8, 8, 8), 1e4)
-    scores = TurnedViews(Intensities(), (1.0, 1.0, 1.0))(windows)[0]
-    assert bool((decide(scores) == 1).all())
+    scores = RotationEnsemble(Intensities(), (1.0, 1.0, 1.0))(windows)[0]
+    assert bool((predicted_classes(scores) == 1).all())
     torch.testing.assert_close(scores.softmax(0)[1], torch.ones(8, 8, 8))
 
 
@@ -79,4 +79,4 @@ def test_an_output_that_is_not_finite_stays_so():
     windows = torch.zeros(1, 1, 8, 8, 8)
     windows[0, 0, 4, 4, 4] = torch.nan
     with pytest.raises(FloatingPointError):
-        decide(TurnedViews(Intensities(), (1.0, 1.0, 1.0))(windows)[0])
+        predicted_classes(RotationEnsemble(Intensities(), (1.0, 1.0, 1.0))(windows)[0])
