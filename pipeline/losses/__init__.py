@@ -1,4 +1,4 @@
-"""The losses: one name each, MONAI's implementation where it has one.
+"""The losses: each has one name, and MONAI's implementation where MONAI has one.
 
 Importing this package does not import torch; building a loss does.
 """
@@ -16,14 +16,31 @@ __all__ = ["CATALOGUE", "LossEntry", "LossSpec", "build_loss", "parse_losses"]
 
 
 def build_loss(spec: LossSpec, class_voxels: Sequence[int]) -> "nn.Module":
-    """Return the loss, to be called with logits (B, C, *S) and class indices (B, 1, *S); the result is a scalar.
+    """Return the loss as a module.
 
-    `class_voxels` are the voxels of each class in the training labels, background first, for class weights.
+    It is called with logits (B, C, *S) and class indices (B, 1, *S) and returns a scalar.
+
+    Parameters
+    ----------
+    spec
+        The loss and its arguments.
+    class_voxels
+        Voxels of each class in the training labels, background first. Class weights are computed from them
+        (`pipeline.data.class_weights`).
 
     Raises
     ------
     ConfigError
-        Where the arguments do not fit or a custom class cannot be imported.
+        If the arguments do not fit or a custom class cannot be imported.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pipeline.losses import build_loss, parse_losses
+    >>> (spec,) = parse_losses("weighted_ce{weights=[1,3]}")
+    >>> loss = build_loss(spec, class_voxels=(900, 100))
+    >>> float(loss(torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 1, 4, 4, 4))) == torch.tensor(2.0).log().item()
+    True
     """
     from pipeline.losses.registry import build
 

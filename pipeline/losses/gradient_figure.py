@@ -1,4 +1,4 @@
-"""The picture of `segloss losses --plot`."""
+"""The figure of `segloss losses --plot`."""
 
 from pathlib import Path
 
@@ -10,15 +10,24 @@ from matplotlib.figure import Figure
 from pipeline.losses.gradients import Panel, gradient_panels
 from pipeline.system.files import atomic_path
 
-COLOURS = ("#440154", "#31688e", "#35b779", "#d99a00")
-"""Dark to light, told apart by colour-blind eyes and in grey."""
+COLORS = ("#440154", "#31688e", "#35b779", "#d99a00")
+"""Dark to light, distinguishable with color blindness and in gray."""
 
 
 def draw_gradients(path: Path) -> None:
-    """Draw the gradients of cross entropy and both Dice forms over p and t: formulas as lines, autograd as dots.
+    """Draw the gradients of cross entropy and both Dice forms over p and t, formulas as lines and autograd as dots.
 
-    `path` ends in .png or .svg, or whatever else matplotlib writes.
+    Parameters
+    ----------
+    path
+        File to write; its suffix is one that matplotlib supports, such as .png or .svg.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
     """
+    # pyplot is avoided: it holds global state and may need a display.
     figure = Figure(figsize=(11, 8.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = gradient_panels()
@@ -34,16 +43,16 @@ def draw_gradients(path: Path) -> None:
     sizes.set_yscale("log")
     sizes.set_ylim(1e-5, 20)
     figure.suptitle("Gradients: closed form (lines) and autograd (dots)")
-    # Ids and dates would differ from call to call; text stays text.
+    # A fixed salt and no date give equal bytes in every call. Text stays text, so that it can be searched.
     with matplotlib.rc_context({"svg.hashsalt": "segloss", "svg.fonttype": "none"}), atomic_path(path) as temporary:
         kind = path.suffix.removeprefix(".").lower()
         figure.savefig(temporary, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    for curve, colour in zip(panel.curves, COLOURS, strict=False):
-        axes.plot(curve.x, curve.y, color=colour, label=curve.label, gid=f"closed form {curve.label}")
-        axes.plot(curve.at, curve.autograd, "o", color=colour, markersize=4, gid=f"autograd {curve.label}")
+    for curve, color in zip(panel.curves, COLORS, strict=False):
+        axes.plot(curve.x, curve.y, color=color, label=curve.label, gid=f"closed form {curve.label}")
+        axes.plot(curve.at, curve.autograd, "o", color=color, markersize=4, gid=f"autograd {curve.label}")
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes.set_title(f"{panel.title}\n{panel.formula}", fontsize=11)
     axes.set_xlabel(panel.x_label)

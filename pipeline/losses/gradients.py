@@ -1,7 +1,7 @@
-"""Gradients of cross entropy and of both Dice forms: as formulas, and as automatic differentiation gives them.
+"""Gradients of cross entropy and of both Dice forms, from formulas and from automatic differentiation.
 
-p is the predicted probability of the foreground, t its truth. Dice here is the coefficient, not 1 minus it, as in the
-formulas that are usually quoted; its gradient is positive where more p is better.
+p is the predicted probability of the foreground, t its truth. Dice here is the coefficient, not 1 minus the
+coefficient, as in the formulas that are usually quoted. Its gradient is positive where a larger p is better.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,27 @@ from pipeline.losses import LossSpec, build_loss
 Numbers = NDArray[np.float64]
 
 PATCH_EDGE = 16
+"""Edge in voxels of the patch around the structure whose size varies."""
+
 PROBABILITY_INSIDE = 0.1
-"""Predicted inside of the structure whose size varies: most of it is still missed."""
+"""Predicted probability inside the structure whose size varies; most of it is still missed."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A gradient over one variable: the closed form (x, y) and autograd at some points (at, autograd)."""
+    """A gradient over one variable, in closed form and by autograd.
+
+    Attributes
+    ----------
+    label
+        Label in the legend.
+    x, y
+        The closed form, drawn as a line.
+    at, autograd
+        Points at which autograd was evaluated, and its gradients.
+    closed_form
+        Function that maps x to y.
+    """
 
     label: str
     x: Numbers
@@ -36,7 +50,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves that share axes."""
+    """Curves that share axes, with the texts of the figure."""
 
     title: str
     formula: str
@@ -47,17 +61,41 @@ class Panel:
 
 
 def cross_entropy_gradient(p: Numbers, t: float) -> Numbers:
-    """Return the gradient of one voxel's cross entropy with respect to its logit."""
+    """Return the gradient of one voxel's cross entropy with respect to its logit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pipeline.losses.gradients import cross_entropy_gradient
+    >>> cross_entropy_gradient(np.array([0.5, 1.0]), t=1.0).tolist()
+    [-0.5, 0.0]
+    """
     return p - t
 
 
 def dice_gradient(p: Numbers, t: float) -> Numbers:
-    """Return the gradient of 2pt / (p + t) with respect to p."""
+    """Return the gradient of 2pt / (p + t) with respect to p, which is never above 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pipeline.losses.gradients import dice_gradient
+    >>> dice_gradient(np.array([0.0, 0.01]), t=0.01).tolist()
+    [2.0, 0.5]
+    """
     return 2 * t**2 / (p + t) ** 2
 
 
 def dice_squared_gradient(p: Numbers, t: float) -> Numbers:
-    """Return the gradient of 2pt / (p² + t²) with respect to p."""
+    """Return the gradient of 2pt / (p² + t²) with respect to p, which reaches 2 / t at p = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pipeline.losses.gradients import dice_squared_gradient
+    >>> dice_squared_gradient(np.array([0.0, 0.01]), t=0.01).round(6).tolist()
+    [200.0, 0.0]
+    """
     return 2 * t * (t**2 - p**2) / (p**2 + t**2) ** 2
 
 
@@ -73,9 +111,9 @@ def gradient_panels() -> tuple[Panel, ...]:
             "∂/∂z = p - t",
             "p",
             "gradient by the logit",
-            "a straight line, never beyond ±1",
+            "a straight line within ±1",
             tuple(
-                _curve(f"t = {t:g}", p, at, partial(cross_entropy_gradient, t=t), _cross_entropy(at, t))
+                _curve(f"t = {t:g}", p, at, partial(cross_entropy_gradient, t=t), _autograd_cross_entropy(at, t))
                 for t in (0.0, 0.25, 0.5, 1.0)
             ),
         ),
@@ -84,9 +122,9 @@ def gradient_panels() -> tuple[Panel, ...]:
             "∂/∂p 2pt/(p+t) = 2t²/(p+t)²",
             "p",
             "gradient by p",
-            "at most 2; where p and t are both small it\nfalls from 2 to 0 within a step of size t",
+            "at most 2; where p and t are both small it\nfalls from 2 toward 0 over a change of size t",
             tuple(
-                _curve(f"t = {t:g}", wide, at_wide, partial(dice_gradient, t=t), _overlap("dice", at_wide, t))
+                _curve(f"t = {t:g}", wide, at_wide, partial(dice_gradient, t=t), _autograd_overlap("dice", at_wide, t))
                 for t in truths
             ),
         ),
@@ -95,24 +133,24 @@ def gradient_panels() -> tuple[Panel, ...]:
             "∂/∂p 2pt/(p²+t²) = 2t(t²-p²)/(p²+t²)²",
             "p",
             "gradient by p",
-            "blows up as 2/t where p and t are both small,\nand turns negative where p > t",
+            "reaches 2/t where p and t are both small,\nand becomes negative where p > t",
             tuple(
                 _curve(
                     f"t = {t:g}",
                     wide,
                     at_wide,
                     partial(dice_squared_gradient, t=t),
-                    _overlap("dice_squared", at_wide, t),
+                    _autograd_overlap("dice_squared", at_wide, t),
                 )
                 for t in truths
             ),
         ),
-        _sizes(),
+        _size_panel(),
     )
 
 
-def _sizes() -> Panel:
-    """Return the gradient at one voxel of a structure of n voxels, by its logit."""
+def _size_panel() -> Panel:
+    """Return the panel of the gradient at one voxel of a structure of n voxels, with respect to its logit."""
     q, patch = PROBABILITY_INSIDE, PATCH_EDGE**3
     n, at = np.logspace(0, np.log10(patch), 200), np.array([1.0, 4, 16, 64, 256, 1024, 4096])
     through_softmax = q * (1 - q)
@@ -126,8 +164,8 @@ def _sizes() -> Panel:
         f"p = {q:g} inside, 0 outside; patch of {PATCH_EDGE}³ voxels",
         "n",
         "size of the gradient by one logit inside",
-        "Dice: pulls at each voxel as 1/n, hardest where\nthe structure is small; cross entropy as 1/patch",
-        tuple(_curve(name, n, at, form, _structure(name, at)) for name, form in closed.items()),
+        "Dice: proportional to 1/n, so largest where the\nstructure is small; cross entropy: 1/patch size",
+        tuple(_curve(name, n, at, form, _autograd_structure(name, at)) for name, form in closed.items()),
     )
 
 
@@ -135,7 +173,7 @@ def _curve(label: str, x: Numbers, at: Numbers, form: Callable[[Numbers], Number
     return Curve(label, x, form(x), at, autograd, form)
 
 
-def _cross_entropy(p: Numbers, t: float) -> Numbers:
+def _autograd_cross_entropy(p: Numbers, t: float) -> Numbers:
     foreground = torch.logit(torch.tensor(p)).requires_grad_()
     logits = torch.stack([torch.zeros_like(foreground), foreground], dim=1)
     truth = torch.tensor([1 - t, t], dtype=torch.float64).expand(len(p), 2)
@@ -143,8 +181,11 @@ def _cross_entropy(p: Numbers, t: float) -> Numbers:
     return _gradient(foreground)
 
 
-def _overlap(name: str, p: Numbers, t: float) -> Numbers:
-    """Return autograd's gradient through the loss as studies build it, without smoothing, one voxel an image."""
+def _autograd_overlap(name: str, p: Numbers, t: float) -> Numbers:
+    """Return autograd's gradient with respect to p of the loss that studies build, without smoothing.
+
+    Each probability is an image of one voxel.
+    """
     exact = {"smooth_nr": 0.0, "smooth_dr": 0.0, "softmax": False, "to_onehot_y": False, "reduction": "sum"}
     loss = build_loss(LossSpec(name, exact), [1, 1])
     foreground = torch.tensor(p, requires_grad=True)
@@ -154,18 +195,21 @@ def _overlap(name: str, p: Numbers, t: float) -> Numbers:
     return _gradient(foreground)
 
 
-def _structure(name: str, sizes: Numbers) -> Numbers:
-    """Return autograd's gradient at the first voxel of structures of some sizes, through the loss as it is trained."""
+def _autograd_structure(name: str, sizes: Numbers) -> Numbers:
+    """Return autograd's gradient at the first voxel of structures of the given sizes, by its logit.
+
+    The loss is that of a training, softmax and smoothing included.
+    """
     loss = build_loss(LossSpec(name), [1, 1])
-    found = []
+    gradients = []
     for size in sizes.astype(int):
         target = torch.zeros(1, 1, PATCH_EDGE, PATCH_EDGE, PATCH_EDGE, dtype=torch.long)
         target.view(-1)[:size] = 1
         inside = torch.logit(torch.tensor(PROBABILITY_INSIDE, dtype=torch.float64))
         foreground = torch.where(target == 1, inside, -60.0).requires_grad_()
         loss(torch.cat([torch.zeros_like(foreground), foreground], dim=1), target).backward()
-        found.append(-_gradient(foreground).reshape(-1)[0])
-    return np.array(found)
+        gradients.append(-_gradient(foreground).reshape(-1)[0])
+    return np.array(gradients)
 
 
 def _gradient(leaf: torch.Tensor) -> Numbers:

@@ -1,4 +1,4 @@
-"""What a user names as a loss: ``dice``, ``weighted_ce{policy=inverse,cap=100}``, ``my.module:MyLoss{gamma=2}``."""
+"""The grammar of losses: ``dice``, ``weighted_ce{policy=inverse,cap=100}``, ``my.module:MyLoss{gamma=2}``."""
 
 import difflib
 import re
@@ -13,17 +13,36 @@ import yaml
 from pipeline.errors import ConfigError
 from pipeline.losses.catalogue import CATALOGUE
 
+Arguments = Mapping[str, Any]
+"""Arguments of a loss by name, with values as YAML reads them."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
     """One arm of a study: a loss with its arguments.
 
-    `name` is a name of the catalogue or an import path ``package.module:Class``; `label` is what tables and folders
-    show. A `control` repeats another arm with random streams of its own: how far two trainings of one loss lie apart.
+    Attributes
+    ----------
+    name
+        A name of the catalogue, or an import path ``package.module:Class``.
+    arguments
+        Arguments of the loss.
+    label
+        Name of the arm in tables and folders; by default it is made of name and arguments.
+    control
+        Whether the arm repeats another one with its own random streams, to measure how much two trainings of one loss
+        differ.
+
+    Examples
+    --------
+    >>> from pipeline.losses import LossSpec
+    >>> spec = LossSpec("tversky", {"alpha": 0.2, "beta": 0.8})
+    >>> spec.label, spec.text
+    ('tversky-alpha=0.2-beta=0.8', 'tversky{alpha=0.2,beta=0.8}')
     """
 
     name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Arguments = field(default_factory=dict)
     label: str = ""
     control: bool = False
 
@@ -33,31 +52,41 @@ class LossSpec:
 
     @property
     def is_custom(self) -> bool:
-        """Whether it names a class by import path."""
+        """Whether the loss is a user's class, named by its import path."""
         return ":" in self.name
 
     def as_control(self) -> "LossSpec":
-        """Return the same loss as a control arm, labelled e.g. ``dice-aa``."""
+        """Return the same loss as a control arm, labeled e.g. ``dice-aa``."""
         return LossSpec(self.name, self.arguments, f"{self.label}-aa", control=True)
 
     @property
-    def spec(self) -> str:
-        """The text that gives this loss again."""
+    def text(self) -> str:
+        """The text that `parse_losses` reads as this loss."""
         if not self.arguments:
             return self.name
-        inner = ",".join(f"{key}={_plain(value)}" for key, value in self.arguments.items())
+        inner = ",".join(f"{key}={_argument_text(value)}" for key, value in self.arguments.items())
         return f"{self.name}{{{inner}}}"
 
 
 def parse_losses(text: str) -> tuple[LossSpec, ...]:
-    """Return the losses named by a comma-separated text or by a YAML file.
+    """Return the losses that a comma-separated text or a YAML file names.
 
-    A YAML file holds a list whose items are such texts or mappings with ``name`` and optionally ``args`` and ``label``.
+    Parameters
+    ----------
+    text
+        Losses, e.g. ``ce,tversky{alpha=0.2}``, or the path of a file that ends in .yaml or .yml. The file holds a list
+        whose items are such texts, or mappings with ``name`` and optionally ``args`` and ``label``.
 
     Raises
     ------
     ConfigError
-        For an unknown name, malformed text, or two losses of one label.
+        If a name is unknown, the text is malformed, no loss is named, or two losses have one label.
+
+    Examples
+    --------
+    >>> from pipeline.losses import parse_losses
+    >>> [spec.label for spec in parse_losses("dice,weighted_ce{policy=inverse,cap=100}")]
+    ['dice', 'weighted_ce-policy=inverse-cap=100']
     """
     path = Path(text)
     specs = _from_yaml(path) if path.suffix in (".yaml", ".yml") else [_parse_one(item) for item in _split(text)]
@@ -66,7 +95,7 @@ def parse_losses(text: str) -> tuple[LossSpec, ...]:
     for label, count in Counter(spec.label for spec in specs).items():
         if count > 1:
             raise ConfigError(
-                f"--losses {text}", f"{label} is named {count} times", "name each loss once, or label them"
+                f"--losses {text}", f"names {label} {count} times", "name each loss once, or give labels in a YAML file"
             )
     return tuple(specs)
 
@@ -84,9 +113,7 @@ def _split(text: str) -> list[str]:
         else:
             current += character
     if depth != 0:
-        raise ConfigError(
-            f"--losses {text}", "has braces or brackets that do not match", "write e.g. tversky{alpha=0.3}"
-        )
+        raise ConfigError(f"--losses {text}", "has unmatched braces or brackets", "write e.g. tversky{alpha=0.3}")
     return [item.strip() for item in [*items, current] if item.strip()]
 
 
@@ -94,19 +121,21 @@ def _parse_one(text: str) -> LossSpec:
     match = re.fullmatch(r"([A-Za-z_][\w.]*(?::[A-Za-z_]\w*)?)\s*(?:\{(.*)\})?", text, re.DOTALL)
     if not match:
         raise ConfigError(
-            f"--losses {text}", "cannot be read", "write name{argument=value} or module:Class{argument=value}"
+            f"--losses {text}",
+            "must be the name of a loss with optional arguments",
+            "write name{argument=value} or module:Class{argument=value}",
         )
     arguments = {}
     for item in _split(match[2] or ""):
         key, separator, value = item.partition("=")
         if not separator or not key.strip().isidentifier():
-            raise ConfigError(f"--losses {text}", f"{item!r} is no argument", "write argument=value")
+            raise ConfigError(f"--losses {text}", f"has {item!r} where an argument must be", "write argument=value")
         arguments[key.strip()] = _value(value)
-    return _checked(match[1], arguments, "")
+    return _known_loss(match[1], arguments, "")
 
 
 def _value(text: str) -> Any:
-    """Return a value as YAML reads it, and ``1e-5`` as the number it is (YAML 1.1 wants ``1.0e-5``)."""
+    """Return a value as YAML reads it, and ``1e-5`` as a number, for which YAML 1.1 requires ``1.0e-5``."""
     value = yaml.safe_load(text)
     if isinstance(value, str):
         try:
@@ -121,21 +150,27 @@ def _from_yaml(path: Path) -> list[LossSpec]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
-        raise ConfigError(path, f"cannot be read as YAML ({reason})", "give a list of losses") from error
+        raise ConfigError(
+            path, f"could not be read as YAML ({reason})", "write a list of losses, one per line, e.g. '- dice'"
+        ) from error
     if not isinstance(content, list):
-        raise ConfigError(path, "holds no list of losses", "write one loss per line, e.g. '- dice'")
+        raise ConfigError(path, "must hold a list of losses", "write one loss per line, e.g. '- dice'")
     specs = []
     for item in content:
         if isinstance(item, str):
             specs.append(_parse_one(item))
         elif isinstance(item, Mapping) and "name" in item and set(item) <= {"name", "args", "label"}:
-            specs.append(_checked(str(item["name"]), dict(item.get("args") or {}), str(item.get("label") or "")))
+            specs.append(_known_loss(str(item["name"]), dict(item.get("args") or {}), str(item.get("label") or "")))
         else:
-            raise ConfigError(path, f"{item!r} is no loss", "write a name, or a mapping of name, args and label")
+            raise ConfigError(
+                path,
+                f"has the item {item!r}, which does not name a loss",
+                "write a name, or a mapping of name, args and label",
+            )
     return specs
 
 
-def _checked(name: str, arguments: dict[str, Any], label: str) -> LossSpec:
+def _known_loss(name: str, arguments: dict[str, Any], label: str) -> LossSpec:
     if ":" not in name and name not in CATALOGUE:
         close = difflib.get_close_matches(name, CATALOGUE, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
@@ -143,17 +178,18 @@ def _checked(name: str, arguments: dict[str, Any], label: str) -> LossSpec:
     return LossSpec(name, arguments, _safe(label) if label else "")
 
 
-def _label(name: str, arguments: Mapping[str, Any]) -> str:
-    parts = [name.rpartition(":")[2], *(f"{key}={_plain(value)}" for key, value in arguments.items())]
+def _label(name: str, arguments: Arguments) -> str:
+    parts = [name.rpartition(":")[2], *(f"{key}={_argument_text(value)}" for key, value in arguments.items())]
     return _safe("-".join(parts))
 
 
 def _safe(text: str) -> str:
-    """Return the text with every character that a folder name should not hold replaced."""
+    """Return the text with underscores for characters that a folder's name should not contain."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", text).strip("._") or "loss"
 
 
-def _plain(value: Any) -> str:
+def _argument_text(value: Any) -> str:
+    """Return the value of an argument as the user would write it."""
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_plain, value)) + "]"
+        return "[" + ",".join(map(_argument_text, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,7 @@
-"""Overlap losses that MONAI lacks, or whose version there serves two classes only."""
+"""Overlap losses that MONAI lacks or supports for two classes only.
+
+All are called with logits (B, C, *S) and class indices (B, 1, *S) and return a scalar.
+"""
 
 import torch
 from monai.losses import DiceLoss, TverskyLoss
@@ -7,22 +10,36 @@ from torch import nn
 from torch.nn import functional
 
 SMALL = 1e-6
+"""Lower bound of bases and denominators, so that roots and quotients have finite gradients."""
 
 
 class LogCoshDice(nn.Module):
-    """``log(cosh(1 - Dice))`` (Jadon 2020): Dice with a gradient that fades as it approaches 1."""
+    """``log(cosh(1 - Dice))`` (Jadon 2020, arXiv:2006.14822): its gradient vanishes as Dice approaches 1."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss."""
+        """Return the loss of the mean Dice over images and foreground classes."""
         return torch.log(torch.cosh(self.dice(logits, target)))
 
 
 class FocalTversky(nn.Module):
-    """``mean over images and classes of (1 - Tversky)^(1/gamma)`` (Abraham and Khan 2019), alpha on false positives."""
+    """Mean over images and foreground classes of ``(1 - Tversky)^(1/gamma)`` (Abraham and Khan 2019, arXiv:1810.07842).
+
+    Parameters
+    ----------
+    alpha, beta
+        Weights of false positives and of false negatives.
+    gamma
+        Inverse of the exponent, above 0.
+
+    Raises
+    ------
+    ValueError
+        If `gamma` is not above 0.
+    """
 
     def __init__(self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3) -> None:
         super().__init__()
@@ -34,15 +51,22 @@ class FocalTversky(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss; the root's infinite slope at a perfect overlap is cut off."""
+        """Return the loss."""
+        # The root has an infinite slope at a perfect overlap, where 1 - Tversky is 0.
         return self.tversky(logits, target).clamp_min(SMALL).pow(1 / self.gamma).mean()
 
 
 class LovaszSoftmax(nn.Module):
-    """The convex extension of the Jaccard index, over the classes present in each image (Berman et al. 2018)."""
+    """The convex extension of 1 - Jaccard, over the classes present in each image.
+
+    Source: Berman et al. 2018, arXiv:1705.08790.
+
+    Voxels are sorted by their error. The weight of each error is the increase of 1 - Jaccard when its voxel joins the
+    voxels with larger errors as wrong, hence the cumulative sums.
+    """
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean over images and present classes."""
+        """Return the loss, the mean over images and present classes, the background included."""
         probabilities = logits.softmax(1).flatten(2)
         onehot = one_hot(target, logits.shape[1]).flatten(2).to(probabilities)
         errors, order = (onehot - probabilities).abs().sort(dim=2, descending=True)
@@ -58,20 +82,36 @@ class LovaszSoftmax(nn.Module):
 
 
 class UnifiedFocal(nn.Module):
-    """Asymmetric unified focal loss (Yeung et al. 2022), for any number of classes.
+    """Asymmetric unified focal loss for any number of classes.
 
-    The foreground's cross entropy is not suppressed, the background's is, by ``(1 - p)^gamma``; the focal Tversky part
-    enhances the foreground by ``(1 - Tversky)^(1 - gamma)``. `delta` weighs false negatives against false positives.
+    Source: Yeung et al. 2022, doi:10.1016/j.compmedimag.2021.102026.
+
+    The focal part damps the cross entropy of the background by ``(1 - p)^gamma`` and leaves that of the foreground. The
+    focal Tversky part enhances the foreground by ``(1 - Tversky)^(1 - gamma)``.
+
+    Parameters
+    ----------
+    weight
+        Share of the focal part, 0 to 1; the rest is the focal Tversky part.
+    delta
+        Weight of false negatives, 0 to 1; that of false positives is ``1 - delta``.
+    gamma
+        Exponent of damping and enhancement, 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
     def __init__(self, weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5) -> None:
         super().__init__()
         if not (0 <= weight <= 1 and 0 <= delta <= 1 and 0 <= gamma < 1):
-            raise ValueError("weight and delta lie in 0..1, gamma in 0..1 without 1")
+            raise ValueError("weight and delta must be in 0..1, and gamma at least 0 and below 1")
         self.weight, self.delta, self.gamma = weight, delta, gamma
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss."""
+        """Return the loss."""
         onehot = one_hot(target, logits.shape[1]).to(logits)
         log_probabilities = functional.log_softmax(logits, 1)
         probabilities = log_probabilities.exp()

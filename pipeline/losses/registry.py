@@ -1,8 +1,13 @@
-"""Building a loss from its name and arguments.
+"""The builders of all losses, by name.
 
-Policies that all share: logits are computed on in float32 at least; probabilities come from a softmax over classes; the
-overlap of Dice-type losses is taken per image over the foreground classes, while cross entropy sees every class,
-background included (`generalized_dice` keeps it too: without, MONAI's gives 0 on a patch without foreground).
+Conventions that all losses share:
+
+- Logits in a 16-bit format are converted to float32 first.
+- Probabilities come from a softmax over classes.
+- The overlap of Dice-type losses is computed per image over the foreground classes. `generalized_dice` includes the
+  background: without it, MONAI's loss is 0 on a patch without foreground.
+- Cross entropy includes every class, the background too.
+- Class weights come from `pipeline.data.class_weights`, unless the user gives them.
 """
 
 import importlib
@@ -31,19 +36,29 @@ from pipeline.losses.loss_spec import LossSpec
 from pipeline.losses.overlap import FocalTversky, LogCoshDice, LovaszSoftmax, UnifiedFocal
 from pipeline.losses.pointwise import CrossEntropy, TopKCrossEntropy
 
-Voxels = Sequence[int]
+ClassVoxels = Sequence[int]
+"""Voxels of each class in the training labels, background first."""
+
 OVERLAP: dict[str, Any] = {"include_background": False, "to_onehot_y": True, "softmax": True}
+"""Arguments of MONAI's overlap losses."""
 
 
 class SegmentationLoss(nn.Module):
-    """A loss of logits (B, C, *S) and class indices (B, 1, *S), computed in float32 or better."""
+    """A loss of logits (B, C, *S) and class indices (B, 1, *S), computed in float32 or better.
+
+    Parameters
+    ----------
+    inner
+        The loss itself, called with the same arguments. A result that is not a scalar is averaged.
+    """
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss."""
+        """Return the scalar loss of logits (B, C, *S) and class indices (B, 1, *S)."""
+        # Sums over millions of voxels lose most of their digits in bfloat16, which has 8 bits of precision.
         with torch.autocast(logits.device.type, enabled=False):
             if logits.dtype in (torch.float16, torch.bfloat16):
                 logits = logits.float()
@@ -51,55 +66,69 @@ class SegmentationLoss(nn.Module):
             return value
 
     def set_progress(self, fraction: float) -> None:
-        """Tell a loss with a schedule which share of the training is done."""
+        """Pass the completed share of the training, 0 to 1, to a loss with a schedule."""
         set_progress: Any = getattr(self.inner, "set_progress", None)
         if set_progress is not None:
             set_progress(fraction)
 
 
-class Sum(nn.Module):
-    """The sum of losses, each with its factor."""
+class WeightedSum(nn.Module):
+    """The sum of losses, each times its factor.
 
-    def __init__(self, *parts: tuple[float, nn.Module]) -> None:
+    Parameters
+    ----------
+    terms
+        Pairs of factor and loss.
+    """
+
+    def __init__(self, *terms: tuple[float, nn.Module]) -> None:
         super().__init__()
-        self.factors = [factor for factor, _ in parts]
-        self.parts = nn.ModuleList(part for _, part in parts)
+        self.factors = [factor for factor, _ in terms]
+        self.terms = nn.ModuleList(term for _, term in terms)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the weighted sum."""
+        """Return the weighted sum, a scalar, of logits (B, C, *S) and class indices (B, 1, *S)."""
         return sum(
-            (f * part(logits, target) for f, part in zip(self.factors, self.parts, strict=True)), logits.new_zeros(())
+            (factor * term(logits, target) for factor, term in zip(self.factors, self.terms, strict=True)),
+            logits.new_zeros(()),
         )
 
 
 def _weighted_ce(
-    voxels: Voxels, policy: str = DEFAULT_POLICY, cap: float = DEFAULT_CAP, weights: Sequence[float] | None = None
+    voxels: ClassVoxels, policy: str = DEFAULT_POLICY, cap: float = DEFAULT_CAP, weights: Sequence[float] | None = None
 ) -> nn.Module:
     if weights is None:
         weights = class_weights(voxels, policy, cap).tolist()
     elif len(weights) != len(voxels) or min(weights) < 0 or max(weights) == 0:
-        raise ValueError(f"weights needs {len(voxels)} numbers, one per class with the background first, not all zero")
+        raise ValueError(
+            f"weights must be {len(voxels)} numbers of at least 0, one per class with the background first, "
+            "and not all 0"
+        )
     return CrossEntropy(torch.as_tensor(np.asarray(weights, dtype=np.float32)))
 
 
-def _dice_weighted_ce(voxels: Voxels, lambda_dice: float = 1.0, lambda_ce: float = 1.0, **arguments: Any) -> nn.Module:
-    return Sum((lambda_dice, DiceLoss(**OVERLAP)), (lambda_ce, _weighted_ce(voxels, **arguments)))
+def _dice_weighted_ce(
+    voxels: ClassVoxels, lambda_dice: float = 1.0, lambda_ce: float = 1.0, **arguments: Any
+) -> nn.Module:
+    return WeightedSum((lambda_dice, DiceLoss(**OVERLAP)), (lambda_ce, _weighted_ce(voxels, **arguments)))
 
 
-def _dice_topk(voxels: Voxels, lambda_dice: float = 1.0, lambda_ce: float = 1.0, k: float = 0.1) -> nn.Module:
-    return Sum((lambda_dice, DiceLoss(**OVERLAP)), (lambda_ce, TopKCrossEntropy(k)))
+def _dice_topk(voxels: ClassVoxels, lambda_dice: float = 1.0, lambda_ce: float = 1.0, k: float = 0.1) -> nn.Module:
+    return WeightedSum((lambda_dice, DiceLoss(**OVERLAP)), (lambda_ce, TopKCrossEntropy(k)))
 
 
-def _dice_hausdorff(voxels: Voxels, factor: float = 0.1, alpha: float = 2.0) -> nn.Module:
-    return Sum((1.0, DiceLoss(**OVERLAP)), (factor, LogHausdorffDTLoss(alpha=alpha, **OVERLAP)))
+def _dice_hausdorff(voxels: ClassVoxels, factor: float = 0.1, alpha: float = 2.0) -> nn.Module:
+    return WeightedSum((1.0, DiceLoss(**OVERLAP)), (factor, LogHausdorffDTLoss(alpha=alpha, **OVERLAP)))
 
 
-def _monai(kind: Callable[..., nn.Module], **fixed: Any) -> Callable[..., nn.Module]:
-    return lambda voxels, **arguments: kind(**(fixed | arguments))
+def _monai(loss_class: Callable[..., nn.Module], **defaults: Any) -> Callable[..., nn.Module]:
+    """Return a builder of one of MONAI's losses; the user's arguments override the defaults."""
+    return lambda voxels, **arguments: loss_class(**(defaults | arguments))
 
 
-def _own(kind: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    return lambda voxels, **arguments: kind(**arguments)
+def _own(loss_class: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return a builder of one of this package's losses that needs no class voxels."""
+    return lambda voxels, **arguments: loss_class(**arguments)
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -125,25 +154,32 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "unified_focal": _own(UnifiedFocal),
     "mcc": _monai(MCCLoss, **OVERLAP),
 }
+"""Builders by name; each is called with the class voxels and the arguments of the loss."""
 
 
-def build(spec: LossSpec, class_voxels: Voxels) -> SegmentationLoss:
-    """Return the loss that `spec` names; see `pipeline.losses.build_loss`."""
+def build(spec: LossSpec, class_voxels: ClassVoxels) -> SegmentationLoss:
+    """Return the loss that `spec` names; see `pipeline.losses.build_loss`.
+
+    Raises
+    ------
+    ConfigError
+        If the arguments do not fit or a custom class cannot be imported.
+    """
     try:
         if spec.is_custom:
             return SegmentationLoss(_custom_class(spec)(**spec.arguments))
         return SegmentationLoss(BUILDERS[spec.name](class_voxels, **spec.arguments))
     except (TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ")
-        raise ConfigError(f"--losses {spec.spec}", f"cannot be built ({reason})", "check its arguments") from error
+        raise ConfigError(f"--losses {spec.text}", f"could not be built ({reason})", "check its arguments") from error
 
 
 def _custom_class(spec: LossSpec) -> Callable[..., nn.Module]:
     module, _, name = spec.name.partition(":")
     try:
-        found: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
+        loss_class: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"--losses {spec.spec}", f"cannot be imported ({error})", "check the path, and PYTHONPATH"
+            f"--losses {spec.text}", f"could not be imported ({error})", "check the path, and PYTHONPATH"
         ) from error
-    return found
+    return loss_class

@@ -1,7 +1,8 @@
-"""Small made-up patches, and what the losses of a study do on them: their gradients, and those of their terms.
+"""Gradients of losses, and of their terms, on small synthetic patches.
 
-The patches hold blobs of every class, about as frequent as in the dataset but never fewer than a few voxels, with
-logits as early and late in a training; one batch has an empty patch, and the last is empty and predicted so.
+The patches hold blobs of every class, about as frequent as in the dataset but never fewer than a few voxels. Their
+logits are like those early and late in a training. One batch has an empty patch; the last batch is empty, and predicted
+as empty.
 """
 
 import math
@@ -11,30 +12,42 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec, build_loss
-from pipeline.losses.distance import DiceAndBoundary
+from pipeline.losses.distance import INITIAL_BOUNDARY_WEIGHT, DiceAndBoundary
 from pipeline.losses.overlap import UnifiedFocal
-from pipeline.losses.registry import Sum
+from pipeline.losses.registry import WeightedSum
 from pipeline.system.random_streams import stream
 
-EDGE = 16
-"""Patches are at most this long along each axis: the whole preflight takes seconds."""
+LARGEST_EDGE = 16
+"""Largest edge of a patch in voxels, so that a whole preflight takes seconds."""
 
 FEWEST_VOXELS = 8
-SAME = 1e-3
-"""Two gradients are the same where they differ by less than this share of their norm."""
+"""Smallest number of voxels of a class that the dataset contains."""
+
+SAME_GRADIENT = 1e-3
+"""Two gradients are the same if they differ by less than this share of their norm."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patches:
-    """A batch of two: logits (2, C, X, Y, Z), class indices (2, 1, X, Y, Z), and how far the training is.
+class SyntheticBatch:
+    """A batch of two patches.
 
-    `has_foreground` is false for the last batch only, which is without, and confidently so.
+    Attributes
+    ----------
+    logits
+        Logits (2, C, X, Y, Z) of an imagined network.
+    target
+        Class indices (2, 1, X, Y, Z).
+    progress
+        Completed share of the training, 0 to 1, for losses with a schedule.
+    has_foreground
+        False for the last batch only, which contains no foreground and is predicted so.
     """
 
     logits: torch.Tensor
@@ -44,21 +57,34 @@ class Patches:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbedLoss:
-    """A built loss and its gradients, (2, C, X, Y, Z) for each batch of patches."""
+class LossGradients:
+    """A built loss and its gradients with respect to the logits, (2, C, X, Y, Z) for each batch."""
 
     spec: LossSpec
     loss: nn.Module
     gradients: tuple[torch.Tensor, ...]
 
-    def whole(self, batches: int) -> torch.Tensor:
-        """Return the gradients of the first batches in one vector."""
+    def flattened(self, batches: int) -> torch.Tensor:
+        """Return the gradients of the first `batches` batches as one float64 vector."""
         return torch.cat([gradient.flatten() for gradient in self.gradients[:batches]]).double()
 
 
-def make_patches(class_voxels: Sequence[int], plan: Plan | None, seed: int) -> tuple[Patches, ...]:
-    """Return four batches: early, with an empty second patch; early; late; and empty with the right prediction."""
-    shape = tuple(min(EDGE, edge) for edge in plan.patch) if plan else (EDGE, EDGE, EDGE)
+def synthetic_batches(class_voxels: Sequence[int], plan: Plan | None, seed: int) -> tuple[SyntheticBatch, ...]:
+    """Return four batches, of which the last has no foreground.
+
+    Their logits are, in order: early in a training, with an empty second patch; early; late; and a confident, correct
+    prediction of nothing.
+
+    Parameters
+    ----------
+    class_voxels
+        Voxels of each class in the training labels, background first.
+    plan
+        Gives the edges of the patches, which are cut to 16 voxels; without a plan patches are 16 x 16 x 16.
+    seed
+        Selects the random stream.
+    """
+    shape = tuple(min(LARGEST_EDGE, edge) for edge in plan.patch) if plan else (LARGEST_EDGE,) * 3
     random = stream(seed, "preflight")
     target = torch.from_numpy(np.stack([_blobs(class_voxels, shape, random)[None] for _ in range(2)]))
     half_empty, empty = target.clone(), torch.zeros_like(target)
@@ -67,19 +93,19 @@ def make_patches(class_voxels: Sequence[int], plan: Plan | None, seed: int) -> t
     def noise() -> torch.Tensor:
         return torch.from_numpy(random.standard_normal((2, len(class_voxels), *shape)).astype(np.float32))
 
-    def truth(of: torch.Tensor) -> torch.Tensor:
-        return nn.functional.one_hot(of[:, 0].long(), len(class_voxels)).movedim(-1, 1).float()
+    def truth(indices: torch.Tensor) -> torch.Tensor:
+        return nn.functional.one_hot(indices[:, 0].long(), len(class_voxels)).movedim(-1, 1).float()
 
     return (
-        Patches(0.5 * noise(), half_empty, 0.0, True),
-        Patches(0.5 * noise(), target, 0.0, True),
-        Patches(4 * truth(target) + 1.5 * noise(), target, 1.0, True),
-        Patches(20 * truth(empty) + noise(), empty, 0.5, False),
+        SyntheticBatch(0.5 * noise(), half_empty, 0.0, True),
+        SyntheticBatch(0.5 * noise(), target, 0.0, True),
+        SyntheticBatch(4 * truth(target) + 1.5 * noise(), target, 1.0, True),
+        SyntheticBatch(20 * truth(empty) + noise(), empty, 0.5, False),
     )
 
 
-def _blobs(class_voxels: Sequence[int], shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """Return class indices (X, Y, Z) float32: each class, rarest first, fills the peaks of a smooth random field."""
+def _blobs(class_voxels: Sequence[int], shape: Sequence[int], random: np.random.Generator) -> NDArray[np.float32]:
+    """Return class indices (X, Y, Z): each class, rarest first, covers the peaks of a smooth random field."""
     voxels = np.asarray(class_voxels, dtype=np.float64)
     size = math.prod(shape)
     counts = np.where(voxels > 0, np.maximum(FEWEST_VOXELS, np.round(size * voxels / voxels.sum())), 0).astype(int)
@@ -92,83 +118,102 @@ def _blobs(class_voxels: Sequence[int], shape: Sequence[int], random: np.random.
     return label.reshape(shape).astype(np.float32)
 
 
-def probe(spec: LossSpec, class_voxels: Sequence[int], patches: Sequence[Patches]) -> ProbedLoss:
-    """Build a loss and differentiate it; a `ConfigError` where it cannot be computed for this number of classes."""
+def loss_gradients(spec: LossSpec, class_voxels: Sequence[int], batches: Sequence[SyntheticBatch]) -> LossGradients:
+    """Build a loss and differentiate it on each batch.
+
+    Raises
+    ------
+    ConfigError
+        If the loss cannot be built, computed or differentiated for this number of classes.
+    """
     loss = build_loss(spec, class_voxels)
     try:
-        return ProbedLoss(spec, loss, gradients_on(loss, patches))
-    except Exception as error:  # whatever a user's own class raises is a wrong request
+        return LossGradients(spec, loss, gradients_on(loss, batches))
+    except Exception as error:  # a user's own class may raise anything, and all of it is a wrong request
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise ConfigError(
-            f"--losses {spec.spec}",
-            f"cannot be computed for {len(class_voxels)} classes ({reason})",
-            "it is called with logits (B, C, X, Y, Z) and class indices (B, 1, X, Y, Z); check its arguments",
+            f"--losses {spec.text}",
+            f"could not be computed for {len(class_voxels)} classes ({reason})",
+            "check its arguments; it is called with logits (B, C, X, Y, Z) and class indices (B, 1, X, Y, Z)",
         ) from error
 
 
-def gradients_on(loss: nn.Module, patches: Sequence[Patches]) -> tuple[torch.Tensor, ...]:
-    """Return the gradient of the loss with respect to the logits of each batch."""
-    found = []
-    for batch in patches:
+def gradients_on(loss: nn.Module, batches: Sequence[SyntheticBatch]) -> tuple[torch.Tensor, ...]:
+    """Return the gradient of a loss with respect to the logits of each batch, (2, C, X, Y, Z) each."""
+    gradients = []
+    for batch in batches:
         logits = batch.logits.clone().requires_grad_()
         set_progress = getattr(loss, "set_progress", None)
         if callable(set_progress):
             set_progress(batch.progress)
         (gradient,) = torch.autograd.grad(loss(logits, batch.target), logits)
-        found.append(gradient)
-    return tuple(found)
+        gradients.append(gradient)
+    return tuple(gradients)
 
 
-def terms_of(arm: ProbedLoss, patches: Sequence[Patches]) -> Iterator[tuple[str, tuple[torch.Tensor, ...]]]:
-    """Yield the terms of a loss that is a sum, each with its gradients."""
+def term_gradients(
+    arm: LossGradients, batches: Sequence[SyntheticBatch]
+) -> Iterator[tuple[str, tuple[torch.Tensor, ...]]]:
+    """Yield the name of each term of a composite loss, and the term's part of the gradient on each batch.
+
+    The part of a term is the gradient of the loss minus that of the loss without the term. A loss with a single term
+    yields nothing.
+    """
     inner: Any = arm.loss.inner
 
-    def changed(loss: nn.Module, **attributes: Any) -> tuple[torch.Tensor, ...]:
-        before = {name: getattr(loss, name) for name in attributes}
+    def gradients_with(**attributes: Any) -> tuple[torch.Tensor, ...]:
+        """Return the gradients of the loss with other attributes, which are restored afterwards."""
+        before = {name: getattr(inner, name) for name in attributes}
         try:
             for name, value in attributes.items():
-                setattr(loss, name, value)
-            return gradients_on(arm.loss, patches)
+                setattr(inner, name, value)
+            return gradients_on(arm.loss, batches)
         finally:
             for name, value in before.items():
-                setattr(loss, name, value)
+                setattr(inner, name, value)
 
-    def rest(without: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return tuple(whole - part for whole, part in zip(arm.gradients, without, strict=True))
+    def part(without_term: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(whole - rest for whole, rest in zip(arm.gradients, without_term, strict=True))
 
-    if isinstance(inner, Sum):
-        for index, part in enumerate(inner.parts):
+    if isinstance(inner, WeightedSum):
+        for index, term in enumerate(inner.terms):
             factors = list(inner.factors)
             factors[index] = 0.0
-            yield _readable(type(part).__name__), rest(changed(inner, factors=factors))
+            yield type(term).__name__.removesuffix("Loss"), part(gradients_with(factors=factors))
     elif isinstance(inner, DiceAndBoundary):
-        yield "boundary", rest(changed(inner, largest=0.01))
+        yield "boundary", part(gradients_with(largest=INITIAL_BOUNDARY_WEIGHT))
     elif isinstance(inner, UnifiedFocal):
-        yield "focal", tuple(inner.weight * gradient for gradient in changed(inner, weight=1.0))
-        yield "focal Tversky", tuple((1 - inner.weight) * gradient for gradient in changed(inner, weight=0.0))
+        yield "focal", tuple(inner.weight * gradient for gradient in gradients_with(weight=1.0))
+        yield "focal Tversky", tuple((1 - inner.weight) * gradient for gradient in gradients_with(weight=0.0))
     else:
+        # MONAI names the factors of its sums lambda_dice, lambda_ce and so on.
         for name in vars(inner):
             if name.startswith("lambda_") and isinstance(getattr(inner, name), int | float):
-                yield name.removeprefix("lambda_").replace("_", " "), rest(changed(inner, **{name: 0.0}))
+                yield name.removeprefix("lambda_").replace("_", " "), part(gradients_with(**{name: 0.0}))
 
 
-def _readable(class_name: str) -> str:
-    return class_name.removesuffix("Loss")
+def equivalence(a: LossGradients, b: LossGradients) -> str | None:
+    """Return a qualification of "a is the same as b", or None if the losses differ.
 
+    Two losses are the same if their gradients agree up to one positive factor on the batches with foreground. Muon and
+    AdamW do not depend on the scale of a loss, so that such losses train alike.
 
-def likeness(a: ProbedLoss, b: ProbedLoss) -> str | None:
-    """Return how two losses train alike, in words that may be empty, or None where they differ.
-
-    They do where their gradients agree up to one positive factor on the patches with foreground, which come first.
+    Returns
+    -------
+    str or None
+        Empty if the gradients are equal; otherwise words that name the factor, and a difference on the empty batch.
     """
     with_foreground, everywhere = len(a.gradients) - 1, len(a.gradients)
 
     def differ(batches: int) -> bool:
-        x, y = a.whole(batches), b.whole(batches)
-        return not float(x.norm()) * float(y.norm()) > 0 or float((x / x.norm() - y / y.norm()).norm()) > SAME
+        x, y = a.flattened(batches), b.flattened(batches)
+        # Written with "not", so that norms of 0 or NaN count as a difference.
+        return not float(x.norm()) * float(y.norm()) > 0 or float((x / x.norm() - y / y.norm()).norm()) > SAME_GRADIENT
 
     if differ(with_foreground):
         return None
-    factor = float(a.whole(with_foreground).norm() / b.whole(with_foreground).norm())
-    words = "" if abs(factor - 1) < SAME else f" up to a factor of {factor:.3g}"
-    return words + (" but for smoothing where nothing is there or predicted" if differ(everywhere) else "")
+    factor = float(a.flattened(with_foreground).norm() / b.flattened(with_foreground).norm())
+    words = "" if abs(factor - 1) < SAME_GRADIENT else f" up to a factor of {factor:.3g}"
+    return words + (
+        " except for smoothing in patches without true or predicted foreground" if differ(everywhere) else ""
+    )

@@ -62,7 +62,7 @@ def check_same(study: StudyFolder, request: StudyRequest, losses: Sequence[LossS
         different.append(f"optimizer {before} → {OPTIMIZER}")
     if len(settings["learning_rates"]) > 1 and (former := settings.get("learning_rate_search", "hard Dice")) != SEARCH:
         different.append(f"search over learning rates by {former} → by {SEARCH}")
-    specs = {spec.label: spec.spec for spec in losses}
+    specs = {spec.label: spec.text for spec in losses}
     dropped = [entry["label"] for entry in settings["losses"] if specs.get(entry["label"]) != entry["spec"]]
     if dropped:
         different.append(f"without {', '.join(dropped)}")
@@ -257,7 +257,7 @@ def _described(losses: Sequence[LossSpec]) -> list[dict[str, Any]]:
         {
             "name": spec.name,
             "label": spec.label,
-            "spec": spec.spec,
+            "spec": spec.text,
             "formula": formula_of(spec.name),
             "control": spec.control,
         }

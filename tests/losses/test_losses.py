@@ -140,7 +140,7 @@ def test_inverse_weights_are_capped():
 def test_the_boundary_term_grows_with_progress():
     loss = build("boundary")
     loss.set_progress(1.0)
-    assert loss.inner.share == pytest.approx(0.5)
+    assert loss.inner.boundary_weight == pytest.approx(0.5)
 
 
 def test_specs_are_split_outside_of_braces_and_give_themselves_again():
@@ -150,7 +150,7 @@ def test_specs_are_split_outside_of_braces_and_give_themselves_again():
     assert specs[1].arguments == {"policy": "inverse", "cap": 10}
     assert specs[3].arguments == {"weights": [0.1, 1, 1]}
     assert len({spec.label for spec in specs}) == 4
-    assert parse_losses(",".join(spec.spec for spec in specs)) == specs
+    assert parse_losses(",".join(spec.text for spec in specs)) == specs
 
 
 def test_a_custom_class_is_built_by_its_import_path():
@@ -170,11 +170,11 @@ def test_a_yaml_file_names_losses_with_labels(tmp_path):
     [
         ("dize", "did you mean dice"),
         ("", "names no loss"),
-        ("dice,dice", "named 2 times"),
-        ("tversky{alpha=0.1", "do not match"),
-        ("tversky{alpha}", "is no argument"),
-        ("no spaces here", "cannot be read"),
-        ("absent.yaml", "cannot be read as YAML"),
+        ("dice,dice", "names dice 2 times"),
+        ("tversky{alpha=0.1", "unmatched braces"),
+        ("tversky{alpha}", "where an argument must be"),
+        ("no spaces here", "must be the name of a loss"),
+        ("absent.yaml", "could not be read as YAML"),
     ],
 )
 def test_wrong_requests_are_one_line(text, says):

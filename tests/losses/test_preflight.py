@@ -14,7 +14,7 @@ RARE = (100_000, 3_000, 40)
 CONSTANT_WITHOUT_FOREGROUND = {
     "dice", "dice_squared", "jaccard", "tversky", "focal_tversky", "log_cosh_dice", "boundary", "mcc",
 }  # fmt: skip
-"""Overlap of the foreground classes alone: by nature nothing is to be gained or lost where there is none."""
+"""Losses on the overlap of foreground classes alone, which is constant on patches without foreground."""
 
 
 def warnings(text, voxels=RARE):
@@ -35,7 +35,7 @@ def test_the_whole_catalogue_raises_no_alarm_on_imbalanced_datasets(voxels):
 
 
 @pytest.mark.parametrize("voxels", [BALANCED, RARE])
-def test_losses_that_are_constant_without_foreground_by_nature_are_one_note(voxels):
+def test_losses_that_are_constant_without_foreground_by_definition_are_one_note(voxels):
     (note,) = preflight(parse_losses(",".join(CATALOGUE)), voxels)
     assert (note.severity, note.kind) == ("note", "no_gradient")
     assert set(note.arm.split(", ")) == CONSTANT_WITHOUT_FOREGROUND
@@ -63,7 +63,7 @@ def test_twenty_one_losses_take_less_than_ten_seconds():
 )
 def test_a_term_without_gradient_is_named(text, term):
     found = [item for item in warnings(text) if item.kind == "dead_term"]
-    assert [f"its term {term} gives" in item.problem for item in found] == [True]
+    assert [f"its term {term} contributes" in item.problem for item in found] == [True]
     assert found[0].arm == parse_losses(text)[0].label
 
 
@@ -78,10 +78,10 @@ def test_a_term_with_a_small_factor_is_not_dead(text):
         ("dice{smooth_dr=1e-5}", RARE, "smooth_dr=1e-05 has no effect"),
         ("weighted_ce{cap=1000}", RARE, "cap=1000 has no effect"),
         ("dice{weight=[2,2]}", RARE, "the same up to a factor of 2"),
-        ("weighted_ce{policy=uniform}", RARE, "class weights are all the same"),
-        ("weighted_ce{weights=[3,3,3]}", RARE, "class weights are all the same"),
-        ("weighted_ce", (500, 500), "class weights are all the same"),
-        ("dice{smooth_nr=0}", RARE, "but for smoothing where nothing is there"),
+        ("weighted_ce{policy=uniform}", RARE, "class weights are all equal"),
+        ("weighted_ce{weights=[3,3,3]}", RARE, "class weights are all equal"),
+        ("weighted_ce", (500, 500), "class weights are all equal"),
+        ("dice{smooth_nr=0}", RARE, "except for smoothing in patches without true or predicted foreground"),
     ],
 )
 def test_an_argument_without_effect_is_named(text, voxels, says):
@@ -176,7 +176,7 @@ def test_the_same_request_gives_the_same_warnings_and_leaves_torch_alone():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_thin_patches_of_the_plan_are_served(plan):
+def test_thin_patches_of_the_plan_are_supported(plan):
     thin = dataclasses.replace(plan, patch=(64, 64, 4))
     assert [item.kind for item in preflight(parse_losses(",".join(CATALOGUE)), RARE, thin)] == ["no_gradient"]
 
@@ -199,6 +199,6 @@ class Detached(nn.Module):
 
 @pytest.mark.parametrize("text", [f"{__name__}:Detached", "dice{weight=[1,2,3,4]}"])
 def test_a_loss_that_cannot_be_computed_is_a_wrong_request(text):
-    with pytest.raises(ConfigError, match="cannot be computed for 3 classes") as error:
+    with pytest.raises(ConfigError, match="could not be computed for 3 classes") as error:
         preflight(parse_losses(text), RARE)
     assert "\n" not in str(error.value)

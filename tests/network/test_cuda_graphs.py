@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.network.architecture import build_network
-from pipeline.network.cuda_graphs import CudaGraphInferer, CudaGraphFunction
+from pipeline.network.cuda_graphs import CudaGraphFunction, CudaGraphInferer
 from pipeline.training.optimizer import MuonAdamW, muon_step
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -13,7 +13,7 @@ from pipeline.training.optimizer import OPTIMIZER
 
 def begun(tmp_path, request, **changes):
     """A study that was begun with this request, as its settings say."""
-    losses = [{"label": spec.label, "spec": spec.spec} for spec in parse_losses(request.losses)]
+    losses = [{"label": spec.label, "spec": spec.text} for spec in parse_losses(request.losses)]
     rates = list(request.learning_rates or (0.003, 0.008, 0.024))
     settings = {"request": request.identity(), "losses": losses, "seeds": [0], "optimizer": OPTIMIZER}
     study = StudyFolder(tmp_path / "study")
