@@ -39,8 +39,8 @@ def build_loss(spec: LossSpec, class_voxels: Sequence[int]) -> "nn.Module":
     >>> from pipeline.losses import build_loss, parse_losses
     >>> (spec,) = parse_losses("weighted_ce{weights=[1,3]}")
     >>> loss = build_loss(spec, class_voxels=(900, 100))
-    >>> float(loss(torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 1, 4, 4, 4))) == torch.tensor(2.0).log().item()
-    True
+    >>> round(float(loss(torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 1, 4, 4, 4))), 4)  # log 2
+    0.6931
     """
     from pipeline.losses.registry import build
 
