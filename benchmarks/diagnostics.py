@@ -20,9 +20,11 @@ import torch
 from pipeline.bundle.repository_bundle import PLAN as READY
 from pipeline.losses import LossSpec, build_loss
 from pipeline.network.architecture import build_network
-from pipeline.training import trainer
-from pipeline.training.patch_sampling import Feed
+from pipeline.training import handlers
+from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import PreparedCase
+from pipeline.training.state import Training
+from pipeline.training.trainer import train
 
 PLAN = replace(READY, patch=(40, 56, 40))
 NEVER = 10**9
@@ -43,12 +45,13 @@ def noise_case(folder: Path) -> PreparedCase:
 
 def seconds_of(case: PreparedCase, steps: int, record_every: int) -> float:
     """Train, and return the wall-clock time in seconds."""
-    trainer.RECORD_EVERY = record_every
+    handlers.EVENT_INTERVAL = record_every
     loss = build_loss(LossSpec("dice_ce"), (1000, 100))
     network = build_network(PLAN, 1, 2, 0, 0)
-    training = trainer.Training(network, loss, Feed((case,), PLAN, 0, 0), 1e-3, steps, "float32", torch.device("cpu"))
+    sampler, device = PatchSampler((case,), PLAN, 0, 0), torch.device("cpu")
+    training = Training(network, loss, sampler, 1e-3, steps, "float32", device)
     start = time.perf_counter()
-    trainer.train(training, interval=steps)
+    train(training, interval=steps)
     return time.perf_counter() - start
 
 
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    usual = trainer.RECORD_EVERY
+    usual = handlers.EVENT_INTERVAL
     with tempfile.TemporaryDirectory() as folder:
         case = noise_case(Path(folder))
         seconds_of(case, 4, usual)

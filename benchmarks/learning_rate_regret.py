@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.dataset import Dataset
-from pipeline.training.learning_rate import CANDIDATES, beats_chance, choose, default_rate, probe_lengths
+from pipeline.training.learning_rate import CANDIDATES, beats_chance, choose_rate, default_rate, trial_steps
 
 RESULTS = Path(__file__).parent / "results" / "learning_rate_regret.csv"
 LOSSES = "ce,weighted_ce,focal,dice,dice_ce,tversky"
@@ -176,7 +176,7 @@ def rows_of(dataset: str, settings: Any, replicate: int, known: Mapping[Key, Row
     untrained = found(row)
     rows = [untrained]
     chance = max(untrained.average_precision or 0.0, untrained.prevalence or 0.0)
-    for steps in probe_lengths(settings.steps):
+    for steps in trial_steps(settings.steps):
         probes = [found(replace(row, rate=rate, kind="probe", steps=steps)) for rate in settings.learning_rates]
         rows += probes
         if any(beats_chance(probe.average_precision, chance) for probe in probes if probe.rate in CANDIDATES):
@@ -191,7 +191,8 @@ def rows_of(dataset: str, settings: Any, replicate: int, known: Mapping[Key, Row
 def trained(row: Row, settings: Any, fit_on: Sequence, score_on: Sequence) -> Row:
     """Return the row with the scores of its training."""
     from pipeline.training.settings import new_training
-    from pipeline.training.trainer import NonFinite, train
+    from pipeline.training.state import NonFiniteError
+    from pipeline.training.trainer import train
 
     started = time.thread_time()
     training = new_training(settings, tuple(fit_on), row.rate or 1e-3, max(row.steps, 1))
@@ -199,7 +200,7 @@ def trained(row: Row, settings: Any, fit_on: Sequence, score_on: Sequence) -> Ro
         if row.steps:
             train(training, interval=row.steps)
         row = replace(row, **scores(training, settings, score_on))
-    except (NonFinite, FloatingPointError):
+    except (NonFiniteError, FloatingPointError):
         pass
     return replace(row, seconds=round(time.thread_time() - started, 1))
 
@@ -296,17 +297,17 @@ def former(score: Score, chance: float, lengths: Sequence[int]) -> float:
 
 def present(score: Score, chance: float, lengths: Sequence[int]) -> float:
     """Search as the package does."""
-    return choose(CANDIDATES, lengths, chance, score).chosen
+    return choose_rate(CANDIDATES, lengths, chance, score).chosen
 
 
 def wider(score: Score, chance: float, lengths: Sequence[int]) -> float:
     """Search as the package does, with one larger candidate."""
-    return choose((*CANDIDATES, BEYOND), lengths, chance, score).chosen
+    return choose_rate((*CANDIDATES, BEYOND), lengths, chance, score).chosen
 
 
 def one_round(score: Score, chance: float, lengths: Sequence[int]) -> float:
     """Search as the package does, without longer probes."""
-    return choose(CANDIDATES, lengths[:1], chance, score).chosen
+    return choose_rate(CANDIDATES, lengths[:1], chance, score).chosen
 
 
 def ended_early(score: Score, chance: float, lengths: Sequence[int]) -> float:
@@ -321,7 +322,7 @@ def ended_early(score: Score, chance: float, lengths: Sequence[int]) -> float:
         before[steps] = value
         return value
 
-    return choose(CANDIDATES, lengths, chance, stopping).chosen
+    return choose_rate(CANDIDATES, lengths, chance, stopping).chosen
 
 
 def always(rate: float, score: Score, chance: float, lengths: Sequence[int]) -> float:

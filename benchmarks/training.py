@@ -322,13 +322,13 @@ def training_of(made: Made, steps: int, seed: int) -> Any:
     """Return a training of Dice + CE, not yet begun."""
     from pipeline.losses import LossSpec, build_loss
     from pipeline.network.architecture import build_network
-    from pipeline.training.patch_sampling import Feed
-    from pipeline.training.trainer import Training
+    from pipeline.training.patch_sampling import PatchSampler
+    from pipeline.training.state import Training
 
     return Training(
         network=build_network(made.plan, len(made.plan.normalisation), len(made.classes) + 1, seed, 0),
         loss=build_loss(LossSpec("dice_ce"), made.class_voxels),
-        feed=Feed(made.training, made.plan, seed, 0),
+        sampler=PatchSampler(made.training, made.plan, seed, 0),
         learning_rate=LEARNING_RATE,
         steps=steps,
         precision=made.precision,

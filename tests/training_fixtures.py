@@ -34,9 +34,9 @@ def prepared(tmp_path):
     for index in range(6):
         random = np.random.default_rng(index)
         shape = (18, 20, 14 + index)
-        centre = np.asarray(shape) / 2 + random.uniform(-2, 2, 3)
+        center = np.asarray(shape) / 2 + random.uniform(-2, 2, 3)
         grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-        label = (np.linalg.norm(grid - centre, axis=-1) < 4).astype(np.uint8)
+        label = (np.linalg.norm(grid - center, axis=-1) < 4).astype(np.uint8)
         image = (label + 0.3 * random.standard_normal(shape)).astype(np.float32)[None]
         folder = tmp_path / "prepared" / f"case{index}"
         folder.mkdir(parents=True)

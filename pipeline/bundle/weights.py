@@ -16,9 +16,10 @@ from pipeline.losses import build_loss
 from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
-from pipeline.training.patch_sampling import Feed
+from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import prepare_dataset
-from pipeline.training.trainer import NonFinite, Training, train
+from pipeline.training.state import NonFiniteError, Training
+from pipeline.training.trainer import train
 
 Origin = Literal["final", "folds"]
 CHECKPOINTS = 10
@@ -86,19 +87,19 @@ def final_weights(
     precision: Precision = source.settings["precision"]
     try:
         training = _train(source, rate, precision, on_step, on_case)
-    except NonFinite as error:
+    except NonFiniteError as error:
         if precision == "float32":
             raise BundleError(source.study.root, str(error), "export with --from folds") from None
         try:
             training = _train(source, rate, "float32", on_step, on_case)
-        except NonFinite as second:
+        except NonFiniteError as second:
             raise BundleError(source.study.root, str(second), "export with --from folds") from None
     told = {
         "learning_rate": rate,
         "steps": training.steps,
         "precision": training.precision,
         "seconds": training.seconds,
-        "feed_hash": training.hash.state,
+        "feed_hash": training.input_hash.state,
     }
     return {name: tensor.cpu() for name, tensor in training.averaged_network.state_dict().items()}, told
 
@@ -122,7 +123,7 @@ def _train(source: StudySource, rate: float, precision: Precision, on_step: Repo
     training = Training(
         network=build_network(plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold),
         loss=build_loss(loss, source.class_voxels),
-        feed=Feed(tuple(cases[case.id] for case in source.dataset.cases), plan, seed, fold),
+        sampler=PatchSampler(tuple(cases[case.id] for case in source.dataset.cases), plan, seed, fold),
         learning_rate=rate,
         steps=steps,
         precision=precision,
@@ -130,7 +131,7 @@ def _train(source: StudySource, rate: float, precision: Precision, on_step: Repo
     )
     folder = source.study.root / "final" / f"{source.loss.label}-{precision}"
     folder.mkdir(parents=True, exist_ok=True)
-    resume = ResumePoint(folder)
+    resume: ResumePoint[dict[str, Any]] = ResumePoint(folder)
     saved = resume.load()
     if saved is not None and saved["learning_rate"] == rate and saved["steps"] == steps:
         training.restore(saved["training"])

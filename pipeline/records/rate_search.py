@@ -9,7 +9,7 @@ Rule = Literal["given", "best", "fallback"]
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class TrialTraining:
     """A short training at one learning rate.
 
     `score` is the mean average precision on held-out training cases, 0 to 1; None where the training went to NaN or no
@@ -34,30 +34,30 @@ class RateSearch:
     chance
         The score that says nothing has been learned: the larger of prevalence and the score of the untrained network.
         None without a search, and if no held-out case shows any class.
-    probes
+    trials
         In the order of their trainings, round after round; all rounds but the last stayed at chance.
     """
 
     chosen: float
     rule: Rule
     chance: float | None
-    probes: tuple[Probe, ...]
+    trials: tuple[TrialTraining, ...]
 
     @property
-    def last_round(self) -> tuple[Probe, ...]:
+    def last_round(self) -> tuple[TrialTraining, ...]:
         """The longest probes, on which the decision rests."""
-        longest = max((probe.steps for probe in self.probes), default=0)
-        return tuple(probe for probe in self.probes if probe.steps == longest)
+        longest = max((trial.steps for trial in self.trials), default=0)
+        return tuple(trial for trial in self.trials if trial.steps == longest)
 
     @property
     def rounds(self) -> int:
         """Number of rounds, each with longer trial trainings than the one before."""
-        return len({probe.steps for probe in self.probes})
+        return len({trial.steps for trial in self.trials})
 
     @property
     def at_edge(self) -> bool:
         """True if the best rate is the smallest or largest candidate, so that the optimum may lie outside."""
-        tried = [probe.learning_rate for probe in self.probes]
+        tried = [trial.learning_rate for trial in self.trials]
         return self.rule == "best" and self.chosen in (min(tried), max(tried))
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class RateSearch:
             "chosen": self.chosen,
             "rule": self.rule,
             "chance": self.chance,
-            "candidates": [asdict(probe) for probe in self.probes],
+            "candidates": [asdict(trial) for trial in self.trials],
         }
 
     @staticmethod
@@ -74,5 +74,5 @@ class RateSearch:
         """Return the search that `to_json` wrote; None for runs of versions that did not record its rule."""
         if not content or "rule" not in content:
             return None
-        probes = tuple(Probe(one["learning_rate"], one["steps"], one["score"]) for one in content["candidates"])
-        return RateSearch(content["chosen"], content["rule"], content["chance"], probes)
+        trials = tuple(TrialTraining(one["learning_rate"], one["steps"], one["score"]) for one in content["candidates"])
+        return RateSearch(content["chosen"], content["rule"], content["chance"], trials)

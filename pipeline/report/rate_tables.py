@@ -19,7 +19,7 @@ def rates_table(evidence: Evidence) -> Table:
     for loss in evidence.losses:
         recorded = [run.record.rate_search for run in evidence.runs if run.record is not None and run.key.loss == loss]
         searches = [search for search in recorded if search is not None and search.rule != "given"]
-        rates = {trial.learning_rate for search in searches for trial in search.probes}
+        rates = {trial.learning_rate for search in searches for trial in search.trials}
         rates |= {search.chosen for search in searches}
         table.rows.extend(_row(loss, rate, searches) for rate in sorted(rates))
     return table

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
-from pipeline.training.learning_rate import CANDIDATES, search_steps
+from pipeline.training.learning_rate import CANDIDATES, first_trial_steps
 
 MINIMUM_STEPS = 10
 
@@ -56,7 +56,7 @@ class Budget:
 
 
 def _search(steps: int, learning_rates: int) -> int:
-    return search_steps(steps) * learning_rates if learning_rates > 1 else 0
+    return first_trial_steps(steps) * learning_rates if learning_rates > 1 else 0
 
 
 def validations(steps: int, plan: Plan, shapes: Sequence[tuple[int, int, int]], overlap: float) -> int:

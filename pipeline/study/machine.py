@@ -131,8 +131,9 @@ def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precis
     from pipeline.losses import LossSpec, build_loss
     from pipeline.network.architecture import build_network
     from pipeline.network.precision import choose_precision
-    from pipeline.training.patch_sampling import RandomFeed
-    from pipeline.training.trainer import Training, train
+    from pipeline.training.patch_sampling import NoiseSampler
+    from pipeline.training.state import Training
+    from pipeline.training.trainer import train
 
     torch.set_num_threads(threads)
     where = torch.device(device)
@@ -143,7 +144,7 @@ def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precis
         precision, reason = choose_precision(network, plan.patch, plan.batch, channels, where)
     loss = build_loss(LossSpec("ce"), (1,) * classes)
     steps = TRIAL_STEPS[device]
-    training = Training(network, loss, RandomFeed((), plan, 0, 0), 1e-6, steps, precision, where)
+    training = Training(network, loss, NoiseSampler((), plan, 0, 0), 1e-6, steps, precision, where)
     marks = [time.perf_counter()]
     train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
     times = [after - before for before, after in pairwise(marks)]

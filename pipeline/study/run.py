@@ -41,7 +41,7 @@ from pipeline.study.workers import Workers
 from pipeline.system.files import remove_leftovers
 from pipeline.system.folder_lock import exclusive
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.run import MAXIMUM_CURVE_CASES, forget_progress
+from pipeline.training.run import MAXIMUM_CURVE_CASES, delete_progress
 from pipeline.training.settings import RunSettings
 
 PREPARED = "prepared"
@@ -194,7 +194,7 @@ def _train_all(
         everything = everything[request.part[0] - 1 :: request.part[1]]
     for folder in everything:
         if folder.record.exists():
-            forget_progress(folder)
+            delete_progress(folder)
         else:
             fold = by_index[folder.key.fold]
             run_settings = _settings_of(

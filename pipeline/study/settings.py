@@ -27,7 +27,7 @@ from pipeline.study.workers import Workers
 from pipeline.system.files import write_json
 from pipeline.training.learning_rate import CANDIDATES, SEARCH
 from pipeline.training.optimizer import OPTIMIZER
-from pipeline.training.trainer import SCHEDULE
+from pipeline.training.state import SCHEDULE
 
 WORTH_A_STEM = 1.25
 """How many times as long a step at full resolution must take, on a GPU, for a network behind a stem to be trained."""

@@ -1,1 +1,1 @@
-"""The 3D U-Net, its losses and its engines: one run of one loss on one fold with one seed."""
+"""One run: preparation of cases, patch sampling, the training engine, the learning-rate search, and validation."""

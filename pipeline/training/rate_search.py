@@ -1,42 +1,67 @@
-"""Carrying out the search over learning rates of one run: its probes, and where they continue after a stop."""
+"""The trial trainings of one run, by which its learning rate is chosen, and how they continue after a stop.
+
+`pipeline.training.learning_rate` holds the rule that chooses.
+"""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 from pipeline.records.events import RateSearchEvent, append_event, read_events
 from pipeline.records.folder import RunFolder
 from pipeline.records.rate_search import RateSearch
 from pipeline.system.files import write_json
 from pipeline.training.checkpoint import ResumePoint
-from pipeline.training.learning_rate import choose, probe_lengths, split_training_cases
+from pipeline.training.learning_rate import choose_rate, split_training_cases, trial_steps
+from pipeline.training.preparation import PreparedCase
 from pipeline.training.settings import RunSettings, new_training
-from pipeline.training.trainer import NonFinite, Training, train
-from pipeline.training.validation import rank_score
+from pipeline.training.state import NonFiniteError, Training, TrainingState
+from pipeline.training.trainer import train
+from pipeline.training.validation import ranking_score
 
 OnStep = Callable[[str, int, int], None]
 """Called with the stage of a run ("search", "training", "validation" or "prediction"), parts done, and parts in all."""
 
 
+class TrialState(TypedDict):
+    """An unfinished trial training: its name, and where it continues."""
+
+    candidate: str
+    training: TrainingState
+
+
 def find_rate(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> RateSearch:
-    """Return the learning rate of this run, chosen on its training cases alone; a search is appended to the events."""
+    """Return the learning rate of a run, chosen on its training cases alone.
+
+    A single candidate is used without a search. The outcome of a search is appended to the events of the run.
+
+    Parameters
+    ----------
+    settings
+        Settings of the run, with the candidate rates.
+    folder
+        Folder of the run, where a stopped search continues.
+    on_step
+        Called after each step of a trial training.
+    """
     if len(settings.learning_rates) == 1:
         return _given(settings)
-    found = _search(settings, folder, on_step)
-    append_event(folder.events, RateSearchEvent.model_validate(found.to_json()))
-    return found
+    search = _Search(settings, folder, on_step).run()
+    append_event(folder.events, RateSearchEvent.model_validate(search.to_json()))
+    return search
 
 
 def recorded_search(settings: RunSettings, folder: RunFolder) -> RateSearch | None:
-    """Return what `find_rate` returned last, None where the run ended before it did."""
+    """Return the last result of `find_rate`, or None if the run ended before it had one."""
     if len(settings.learning_rates) == 1:
         return _given(settings)
     events = [event for event in read_events(folder.events) if isinstance(event, RateSearchEvent)]
     return RateSearch.from_json(events[-1].to_json()) if events else None
 
 
-def forget_search(folder: RunFolder) -> None:
-    """Remove the states of an unfinished search."""
+def delete_search_progress(folder: RunFolder) -> None:
+    """Remove the states and scores of an unfinished search."""
     _resume_point(folder).clear()
     _scores_path(folder).unlink(missing_ok=True)
 
@@ -45,56 +70,70 @@ def _given(settings: RunSettings) -> RateSearch:
     return RateSearch(settings.learning_rates[0], "given", None, ())
 
 
-def _search(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> RateSearch:
-    shown = [bool(case.foreground()) for case in settings.training]
-    fitting, scoring = split_training_cases(
-        settings.training, settings.patients, shown, settings.stream_seed, settings.fold
-    )
-    path, resume = _scores_path(folder), _resume_point(folder)
-    known: dict[str, float | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    done = 0
+class _Search:
+    """A search over learning rates; finished trial trainings are read from disk, an unfinished one continues."""
 
-    def score_of(rate: float, steps: int) -> float | None:
-        nonlocal done
-        name = f"{settings.precision} {rate!r} {steps}"
-        if name not in known:
-            known[name] = measured(rate, steps, name)
-            write_json(path, known)
-        done += 1
-        return known[name]
+    def __init__(self, settings: RunSettings, folder: RunFolder, on_step: OnStep) -> None:
+        self.settings, self.on_step = settings, on_step
+        self.scores_path, self.resume = _scores_path(folder), _resume_point(folder)
+        self.scores: dict[str, float | None] = {}
+        if self.scores_path.exists():
+            self.scores = json.loads(self.scores_path.read_text(encoding="utf-8"))
+        self.finished = 0
+        self.fitting: tuple[PreparedCase, ...]
+        self.scoring: tuple[PreparedCase, ...]
+        with_foreground = [bool(case.foreground()) for case in settings.training]
+        self.fitting, self.scoring = split_training_cases(
+            settings.training, settings.patients, with_foreground, settings.stream_seed, settings.fold
+        )
 
-    def measured(rate: float, steps: int, name: str) -> float | None:
-        training = new_training(settings, fitting, rate, steps)
-        saved = resume.load()
+    def run(self) -> RateSearch:
+        settings = self.settings
+        untrained = new_training(settings, self.fitting, settings.learning_rates[0], 1)
+        baseline = ranking_score(untrained.network, self.scoring, settings.evaluation)
+        chance = baseline.chance if baseline else None
+        return choose_rate(settings.learning_rates, trial_steps(settings.steps), chance, self.score_of)
+
+    def score_of(self, rate: float, steps: int) -> float | None:
+        """Return the score of a trial training from disk, or train it."""
+        name = f"{self.settings.precision} {rate!r} {steps}"
+        if name not in self.scores:
+            self.scores[name] = self._trained_score(rate, steps, name)
+            write_json(self.scores_path, self.scores)
+        self.finished += 1
+        return self.scores[name]
+
+    def _trained_score(self, rate: float, steps: int, name: str) -> float | None:
+        """Return the average precision after a trial training, or None if loss or output is not finite."""
+        settings = self.settings
+        training = new_training(settings, self.fitting, rate, steps)
+        saved = self.resume.load()
         if saved is not None and saved["candidate"] == name:
             training.restore(saved["training"])
-        before = done % len(settings.learning_rates) * steps
+        candidates = len(settings.learning_rates)
+        before = self.finished % candidates * steps
 
-        def pause(training: Training) -> None:
-            resume.save({"candidate": name, "training": training.state()})
+        def save(training: Training) -> None:
+            self.resume.save({"candidate": name, "training": training.state()})
 
         try:
             train(
                 training,
                 interval=settings.checkpoint_interval,
-                on_step=lambda step: on_step("search", before + step, steps * len(settings.learning_rates)),
-                on_interval=pause,
+                on_step=lambda step: self.on_step("search", before + step, steps * candidates),
+                on_interval=save,
             )
-            score = rank_score(training.averaged_network, scoring, settings.plan, settings.precision, training.device)
-        except (NonFinite, FloatingPointError):
+            score = ranking_score(training.averaged_network, self.scoring, settings.evaluation)
+        except (NonFiniteError, FloatingPointError):
             return None
         return score.average_precision if score else None
 
-    untrained = new_training(settings, fitting, settings.learning_rates[0], 1)
-    start = rank_score(untrained.network, scoring, settings.plan, settings.precision, untrained.device)
-    return choose(settings.learning_rates, probe_lengths(settings.steps), start.chance if start else None, score_of)
 
-
-def _resume_point(folder: RunFolder) -> ResumePoint:
-    """Where a search continues that was stopped in the middle of a probe."""
+def _resume_point(folder: RunFolder) -> ResumePoint[TrialState]:
+    """Return where a search continues that was stopped during a trial training."""
     return ResumePoint(folder.root, "search")
 
 
 def _scores_path(folder: RunFolder) -> Path:
-    """Scores of the probes so far, kept until the run ends."""
+    """Return the file with the scores of finished trial trainings, which exists until the run ends."""
     return folder.root / "search.json"

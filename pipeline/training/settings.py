@@ -1,4 +1,4 @@
-"""All that determines one run, and the trainings it begins."""
+"""The settings of one run, and the trainings that start from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,50 @@ from pipeline.losses import LossSpec, build_loss
 from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
 from pipeline.system.random_streams import derived_seed
-from pipeline.training.patch_sampling import Feed
+from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import PreparedCase
-from pipeline.training.trainer import Training
+from pipeline.training.state import Training
+from pipeline.training.validation import EvaluationSettings
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """All that determines a run.
+    """Everything that determines the result of a run.
 
-    `classes` are the foreground label values and names, `class_voxels` the voxels of each class (background first) in
-    the fold's training labels, `patients` the patient of each training case, `validations` how many points the curves
-    have.
+    Attributes
+    ----------
+    loss
+        The loss and its arguments.
+    fold, seed
+        Fold and seed of the run.
+    plan
+        Preprocessing and network.
+    classes
+        Foreground label values and names, in ascending order of value.
+    class_voxels
+        Voxels of each class in the fold's training labels, background first.
+    training
+        Prepared training cases.
+    patients
+        Patient of each training case.
+    validation
+        Prepared held-out cases.
+    originals
+        Held-out cases with their original files, by name.
+    steps
+        Optimizer steps of the training.
+    precision
+        Number format of the network.
+    learning_rates
+        Candidate learning rates; a single one is used without a search.
+    validations
+        Points of the validation curves.
+    threads
+        CPU threads.
+    device
+        Torch device, e.g. ``cpu`` or ``cuda``.
+    keep_predictions
+        Whether the predicted masks of the held-out cases are written.
     """
 
     loss: LossSpec
@@ -45,25 +77,47 @@ class RunSettings:
 
     @property
     def stream_seed(self) -> int:
-        """What names the random streams: the seed, the same for all arms but a control, whose draws are its own."""
+        """Seed of the random streams: the run's seed for all arms, except for a control, which has its own streams."""
         return derived_seed(self.seed, "control") if self.loss.control else self.seed
 
     @property
     def checkpoint_interval(self) -> int:
-        """Steps between two checkpoints: one epoch at most."""
+        """Steps between two checkpoints: at most one epoch, and at most the steps between two validations."""
         epoch = -(-len(self.training) // self.plan.batch)
         return max(1, min(epoch, -(-self.steps // self.validations)))
 
+    @property
+    def evaluation(self) -> EvaluationSettings:
+        """Settings of validation and out-of-fold prediction."""
+        return EvaluationSettings(self.plan, self.classes, self.precision, torch.device(self.device))
+
 
 def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: float, steps: int) -> Training:
-    """Return a training on `cases` at its first step, with the run's own initial weights and random streams."""
+    """Return a training before its first step, with the run's own initial weights and random streams.
+
+    Parameters
+    ----------
+    settings
+        Settings of the run.
+    cases
+        Cases to train on; a trial training uses a part of the run's training cases.
+    rate
+        Largest learning rate of the schedule.
+    steps
+        Optimizer steps.
+
+    Raises
+    ------
+    ConfigError
+        If the loss cannot be built.
+    """
     network = build_network(
         settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
     )
     return Training(
         network=network,
         loss=build_loss(settings.loss, settings.class_voxels),
-        feed=Feed(cases, settings.plan, settings.stream_seed, settings.fold),
+        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold),
         learning_rate=rate,
         steps=steps,
         precision=settings.precision,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.study.budget import MOST_VALIDATIONS, Budget, validations
-from pipeline.training.learning_rate import search_steps
+from pipeline.training.learning_rate import first_trial_steps
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_what_is_no_budget_is_refused_in_one_line(text):
 @given(seconds=st.floats(1, 1e5), step_seconds=st.floats(1e-3, 2), rates=st.integers(1, 5))
 def test_training_and_search_fit_the_seconds(seconds, step_seconds, rates):
     steps = Budget(seconds, None).in_steps(step_seconds, rates)
-    search = search_steps(steps) * rates if rates > 1 else 0
+    search = first_trial_steps(steps) * rates if rates > 1 else 0
     assert steps == 10 or (steps + search) * step_seconds <= seconds * (1 + 1e-9)
     assert Budget(None, 800).in_steps(step_seconds, rates) == 800
 

@@ -1,17 +1,15 @@
 """A training that finds nothing is stopped before its end; one that still may find something is not."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from tiny_dataset import make_tiny_dataset
 
-from pipeline.records.events import append_event, read_events
-from pipeline.records.folder import RunFolder, RunKey
+from pipeline.records.events import StateCounts, TrainEvent, ValidationEvent, read_events
 from pipeline.records.table import read_table
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
-from pipeline.training.run import CollapsedTraining, _check_alive
+from pipeline.training.collapse import CollapsedTraining, check_not_collapsed
 
 
 def test_a_loss_that_only_knows_background_is_stopped_and_has_no_score(tmp_path):
@@ -29,10 +27,10 @@ def test_a_loss_that_only_knows_background_is_stopped_and_has_no_score(tmp_path)
     )
     for run in study.runs():
         record = json.loads(run.record.read_text())
-        trained = [event["step"] for event in read_events(run.events) if event["kind"] == "train"]
+        trained = [event.step for event in read_events(run.events) if isinstance(event, TrainEvent)]
         if run.key.loss == "dice_ce":
             assert (record["state"], max(trained)) == ("ok", 60)
-            points = [event["step"] for event in read_events(run.events) if event["kind"] == "validation"]
+            points = [event.step for event in read_events(run.events) if isinstance(event, ValidationEvent)]
             assert points[-1] == 60
             assert len(points) == len(set(points))
         else:
@@ -44,20 +42,19 @@ def test_a_loss_that_only_knows_background_is_stopped_and_has_no_score(tmp_path)
             assert (table["hausdorff95_mm"] > 10).all()
 
 
-def alive_after(tmp_path, step, *found, steps=100):
+def alive_after(step, *found, steps=100):
     """Check at `step` a run whose validations found so many structures of eight, at every 20 steps."""
-    run = RunFolder(tmp_path, RunKey("dice", 0, 0))
+    events = []
     for index, number in enumerate(found, start=1):
-        counts = {"ok": number, "missed": 8 - number, "false_positive": 0, "correct_absence": 0}
-        append_event(run.events, {"kind": "validation", "step": 20 * index, "counts": counts})
-    _check_alive(run, SimpleNamespace(step=step, steps=steps))
+        events.append(ValidationEvent(step=20 * index, counts=StateCounts(ok=number, missed=8 - number)))
+    check_not_collapsed(events, step, steps)
 
 
-def test_two_validations_without_a_find_late_on_stop_a_training(tmp_path):
+def test_two_validations_without_a_find_late_on_stop_a_training():
     with pytest.raises(CollapsedTraining, match="after 60 and 80 of 100 steps"):
-        alive_after(tmp_path, 80, 0, 3, 0, 0)
+        alive_after(80, 0, 3, 0, 0)
 
 
 @pytest.mark.parametrize(("step", "found"), [(60, (0, 0, 0)), (80, (0, 0, 1, 0)), (80, (0, 0, 0, 1)), (100, (0,) * 5)])
-def test_a_training_goes_on_early_after_a_find_and_at_its_end(tmp_path, step, found):
-    alive_after(tmp_path, step, *found)
+def test_a_training_goes_on_early_after_a_find_and_at_its_end(step, found):
+    alive_after(step, *found)

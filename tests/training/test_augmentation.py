@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.plan import Plan
-from pipeline.training.augmentation import Augmentation, AugmentationRanges, rotation
+from pipeline.network.rotation import rotation
+from pipeline.training.augmentation import Augmentation, AugmentationRanges
 
 STILL = AugmentationRanges(flip=0, affine=0, intensity=0, noise=0, blur=0)
 

@@ -56,9 +56,9 @@ def test_the_last_of_two_states_is_where_a_training_continues(tmp_path):
 @pytest.mark.parametrize("at", [0, 100, 1000, -1, -40])
 def test_one_byte_changed_in_the_last_state_gives_the_one_before(tmp_path, at):
     point = two_states(tmp_path)
-    content = bytearray(point.last.read_bytes())
+    content = bytearray(point.latest.read_bytes())
     content[at] ^= 1
-    point.last.write_bytes(content)
+    point.latest.write_bytes(content)
     state = point.load()
     assert state["step"] == 1
     assert torch.equal(state["weights"], torch.arange(100.0))
@@ -68,14 +68,14 @@ def test_one_byte_changed_in_the_last_state_gives_the_one_before(tmp_path, at):
 def test_a_last_state_that_is_missing_or_no_state_gives_the_one_before(tmp_path, content):
     point = two_states(tmp_path)
     if content is None:
-        point.last.unlink()
+        point.latest.unlink()
     else:
-        point.last.write_bytes(content)
+        point.latest.write_bytes(content)
     assert point.load()["step"] == 1
 
 
 def test_where_both_states_are_damaged_there_is_none(tmp_path):
     point = two_states(tmp_path)
-    for path in (point.last, point.before):
+    for path in (point.latest, point.previous):
         path.write_bytes(path.read_bytes()[:-1])
     assert point.load() is None

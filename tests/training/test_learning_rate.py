@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records.rate_search import Probe
+from pipeline.records.rate_search import TrialTraining
 from pipeline.training.learning_rate import (
     CANDIDATES,
     beats_chance,
-    choose,
+    choose_rate,
     default_rate,
-    probe_lengths,
-    search_steps,
+    first_trial_steps,
     split_training_cases,
+    trial_steps,
 )
 
 CHANCE = 0.001
@@ -31,25 +31,25 @@ def scores(by_steps):
 
 def test_the_best_candidate_wins_and_one_that_goes_to_nan_never_does():
     score_of, _ = scores({20: {1e-3: 0.5, 3e-3: 0.7, 1e-2: None}})
-    found = choose((3e-3, 1e-3, 1e-2), (20,), CHANCE, score_of)
+    found = choose_rate((3e-3, 1e-3, 1e-2), (20,), CHANCE, score_of)
     assert (found.chosen, found.rule) == (3e-3, "best")
-    assert found.probes == (Probe(1e-2, 20, None), Probe(3e-3, 20, 0.7), Probe(1e-3, 20, 0.5))
+    assert found.trials == (TrialTraining(1e-2, 20, None), TrialTraining(3e-3, 20, 0.7), TrialTraining(1e-3, 20, 0.5))
 
 
 @pytest.mark.parametrize("tied", [0.0, CHANCE, None])
 def test_candidates_that_all_stay_at_chance_do_not_give_the_smallest_rate(tied):
-    found = choose(CANDIDATES, (20, 40, 80), CHANCE, lambda rate, steps: tied)
+    found = choose_rate(CANDIDATES, (20, 40, 80), CHANCE, lambda rate, steps: tied)
     assert found.chosen == default_rate(CANDIDATES) > min(CANDIDATES)
     assert found.rule == "fallback"
     assert found.rounds == 3
 
 
 def test_equal_scores_go_to_the_default_rate_not_to_the_smallest():
-    found = choose(CANDIDATES, (20,), CHANCE, lambda rate, steps: 0.5)
+    found = choose_rate(CANDIDATES, (20,), CHANCE, lambda rate, steps: 0.5)
     assert (found.chosen, found.rule) == (default_rate(CANDIDATES), "best")
 
 
-def test_a_loss_that_starts_slowly_is_probed_longer_and_gets_the_rate_that_starts():
+def test_a_loss_that_starts_slowly_is_tried_longer_and_gets_the_rate_that_starts():
     slow, fast, fastest = CANDIDATES
     score_of, calls = scores(
         {
@@ -57,21 +57,21 @@ def test_a_loss_that_starts_slowly_is_probed_longer_and_gets_the_rate_that_start
             40: {slow: 0.0007, fast: 0.0010, fastest: 0.0312},
         }
     )
-    found = choose(CANDIDATES, (20, 40, 80), CHANCE, score_of)
+    found = choose_rate(CANDIDATES, (20, 40, 80), CHANCE, score_of)
     assert (found.chosen, found.rule, found.rounds) == (fastest, "best", 2)
     assert calls == [(rate, steps) for steps in (20, 40) for rate in (fastest, fast, slow)]
-    assert [probe.steps for probe in found.last_round] == [40, 40, 40]
+    assert [trial.steps for trial in found.last_round] == [40, 40, 40]
 
 
-def test_every_candidate_is_probed_so_that_arms_differ_in_rounds_only():
+def test_every_candidate_is_tried_so_that_arms_differ_in_rounds_only():
     score_of, calls = scores({20: {1e-1: 0.6, 3e-2: 0.5, 1e-2: 0.7}})
-    assert choose((1e-2, 1e-1, 3e-2), (20, 40), CHANCE, score_of).chosen == 1e-2
+    assert choose_rate((1e-2, 1e-1, 3e-2), (20, 40), CHANCE, score_of).chosen == 1e-2
     assert len(calls) == 3
 
 
-def test_without_any_score_no_probe_is_trained_and_the_default_is_taken():
-    found = choose(CANDIDATES, (20, 40), None, lambda rate, steps: pytest.fail("trained for nothing"))
-    assert (found.chosen, found.rule, found.probes) == (default_rate(CANDIDATES), "fallback", ())
+def test_without_any_score_no_candidate_is_trained_and_the_default_is_used():
+    found = choose_rate(CANDIDATES, (20, 40), None, lambda rate, steps: pytest.fail("trained for nothing"))
+    assert (found.chosen, found.rule, found.trials) == (default_rate(CANDIDATES), "fallback", ())
 
 
 @given(
@@ -79,7 +79,7 @@ def test_without_any_score_no_probe_is_trained_and_the_default_is_taken():
     second=st.dictionaries(st.sampled_from((20, 40, 80)), st.floats(0, 0.02), min_size=3),
 )
 def test_all_arms_that_never_beat_chance_fall_back_to_one_rate(first, second):
-    arms = [choose(CANDIDATES, (20, 40, 80), 0.01, lambda rate, steps, of=of: of[steps]) for of in (first, second)]
+    arms = [choose_rate(CANDIDATES, (20, 40, 80), 0.01, lambda rate, steps, of=of: of[steps]) for of in (first, second)]
     assert {arm.rule for arm in arms} == {"fallback"}
     assert arms[0].chosen == arms[1].chosen
 
@@ -97,11 +97,11 @@ def test_chance_is_beaten_by_a_share_of_the_way_to_a_perfect_score():
     assert not beats_chance(None, 0.1)
 
 
-def test_probes_grow_to_four_times_the_first_and_never_beyond_the_training():
-    assert probe_lengths(2000) == (120, 240, 480)
-    assert probe_lengths(200) == (20, 40, 80)
-    assert probe_lengths(50) == (20, 40)
-    assert probe_lengths(10) == (search_steps(10),) == (20,)
+def test_trial_trainings_grow_to_four_times_the_first_and_never_beyond_the_training():
+    assert trial_steps(2000) == (120, 240, 480)
+    assert trial_steps(200) == (20, 40, 80)
+    assert trial_steps(50) == (20, 40)
+    assert trial_steps(10) == (first_trial_steps(10),) == (20,)
 
 
 def test_the_search_never_splits_a_patient_and_is_the_same_each_time():

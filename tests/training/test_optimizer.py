@@ -1,4 +1,4 @@
-"""The optimiser against torch's own Muon and AdamW, the singular value decomposition, and the scale of gradients."""
+"""The optimizer against torch's own Muon and AdamW, the singular value decomposition, and the scale of gradients."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.network.architecture import build_network
-from pipeline.training.optimizer import MuonAdamW, orthogonalised
+from pipeline.training.optimizer import MuonAdamW, orthogonalized
 
 
 def stepped(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, gradients: torch.Tensor) -> torch.Tensor:
@@ -23,21 +23,21 @@ def test_singular_values_become_about_one_and_directions_stay(rows: int, columns
     drawn = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     left, _, right = torch.linalg.svd(drawn, full_matrices=False)
     spread = torch.linspace(1.0, 0.05, len(left.mT), dtype=torch.float64)
-    (direction,) = orthogonalised([scale * left @ torch.diag(spread) @ right])
+    (direction,) = orthogonalized([scale * left @ torch.diag(spread) @ right])
     found = left.mT @ direction @ right.mT
     assert torch.allclose(found, torch.diag(found.diagonal()), atol=1e-6)
     assert 0.6 < float(found.diagonal().min()) <= float(found.diagonal().max()) < 1.25
 
 
 def test_a_matrix_of_zeros_stays_one() -> None:
-    assert not orthogonalised([torch.zeros(8, 20)])[0].any()
+    assert not orthogonalized([torch.zeros(8, 20)])[0].any()
 
 
 def test_matrices_together_are_as_each_alone() -> None:
     shapes = [(16, 54), (16, 200), (54, 16), (16, 16), (32, 54), (64, 32)]
     matrices = [torch.randn(shape, generator=torch.Generator().manual_seed(3)) for shape in shapes]
-    for matrix, direction in zip(matrices, orthogonalised(matrices), strict=True):
-        assert torch.allclose(direction, orthogonalised([matrix])[0], atol=1e-5)
+    for matrix, direction in zip(matrices, orthogonalized(matrices), strict=True):
+        assert torch.allclose(direction, orthogonalized([matrix])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 3, 3, 3), (24, 16, 1, 1, 1), (32, 8, 2, 2, 2)])

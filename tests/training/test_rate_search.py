@@ -8,7 +8,7 @@ from pipeline.records.events import read_events
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.records.rate_search import RateSearch
 from pipeline.training.learning_rate import default_rate
-from pipeline.training.rate_search import find_rate, forget_search, recorded_search
+from pipeline.training.rate_search import delete_search_progress, find_rate, recorded_search
 from pipeline.training.settings import RunSettings
 
 RATES = (0.003, 0.024)
@@ -43,14 +43,14 @@ def silent(stage, done, of):
     pass
 
 
-def test_a_search_is_recorded_with_its_probes_and_is_the_same_bit_for_bit(settings, tmp_path):
+def test_a_search_is_recorded_with_its_trial_trainings_and_is_the_same_bit_for_bit(settings, tmp_path):
     folder = folder_of(tmp_path, "first")
     found = find_rate(settings, folder, silent)
     assert found.rule == "best"
-    assert sorted(probe.learning_rate for probe in found.last_round) == sorted(RATES)
+    assert sorted(trial.learning_rate for trial in found.last_round) == sorted(RATES)
     (event,) = read_events(folder.events)
-    assert event["kind"] == "learning_rate_search"
-    assert RateSearch.from_json(event) == found == recorded_search(settings, folder)
+    assert event.kind == "learning_rate_search"
+    assert RateSearch.from_json(event.to_json()) == found == recorded_search(settings, folder)
     assert find_rate(settings, folder_of(tmp_path, "again"), silent) == found
 
 
@@ -59,16 +59,16 @@ def test_a_stopped_search_continues_with_the_scores_that_it_has(settings, tmp_pa
     found = find_rate(settings, folder, silent)
     assert find_rate(settings, folder, lambda *stage: stages.append(stage)) == found
     assert stages == []
-    forget_search(folder)
+    delete_search_progress(folder)
     assert [path.name for path in folder.root.iterdir()] == ["events.jsonl"]
 
 
-def test_an_arm_that_learns_nothing_is_probed_longer_and_falls_back_to_the_default(settings, tmp_path, monkeypatch):
+def test_an_arm_that_learns_nothing_is_tried_longer_and_falls_back_to_the_default(settings, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(__file__.rpartition("/")[0])
     constant = replace(settings, loss=parse_losses("never_learns:Constant")[0], steps=40)
     found = find_rate(constant, folder_of(tmp_path, "constant"), silent)
     assert (found.chosen, found.rule) == (default_rate(RATES), "fallback")
-    assert [probe.steps for probe in found.probes] == [20, 20, 40, 40]
+    assert [trial.steps for trial in found.trials] == [20, 20, 40, 40]
 
 
 def test_one_given_rate_needs_no_search(settings, tmp_path):

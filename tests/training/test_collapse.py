@@ -6,7 +6,7 @@ from pipeline.comparison.long_table import usable_rows
 from pipeline.comparison.pairing import pair
 from pipeline.data.dataset import Case
 from pipeline.records.table import scores_frame
-from pipeline.training.failure import failed_scores
+from pipeline.training.collapse import failed_scores
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+"""State of a training: everything that changes while a network is trained, and that a checkpoint holds."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+
+from pipeline.network.precision import Precision
+from pipeline.training.optimizer import MuonAdamW
+from pipeline.training.patch_sampling import InputHash, PatchSampler
+
+SCHEDULE = "one cycle"
+"""Name of the learning-rate schedule in a study's settings."""
+
+WARM_UP_SHARE = 0.15
+"""Share of the steps over which the learning rate rises to its maximum."""
+
+
+class NonFiniteError(Exception):
+    """A loss value or an output of the network was NaN or infinite.
+
+    On a CPU the weights are those of the step before; on a GPU the step may have been taken.
+
+    Parameters
+    ----------
+    subject
+        What was not finite, e.g. "the loss".
+    step
+        Step at which it was not finite, counted from 1.
+    """
+
+    def __init__(self, subject: str, step: int) -> None:
+        self.step = step
+        super().__init__(f"{subject} was not finite at step {step}")
+
+
+@dataclass
+class PendingStatistics:
+    """Losses and gradient norms accumulated since the last event of a training.
+
+    Attributes
+    ----------
+    losses, norms
+        Scalar tensors of each step. They stay on the device, since reading them would make a GPU wait.
+    previous_gradients
+        Gradients of the step before, if the next event needs them.
+    """
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    norms: list[torch.Tensor] = field(default_factory=list)
+    previous_gradients: list[torch.Tensor] = field(default_factory=list)
+
+
+class PendingStatisticsState(TypedDict):
+    """`PendingStatistics` in a checkpoint; the names are those of the file format."""
+
+    losses: list[torch.Tensor]
+    norms: list[torch.Tensor]
+    before: list[torch.Tensor]
+
+
+class TrainingState(TypedDict):
+    """State of a training in a checkpoint: plain dictionaries, since torch loads no classes without executing code.
+
+    `network`, `average`, `optimizer` and `schedule` are the ``state_dict`` of each.
+    """
+
+    step: int
+    network: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    feed_hash: str
+    seconds: float
+    since_record: PendingStatisticsState
+
+
+@dataclass
+class Training:
+    """A network in training, with everything that a checkpoint holds.
+
+    Attributes
+    ----------
+    network
+        Network to train; it is moved to `device`.
+    loss
+        Called with logits (B, K, *patch) and class indices (B, 1, *patch); returns a scalar.
+    sampler
+        Samples the patches.
+    learning_rate
+        Largest learning rate of the schedule.
+    steps
+        Optimizer steps of the whole training.
+    precision
+        Number format of the forward and backward pass.
+    device
+        Device to train on.
+    step
+        Steps taken so far.
+    input_hash
+        Hash of all inputs and labels so far.
+    seconds
+        Seconds of the training so far (`clock_s`).
+    pending
+        Statistics since the last event.
+    """
+
+    network: nn.Module
+    loss: nn.Module
+    sampler: PatchSampler
+    learning_rate: float
+    steps: int
+    precision: Precision
+    device: torch.device
+    step: int = 0
+    input_hash: InputHash = field(default_factory=InputHash)
+    seconds: float = 0.0
+    pending: PendingStatistics = field(default_factory=PendingStatistics)
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device)
+        self.loss.to(self.device)
+        self.optimizer = MuonAdamW(self.network.parameters(), self.learning_rate)
+        total_steps = max(self.steps, 2)  # with a total of one step, its learning rate would be next to 0
+        self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps, pct_start=WARM_UP_SHARE)
+        self.average = AveragedModel(self.network)
+
+    def state(self) -> TrainingState:
+        """Return the state of the training; its tensors are those of the training, not copies."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "feed_hash": self.input_hash.state,
+            "seconds": self.seconds,
+            "since_record": {
+                "losses": list(self.pending.losses),
+                "norms": list(self.pending.norms),
+                "before": list(self.pending.previous_gradients),
+            },
+        }
+
+    def restore(self, state: TrainingState) -> None:
+        """Continue from a state; the result equals that of an uninterrupted training.
+
+        Raises
+        ------
+        RuntimeError
+            If the state is that of another network.
+        """
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.input_hash.state, self.seconds = state["step"], state["feed_hash"], state["seconds"]
+
+        def on_device(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+            return [torch.as_tensor(tensor, device=self.device) for tensor in tensors]
+
+        pending = state["since_record"]
+        self.pending = PendingStatistics(
+            on_device(pending["losses"]), on_device(pending["norms"]), on_device(pending["before"])
+        )
+
+    @property
+    def averaged_network(self) -> nn.Module:
+        """The network for validation and prediction, whose weights are a moving average."""
+        return self.average.module
