@@ -1,14 +1,15 @@
-"""Augmentation of a whole batch of tensors in one pass; parameters come from (seed, fold, draw) alone.
+"""Augmentation of crops, on the device of the training; all random numbers depend on (seed, fold, draw) alone.
 
-One interpolation covers flips, rotation and scaling; intensities change by gain, shift, gamma, blur and noise. Ranges
-follow nnU-Net's kinds (Isensee et al. 2021, supplementary note 4), milder, since budgets are short. Flips are off by
-default: anatomy is not symmetric under them, and a short training cannot afford to learn every mirrored one too.
+One interpolation covers flips, rotation and scaling. Intensities change by gain, shift, gamma, blur and noise. The kinds
+follow nnU-Net (Isensee et al. 2021, supplementary note 4). The ranges are milder, since budgets are short. Flips are off
+by default: anatomy is not symmetric, and a short training cannot afford to learn the mirrored anatomy too.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from pipeline.data.plan import Plan
@@ -18,7 +19,35 @@ from pipeline.system.random_streams import stream
 
 @dataclass(frozen=True, slots=True)
 class AugmentationRanges:
-    """Probabilities and ranges; rotation in degrees, noise and shift in standard deviations of the image."""
+    """Probabilities and ranges of the augmentation.
+
+    Attributes
+    ----------
+    flip
+        Probability of a flip along each axis.
+    affine
+        Probability of rotation and scaling.
+    rotation_degrees
+        Largest rotation about each axis, in either direction.
+    scale
+        Range of the scale; above 1 the patch shows more of the anatomy.
+    gain
+        Largest relative change of contrast.
+    shift
+        Largest change of brightness, in standard deviations of the image.
+    gamma
+        Range of the exponent.
+    intensity
+        Probability of gamma, gain and shift together.
+    noise
+        Probability of Gaussian noise.
+    noise_std
+        Largest standard deviation of the noise, in standard deviations of the image.
+    blur
+        Probability of a Gaussian blur.
+    blur_sigma
+        Range of the standard deviation of the blur in voxels.
+    """
 
     flip: float = 0.0
     affine: float = 0.5
@@ -35,14 +64,16 @@ class AugmentationRanges:
 
 
 class Augmentation:
-    """Turn crops into augmented patches.
+    """Make augmented patches from crops.
 
     Parameters
     ----------
     plan
-        Gives the patch and the spacing (rotations are rigid in mm, not in voxels).
+        Gives patch and spacing; rotations are rigid in mm, not in voxels.
     seed, fold
-        Name the random streams.
+        Select the random streams.
+    ranges
+        Probabilities and ranges; the defaults if omitted.
     """
 
     def __init__(self, plan: Plan, seed: int, fold: int, ranges: AugmentationRanges | None = None) -> None:
@@ -50,19 +81,37 @@ class Augmentation:
         self.ranges = ranges or AugmentationRanges()
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor, first_draw: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return patches of crops: image (B, C, *crop), label (B, 1, *crop), sample i being draw `first_draw` + i."""
+        """Return the augmented patches of a batch of crops.
+
+        Parameters
+        ----------
+        image
+            Crops (B, C, *crop) float32.
+        label
+            Class indices (B, 1, *crop) float32.
+        first_draw
+            Number of the first crop's draw; crop i is draw ``first_draw + i``.
+
+        Returns
+        -------
+        tuple of Tensor
+            Image (B, C, *patch) and class indices (B, 1, *patch), float32.
+        """
         images, labels = [], []
         for i, (crop, target) in enumerate(zip(image.split(1), label.split(1), strict=True)):
             random = stream(self.seed, "augmentation", self.fold, first_draw + i)
-            patch, moved = self._moved(crop, target, self._theta(random, crop.shape[2:]))
+            patch, patch_label = self._resample(crop, target, self._theta(random, crop.shape[2:]))
             images.append(self._intensity(patch[0], random))
-            labels.append(moved)
+            labels.append(patch_label)
         return torch.stack(images), torch.cat(labels)
 
-    def _moved(
+    def _resample(
         self, image: torch.Tensor, label: torch.Tensor, theta: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the patches of a crop (1, C, *crop) and its label, cut where nothing moves them, else interpolated."""
+        """Return the patches of a crop (1, C, *crop) and of its label (1, 1, *crop).
+
+        Without flip, rotation or scaling the patch is the middle of the crop, which saves the interpolation.
+        """
         crop, patch = np.asarray(image.shape[2:]), np.asarray(self.plan.patch)
         start, odd = np.divmod(crop - patch, 2)
         if not odd.any() and np.allclose(theta[:, :3], np.diag((patch / crop)[::-1])):
@@ -75,8 +124,9 @@ class Augmentation:
         )
 
     def _theta(self, random: np.random.Generator, crop: torch.Size) -> torch.Tensor:
-        """Return the (3, 4) matrix of `affine_grid`, from normalised patch to normalised crop coordinates (z, y, x)."""
+        """Return the matrix (3, 4) of `affine_grid`, from normalized patch to normalized crop coordinates (z, y, x)."""
         ranges = self.ranges
+        # All numbers are drawn whether or not they are used, so that one probability does not change other draws.
         flips = np.where(random.random(3) < ranges.flip, -1.0, 1.0)
         apply = random.random() < ranges.affine
         angles = np.deg2rad(random.uniform(-ranges.rotation_degrees, ranges.rotation_degrees, 3)) * apply
@@ -86,7 +136,7 @@ class Augmentation:
         return sampling_matrix(np.diag(1 / spacing) @ in_mm @ np.diag(spacing * flips), crop, self.plan.patch)
 
     def _intensity(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Return one image (C, *patch) with changed intensities."""
+        """Return one patch (C, *patch) with changed intensities."""
         ranges = self.ranges
         chances = random.random(3)
         gain, shift, gamma = random.random((3, image.shape[0]))
@@ -101,14 +151,15 @@ class Augmentation:
             gains = torch.from_numpy(1 + ranges.gain * (2 * gain - 1)).to(image)[column]
             image = image * gains + torch.from_numpy(ranges.shift * (2 * shift - 1)).to(image)[column]
         if chances[2] < ranges.noise:
+            # The noise is drawn on the CPU: a GPU's generator gives other numbers for the same seed.
             generator = torch.Generator().manual_seed(noise_seed)
             image = image + noise_std * torch.randn(image.shape, generator=generator).to(image)
         return image
 
 
 def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Return the image (C, *patch) smoothed along each axis by a Gaussian of `sigma` voxels."""
-    radius = 2
+    """Return a patch (C, *patch) smoothed along each axis by a Gaussian of `sigma` voxels."""
+    radius = 2  # twice the largest sigma
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
@@ -120,8 +171,11 @@ def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     return result[:, 0]
 
 
-def _gamma(image: torch.Tensor, exponents: np.ndarray) -> torch.Tensor:
-    """Return the image (C, *patch) with each channel's range raised to a power, mean and deviation kept."""
+def _gamma(image: torch.Tensor, exponents: NDArray[np.float64]) -> torch.Tensor:
+    """Return a patch (C, *patch) with a power of each channel's values, scaled to 0..1 and back.
+
+    Mean and standard deviation of each channel stay the same.
+    """
     low = image.amin((1, 2, 3), keepdim=True)
     span = (image.amax((1, 2, 3), keepdim=True) - low).clamp_min(1e-6)
     column = torch.from_numpy(exponents).to(image)[:, None, None, None]
