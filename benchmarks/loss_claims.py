@@ -1,12 +1,12 @@
-"""What is said of cross entropy and Dice, in numbers; docs/cross-entropy-or-dice.md is written from its output.
+"""Measure common claims about cross entropy and Dice; docs/cross-entropy-or-dice.md reports the output.
 
     python benchmarks/loss_claims.py gradients [--figure FILE.svg]
     python benchmarks/loss_claims.py study STUDY [--figure FILE.svg]
 
-`gradients` needs no data: by autograd, the largest gradients by probability and by logit, and the share of the gradient
-that lies on foreground, from 10 % to 0.01 % foreground. `study` reads the records of a study: gradient norms with
-their spikes and jumps, roughness of the training curves, correlation of training loss and validation Dice, and ranks by
-metric.
+`gradients` needs no data. It computes by autograd the largest gradients with respect to probability and logit, and the
+share of the gradient on foreground, from 10 % to 0.01 % foreground. `study` reads the records of a study: gradient
+norms with their spikes and jumps, roughness of the training curves, correlation of training loss and validation Dice,
+and ranks by metric.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def largest_gradients() -> None:
 
 
 def foreground_shares(figure: Path | None) -> None:
-    """Print, and draw, which share of the gradient by logits lies on foreground voxels."""
+    """Print and draw the share of the gradient with respect to the logits on foreground voxels."""
     import torch
 
     from pipeline.losses import build_loss, parse_losses
@@ -116,7 +116,7 @@ def _line(path: list[tuple[float, float]], across: Scale, up: Scale, style: Loss
 
 
 def _svg(panels: list[Markup], names: list[str], height: int) -> str:
-    """Return panels side by side with a legend, as a file of its own."""
+    """Return panels side by side with a legend, as the text of an SVG file."""
     legend, x, y = [], 46.0, float(height - 26)
     for index, name in enumerate(names):
         style = LossStyle(index)
@@ -144,7 +144,7 @@ def _svg(panels: list[Markup], names: list[str], height: int) -> str:
 
 
 def curves_of_a_study(root: Path, figure: Path | None) -> None:
-    """Print what the curves of each loss say, and how metrics rank the losses."""
+    """Print statistics of the curves of each loss, and the ranks of the losses by metric."""
     evidence = read_evidence(StudyFolder(root))
     runs = {loss: [run for run in evidence.finished if run.key.loss == loss] for loss in evidence.losses}
     print(
@@ -179,7 +179,7 @@ def _agreement(run: RunTrace) -> float | None:
 
 
 def _jump(run: RunTrace) -> float | None:
-    """Return how far the largest of ten gradient norms stands above their mean: 95th percentile, second half."""
+    """Return the largest of ten gradient norms divided by their mean: 95th percentile of the second half."""
     events = run.of_kind(TrainEvent)
     later = [(event.gradient_norm_max, event.gradient_norm) for event in events[len(events) // 2 :]]
     found = [largest / mean for largest, mean in later if largest is not None and mean]
@@ -193,7 +193,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _curves_figure(runs: dict[str, list]) -> str:
-    """Return norms of the gradient, and the training loss scaled to fall from 1 to 0, over steps."""
+    """Return the figure of gradient norms, and of the training loss scaled to fall from 1 to 0, over steps."""
     panels = []
     for place, (title, name) in enumerate(
         (
@@ -226,12 +226,12 @@ def main() -> None:
     of_study.add_argument("study", type=Path)
     for kind in (of_gradients, of_study):
         kind.add_argument("--figure", type=Path)
-    asked = parser.parse_args()
-    if asked.kind == "gradients":
+    arguments = parser.parse_args()
+    if arguments.kind == "gradients":
         largest_gradients()
-        foreground_shares(asked.figure)
+        foreground_shares(arguments.figure)
     else:
-        curves_of_a_study(asked.study, asked.figure)
+        curves_of_a_study(arguments.study, arguments.figure)
 
 
 if __name__ == "__main__":
