@@ -6,8 +6,8 @@ The loop trains on the first 160 cases of ``dataset.json`` and validates on the 
 trains and validates on the same cases, with a budget of steps for each target as a user would give it (``--budget``)
 and at one learning rate. Its time includes everything from files on disk to the scores of the validation: checks,
 planning, preparation without a cache, choice of precision and training. Both times begin after the imports. Loop and
-segloss alternate, `--repeats` times, and medians are compared. With ``--minutes`` both run for that time instead, once, and
-segloss is scored with ``--tta``. ``--profile`` prints the time of each operator in a training step instead.
+segloss alternate, `--repeats` times, and medians are compared. With ``--minutes`` both run for that time instead, once,
+and segloss is scored with ``--tta``. ``--profile`` prints the time of each operator in a training step instead.
 """
 
 import argparse

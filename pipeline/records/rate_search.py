@@ -45,7 +45,7 @@ class RateSearch:
 
     @property
     def last_round(self) -> tuple[TrialTraining, ...]:
-        """The longest probes, on which the decision rests."""
+        """The longest trial trainings, on which the decision rests."""
         longest = max((trial.steps for trial in self.trials), default=0)
         return tuple(trial for trial in self.trials if trial.steps == longest)
 
