@@ -1,8 +1,8 @@
 """Augmentation of crops, on the device of the training; all random numbers depend on (seed, fold, draw) alone.
 
-One interpolation covers flips, rotation and scaling. Intensities change by gain, shift, gamma, blur and noise. The kinds
-follow nnU-Net (Isensee et al. 2021, supplementary note 4). The ranges are milder, since budgets are short. Flips are off
-by default: anatomy is not symmetric, and a short training cannot afford to learn the mirrored anatomy too.
+One interpolation covers flips, rotation and scaling. Intensities change by gain, shift, gamma, blur and noise. The
+kinds follow nnU-Net (Isensee et al. 2021, supplementary note 4). The ranges are milder, since budgets are short. Flips
+are off by default: anatomy is not symmetric, and a short training cannot afford to learn the mirrored anatomy too.
 """
 
 from dataclasses import dataclass
