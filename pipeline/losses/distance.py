@@ -1,10 +1,10 @@
 """Losses on distance maps."""
 
-from typing import Any
-
 import torch
 from monai.losses import BoundaryLoss, DiceLoss
 from torch import nn
+
+from pipeline.losses.overlap import OVERLAP
 
 INITIAL_BOUNDARY_WEIGHT = 0.01
 
@@ -29,8 +29,7 @@ class DiceAndBoundary(nn.Module):
         super().__init__()
         if not 0 < largest < 1:
             raise ValueError("largest must be between 0 and 1")
-        overlap: dict[str, Any] = {"include_background": False, "to_onehot_y": True, "softmax": True}
-        self.dice, self.boundary = DiceLoss(**overlap), BoundaryLoss(**overlap)
+        self.dice, self.boundary = DiceLoss(**OVERLAP), BoundaryLoss(**OVERLAP)
         self.largest = largest
         self.boundary_weight = INITIAL_BOUNDARY_WEIGHT
 

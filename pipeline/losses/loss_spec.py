@@ -170,7 +170,7 @@ def _from_yaml(path: Path) -> list[LossSpec]:
     return specs
 
 
-def _known_loss(name: str, arguments: dict[str, Any], label: str) -> LossSpec:
+def _known_loss(name: str, arguments: Arguments, label: str) -> LossSpec:
     if ":" not in name and name not in CATALOGUE:
         close = difflib.get_close_matches(name, CATALOGUE, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}? " if close else ""

@@ -3,11 +3,16 @@
 All are called with logits (B, C, *S) and class indices (B, 1, *S) and return a scalar.
 """
 
+from typing import Any
+
 import torch
 from monai.losses import DiceLoss, TverskyLoss
 from monai.networks.utils import one_hot
 from torch import nn
 from torch.nn import functional
+
+OVERLAP: dict[str, Any] = {"include_background": False, "to_onehot_y": True, "softmax": True}
+"""Arguments of MONAI's overlap losses: foreground classes only, class indices as target, logits as input."""
 
 SMALL = 1e-6
 """Lower bound of bases and denominators, so that roots and quotients have finite gradients."""
@@ -18,7 +23,7 @@ class LogCoshDice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True)
+        self.dice = DiceLoss(**OVERLAP)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss of the mean Dice over images and foreground classes."""
@@ -45,9 +50,7 @@ class FocalTversky(nn.Module):
         super().__init__()
         if gamma <= 0:
             raise ValueError("gamma must be above 0")
-        self.tversky = TverskyLoss(
-            include_background=False, to_onehot_y=True, softmax=True, alpha=alpha, beta=beta, reduction="none"
-        )
+        self.tversky = TverskyLoss(**OVERLAP, alpha=alpha, beta=beta, reduction="none")
         self.gamma = gamma
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

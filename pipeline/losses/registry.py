@@ -33,14 +33,11 @@ from pipeline.data.class_weights import DEFAULT_CAP, DEFAULT_POLICY, class_weigh
 from pipeline.errors import ConfigError
 from pipeline.losses.distance import DiceAndBoundary
 from pipeline.losses.loss_spec import LossSpec
-from pipeline.losses.overlap import FocalTversky, LogCoshDice, LovaszSoftmax, UnifiedFocal
+from pipeline.losses.overlap import OVERLAP, FocalTversky, LogCoshDice, LovaszSoftmax, UnifiedFocal
 from pipeline.losses.pointwise import CrossEntropy, TopKCrossEntropy
 
 ClassVoxels = Sequence[int]
 """Voxels of each class in the training labels, background first."""
-
-OVERLAP: dict[str, Any] = {"include_background": False, "to_onehot_y": True, "softmax": True}
-"""Arguments of MONAI's overlap losses."""
 
 
 class SegmentationLoss(nn.Module):

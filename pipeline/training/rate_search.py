@@ -14,7 +14,6 @@ from pipeline.records.rate_search import RateSearch
 from pipeline.system.files import write_json
 from pipeline.training.checkpoint import ResumePoint
 from pipeline.training.learning_rate import choose_rate, split_training_cases, trial_steps
-from pipeline.training.preparation import PreparedCase
 from pipeline.training.settings import RunSettings, new_training
 from pipeline.training.state import NonFiniteError, Training, TrainingState
 from pipeline.training.trainer import train
@@ -80,14 +79,13 @@ class _Search:
         if self.scores_path.exists():
             self.scores = json.loads(self.scores_path.read_text(encoding="utf-8"))
         self.finished = 0
-        self.fitting: tuple[PreparedCase, ...]
-        self.scoring: tuple[PreparedCase, ...]
         with_foreground = [bool(case.foreground()) for case in settings.training]
         self.fitting, self.scoring = split_training_cases(
             settings.training, settings.patients, with_foreground, settings.stream_seed, settings.fold
         )
 
     def run(self) -> RateSearch:
+        """Carry out all trial trainings and return the outcome."""
         settings = self.settings
         untrained = new_training(settings, self.fitting, settings.learning_rates[0], 1)
         baseline = ranking_score(untrained.network, self.scoring, settings.evaluation)

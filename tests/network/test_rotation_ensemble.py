@@ -1,4 +1,4 @@
-"""Test-time augmentation against scipy's interpolation and rotations, and what it must leave as it is."""
+"""Test-time augmentation against scipy's interpolation and rotations, and its invariants."""
 
 import itertools
 
@@ -14,14 +14,14 @@ from pipeline.network.test_time_augmentation import ANGLE_DEGREES, RotationEnsem
 
 
 class Intensities(nn.Module):
-    """Of two classes, the second one's logit is the intensity."""
+    """A network of two classes; the logit of the second class is the intensity."""
 
     def forward(self, windows):
         return torch.cat([torch.zeros_like(windows), windows], 1)
 
 
 class Places(nn.Module):
-    """The second class's logit says where a voxel lies in its window, whatever the intensities."""
+    """A network of two classes; the logit of the second class is the position along the first axis of the window."""
 
     def forward(self, windows):
         ramp = torch.linspace(-3, 3, windows.shape[2])[:, None, None].expand(windows.shape[2:])
@@ -29,10 +29,10 @@ class Places(nn.Module):
 
 
 def turned_by_scipy(volume, turn):
-    """Return a volume (X, Y, Z) sampled at `turn` times each voxel's place about the centre, and where that lies."""
-    centre = (np.array(volume.shape) - 1) / 2
-    places = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1) - centre
-    places = np.moveaxis(places @ turn.T + centre, -1, 0)
+    """Return a volume (X, Y, Z) resampled by a matrix about its center, and the sampled positions (3, X, Y, Z)."""
+    center = (np.array(volume.shape) - 1) / 2
+    places = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1) - center
+    places = np.moveaxis(places @ turn.T + center, -1, 0)
     return map_coordinates(volume, places, order=1, mode="nearest"), places
 
 
