@@ -10,28 +10,16 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from pipeline.bundle.strict_model import Label, StrictModel
 from pipeline.errors import ConfigError
 
 PRIVATE_SCHEME = "99SEGLOSS"
 
-# Control characters, line separators and marks that reverse the reading direction: they break DICOM text and tables,
-# and can make one label look like another.
-HIDDEN = r"\p{Cc}\p{Zl}\p{Zp}\u{200E}\u{200F}\u{202A}-\u{202E}\u{2066}-\u{2069}"
-# MONAI would evaluate a text that begins with $, % or @.
-Label = Annotated[str, Field(max_length=200, pattern=rf"^[^{HIDDEN}$%@][^{HIDDEN}]*$")]
 
-
-class Strict(BaseModel):
-    """A model that is immutable and refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Code(Strict):
+class Code(StrictModel):
     """A coded term, SNOMED CT by default."""
 
     value: str = Field(pattern=r"^[A-Za-z0-9.-]{1,16}$")
@@ -39,7 +27,7 @@ class Code(Strict):
     meaning: Label = Field(max_length=64)
 
 
-class Segment(Strict):
+class Segment(StrictModel):
     """How DICOM outputs name a class.
 
     `modifiers` refine the type, for example ``Left`` or ``Anterior``. `color` is red, green and blue of 0 to 255.
@@ -52,7 +40,7 @@ class Segment(Strict):
     color: tuple[int, int, int]
 
 
-class ClassCode(Strict):
+class ClassCode(StrictModel):
     """What a codes file says of one class; a text is looked up among the names and modifiers that segloss knows."""
 
     type: Code | str

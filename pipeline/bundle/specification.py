@@ -6,7 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.bundle.recipe import Recipe
-from pipeline.bundle.segment_codes import HIDDEN, Label, Segment, Strict
+from pipeline.bundle.segment_codes import Segment
+from pipeline.bundle.strict_model import HIDDEN_CHARACTERS, Label, StrictModel
 from pipeline.errors import BundleError
 
 Triple = tuple[int, int, int]
@@ -15,7 +16,7 @@ MAXIMUM_PATCH_VOXELS = 2**27
 MAXIMUM_RULES = 64
 
 
-class Fingerprint(Strict):
+class TrainingRanges(StrictModel):
     """Ranges over the training data; lists hold (low, high).
 
     `spacing_mm` and `shape` have one pair for each axis in R, A, S order, `intensity` one for each channel (0.5 and
@@ -28,7 +29,7 @@ class Fingerprint(Strict):
     intensity: tuple[tuple[float, float], ...]
 
 
-class BundleSpec(Strict):
+class BundleSpec(StrictModel):
     """Everything inference needs, and the `recipe` that all configurations are computed from.
 
     Without a recipe the configurations of a bundle cannot be checked.
@@ -46,7 +47,7 @@ class BundleSpec(Strict):
     precision: Literal["float32", "bfloat16"]
     members: int = Field(ge=1, le=64)
     tta: bool = False
-    fingerprint: Fingerprint
+    fingerprint: TrainingRanges
     segments: dict[int, Segment]
     series_rules: tuple[dict[str, Any], ...] = Field(default=(), max_length=MAXIMUM_RULES)
     recipe: Recipe | None = None
@@ -85,7 +86,7 @@ def parse_spec(
     except ValidationError as error:
         first = error.errors()[0]
         key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
-        problem = "contains control characters or begins with $, % or @" if HIDDEN in first["msg"] else first["msg"]
+        problem = "contains control characters or begins with $, % or @" if HIDDEN_CHARACTERS in first["msg"] else first["msg"]
         raise BundleError(file, f"{key}: {problem.lower()}", remedy) from None
 
 
