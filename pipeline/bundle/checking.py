@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from pipeline.bundle.configs import Config
+from pipeline.bundle.template import Config
 
 MAXIMUM_DEPTH = 24
 SEPARATOR = "::"

@@ -9,36 +9,15 @@ MONAI's model zoo, training writes the checkpoint that evaluation and inference 
 ``models/model.pt``. All of them take the same ``dataset_dir``, with ``imagesTr``, ``labelsTr`` and ``imagesTs``.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.bundle.losses import loss_settings
+from pipeline.bundle.metric_expressions import METRIC_EXPRESSIONS
 from pipeline.bundle.network_config import ensemble_config, network_config
 from pipeline.bundle.preprocessing_config import preprocessing_config
 from pipeline.bundle.recipe import Recipe
 from pipeline.bundle.specification import BundleSpec
 from pipeline.bundle.template import Config, fill_template
-
-# Metrics of one case, for each class: undefined (NaN) if neither mask shows the class; if one of them does not, the
-# overlap is 0 and the distance is the diagonal of the image in mm. Spacing comes from the image, so that distances
-# are in mm; MONAI's own Ignite handlers measure voxels.
-_PRESENT = "({0}[:, 1:].flatten(2).sum(-1) > 0)"
-_IN_PRED, _IN_LABEL = _PRESENT.format("pred"), _PRESENT.format("label")
-_DICE = (
-    f"$lambda pred, label: torch.where({_IN_PRED} | {_IN_LABEL}, monai.metrics.compute_dice(pred.as_tensor(), "
-    "label.as_tensor(), include_background=False, ignore_empty=False), torch.nan)"
-)
-_HAUSDORFF = (
-    f"$lambda pred, label: torch.where({_IN_PRED} & {_IN_LABEL}, monai.metrics.compute_hausdorff_distance("
-    "pred.as_tensor(), label.as_tensor(), include_background=False, percentile=PERCENTILE, "
-    f"spacing=label.pixdim.tolist()), torch.where({_IN_PRED} | {_IN_LABEL}, float(np.linalg.norm(np.multiply("
-    "label.shape[2:], label.pixdim.tolist()))), torch.nan))"
-)
-_METRICS = {
-    "dice_expression": _DICE,
-    "hausdorff_expression": _HAUSDORFF.replace("PERCENTILE", "None"),
-    "hausdorff_percentile_expression": _HAUSDORFF.replace("PERCENTILE", "95"),
-}
 
 
 def configurations(spec: BundleSpec, recipe: Recipe) -> dict[str, Config]:
@@ -66,16 +45,15 @@ def inference_config(
     numbers_on_top
         Whether channels, classes, spacing and window are settings at the top, which a user may replace.
     """
-    values = _values(spec, recipe)
-    top = {"channels": "@num_channels", "classes": "@num_classes", "pixdim": "@spacing_mm", "roi_size": "@patch"}
-    used = top if numbers_on_top else values | {"pixdim": values["spacing_mm"], "roi_size": values["window"]}
+    values = _values(spec, recipe, dataset_dir)
+    top = numbers_on_top
+    channels, classes = ("@num_channels", "@num_classes") if top else (values["channels"], values["classes"])
     steps = 1 + bool(recipe.keep_largest) + values["gaps_in_labels"]
     values |= {
-        "dataset_dir": dataset_dir,
         "numbers_on_top": numbers_on_top,
-        "roi_size": used["roi_size"],
-        "network": _network(spec, recipe, used["channels"], used["classes"]),
-        "preprocessing": preprocessing_config(recipe, values | {"pixdim": used["pixdim"]}, with_label=False),
+        "roi_size": "@patch" if top else spec.patch,
+        "network": _network(spec, recipe, channels, classes),
+        "preprocessing": preprocessing_config(recipe, "@spacing_mm" if top else spec.spacing_mm),
         "keep_largest": recipe.keep_largest,
         "deciding_steps": [f"@deciding::transforms::{index}" for index in range(steps)],
         "mask_dtype": "uint8" if max(spec.classes) < 256 else "uint16",
@@ -87,19 +65,16 @@ def training_config(spec: BundleSpec, recipe: Recipe, *, dataset_dir: str = ".")
     """Return ``configs/train.json``; the trained network replaces the weights at ``ckpt_path``."""
     values = _labeled_values(spec, recipe, dataset_dir)
     weights = list(recipe.class_weights) or [1.0] * values["classes"]
-    values |= {
-        "preprocessing": preprocessing_config(recipe, values, with_label=True),
-        "loss": loss_settings(recipe.loss, weights, recipe.loss_arguments),
-    }
+    values["preprocessing"] = preprocessing_config(recipe, "@spacing_mm", values["label_values"])
+    values["loss"] = loss_settings(recipe.loss, weights, recipe.loss_arguments)
     return fill_template("train", values)
 
 
 def evaluation_config(spec: BundleSpec, recipe: Recipe, *, dataset_dir: str = ".") -> Config:
-    """Return ``configs/evaluate.json``: metrics of the network at ``ckpt_path`` on labeled cases, on their own grids."""
+    """Return ``configs/evaluate.json``: metrics of the network at ``ckpt_path`` on labeled cases, on their grids."""
     values = _labeled_values(spec, recipe, dataset_dir)
-    return fill_template(
-        "evaluate", values | {"preprocessing": preprocessing_config(recipe, values, with_label=False)}
-    )
+    values["preprocessing"] = preprocessing_config(recipe, "@spacing_mm")
+    return fill_template("evaluate", values)
 
 
 def multi_gpu_config() -> Config:
@@ -112,11 +87,12 @@ def tracking_config() -> Config:
     return fill_template("tracking_mlflow")
 
 
-def _values(spec: BundleSpec, recipe: Recipe) -> dict[str, Any]:
-    """Return the numbers that several templates need."""
+def _values(spec: BundleSpec, recipe: Recipe, dataset_dir: str) -> dict[str, Any]:
+    """Return the values that several templates need."""
     label_values = [0, *spec.classes]
     class_indices = list(range(len(label_values)))
     return {
+        "dataset_dir": dataset_dir,
         "channels": len(spec.channels),
         "classes": len(label_values),
         "label_values": label_values,
@@ -132,8 +108,8 @@ def _values(spec: BundleSpec, recipe: Recipe) -> dict[str, Any]:
 
 
 def _labeled_values(spec: BundleSpec, recipe: Recipe, dataset_dir: str) -> dict[str, Any]:
-    """Return the values that training and evaluation share."""
-    values: dict[str, Any] = _values(spec, recipe) | _METRICS | {"dataset_dir": dataset_dir, "pixdim": "@spacing_mm"}
+    """Return the values that training and evaluation share, with the parts that both of their templates contain."""
+    values = _values(spec, recipe, dataset_dir) | METRIC_EXPRESSIONS
     values["window_setting"] = "@patch" if spec.patch == recipe.patch else spec.patch
     values["network"] = _network(spec, recipe, "@num_channels", "@num_classes")
     return values | {"settings": fill_template("settings", values)} | fill_template("validation", values)

@@ -3,21 +3,19 @@
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.bundle.checking import Refused, check_configuration, check_metadata, parse_json
-from pipeline.bundle.configs import Config
 from pipeline.bundle.configurations import configurations
-from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, is_version, verify
+from pipeline.bundle.manifest import Contents, allow_code_remedy, is_version
 from pipeline.bundle.metadata import LARGE_FILES
-from pipeline.bundle.model import Model
-from pipeline.bundle.registry import is_registered, registered_folder
+from pipeline.bundle.segmentation_model import Model
 from pipeline.bundle.specification import BundleSpec, parse_spec
 from pipeline.bundle.stored_weights import read_weights
+from pipeline.bundle.template import Config
 from pipeline.errors import BundleError
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
@@ -27,24 +25,6 @@ _LARGE_FILES = re.compile(
     rb'  hash_val: "[0-9a-f]{64}"\n  hash_type: "sha256"\n'
 )
 """What MONAI's ``download_large_files`` may read: with an address, or a path, it would write foreign files anywhere."""
-
-
-def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None) -> Model:
-    """Return the model of a bundle; see `pipeline.bundle.model.load_model`."""
-    root = bundle_folder(bundle)
-    if allow_code is not None:
-        found = identify(root) if root.is_dir() else None
-        if found is not None and allow_code != found:
-            raise BundleError(
-                root, f"is not the bundle that --allow-code names; its hash is {found}", "give the hash you checked"
-            )
-    trusted = allow_code is not None
-    return open_contents(verify(root, trusted=trusted), device, trusted=trusted)
-
-
-def bundle_folder(bundle: Path | str) -> Path:
-    """Return the folder of a bundle; one of the model registry is downloaded."""
-    return registered_folder(str(bundle)) if is_registered(bundle) else Path(bundle)
 
 
 def open_contents(contents: Contents, device: torch.device, *, trusted: bool = False) -> Model:

@@ -25,7 +25,9 @@ def is_weighted(loss: str) -> bool:
     return "weighted" in loss
 
 
-def loss_settings(loss: str, class_weights: Sequence[float] | str, arguments: Mapping[str, object] | None = None) -> Config:
+def loss_settings(
+    loss: str, class_weights: Sequence[float] | str, arguments: Mapping[str, object] | None = None
+) -> Config:
     """Return the entries of a training configuration that concern its loss.
 
     Parameters

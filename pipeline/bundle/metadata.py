@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.bundle.recipe import Recipe
 from pipeline.bundle.specification import BundleSpec
-from pipeline.bundle.template import Config, fill_template
+from pipeline.bundle.template import Config, Json, fill_template
 from pipeline.system.files import sha256_of_file
 
 PACKAGES = ("fire", "nibabel", "pytorch-ignite", "scipy")
@@ -49,7 +49,7 @@ def metadata(spec: BundleSpec, recipe: Recipe, description: Description) -> Conf
     labels = {0: "background", **spec.classes}
     classes = dict(enumerate(labels.values()))
     is_ct = "ct" in recipe.normalisation
-    values = {
+    values: dict[str, Json] = {
         "name": description.name,
         "version": description.version,
         "changelog": {description.version: "exported by segloss"},

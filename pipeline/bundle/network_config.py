@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from pipeline.bundle.recipe import Recipe
-from pipeline.bundle.template import Config, fill_template
+from pipeline.bundle.template import Config, Json, fill_template
 
 
 def network_config(recipe: Recipe, channels: int | str, classes: int | str) -> Config:
@@ -23,14 +23,14 @@ def network_config(recipe: Recipe, channels: int | str, classes: int | str) -> C
     has_stem = recipe.stem != (1, 1, 1)
     # As `pipeline.network.architecture.stem_features`; a test builds both networks and compares their outputs.
     unet_channels, unet_features = recipe.features[0] // 2, recipe.features[0]
-    unet = {
+    unet: dict[str, Json] = {
         "in_channels": unet_channels if has_stem else channels,
         "out_channels": unet_features if has_stem else classes,
         "kernel_size": [3] * len(recipe.features),
         "strides": recipe.strides,
         "features": recipe.features,
     }
-    values = {
+    values: dict[str, Json] = {
         "unet": fill_template("unet", unet),
         "has_stem": has_stem,
         "stem": recipe.stem,

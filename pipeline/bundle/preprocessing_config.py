@@ -1,33 +1,37 @@
 """Preprocessing of a bundle, built from MONAI's dictionary transforms; it repeats `pipeline.training.preparation`."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline.bundle.recipe import Recipe
-from pipeline.bundle.template import Config, fill_template
+from pipeline.bundle.template import Config, Json, fill_template
 
 
-def preprocessing_config(recipe: Recipe, values: Mapping[str, Any], *, with_label: bool) -> list[Config]:
-    """Return the transforms from NIfTI files to the grid and the intensities of the training.
+def preprocessing_config(
+    recipe: Recipe, spacing_mm: Sequence[float] | str, label_values: Sequence[int] | None = None
+) -> list[Config]:
+    """Return the transforms of ``image`` from NIfTI files to the grid and the intensities of the training.
 
     Parameters
     ----------
     recipe
         Normalization of each channel.
-    values
-        `label_values` with the `class_indices` that replace them, `gaps_in_labels` (whether they differ), and
-        `pixdim`, the spacing in mm along R, A, S or a reference to it.
-    with_label
-        Whether ``label`` is prepared with ``image``.
+    spacing_mm
+        Spacing of the grid along R, A, S, or a reference such as ``@spacing_mm``.
+    label_values
+        Values of the classes in ``label``, background first, which become class indices; None if only ``image`` is
+        prepared.
     """
-    keys = ["image", "label"]
-    changing = {
-        "keys": keys if with_label else "image",
-        "interpolation": ["bilinear", "nearest"] if with_label else "bilinear",
-        "label_is_mapped": with_label and values["gaps_in_labels"],
+    class_indices = list(range(len(label_values or ())))
+    values: dict[str, Json] = {
+        "keys": "image" if label_values is None else ["image", "label"],
+        "spacing_mm": spacing_mm,
+        "interpolation": "bilinear" if label_values is None else ["bilinear", "nearest"],
+        "label_values": label_values,
+        "class_indices": class_indices,
+        "gaps_in_labels": list(label_values or ()) != class_indices,
         "normalization": normalization_config(recipe),
     }
-    steps: list[Config] = fill_template("preprocessing", {**values, **changing})["transforms"]
+    steps: list[Config] = fill_template("preprocessing", values)["transforms"]
     return steps
 
 

@@ -46,7 +46,7 @@ class Recipe(StrictModel):
     stem: Strides
     keep_largest: tuple[Annotated[int, Field(ge=1, le=255)], ...] = ()
     loss: str
-    loss_arguments: dict[str, Finite | tuple[Finite, ...]] = {}
+    loss_arguments: dict[str, Finite | tuple[Finite, ...]] = Field(default_factory=dict)
     class_weights: tuple[Finite, ...] = ()
 
     @field_validator("loss")

@@ -19,8 +19,9 @@ from pipeline.bundle.manifest import (
     verify,
     write_manifest,
 )
+from pipeline.bundle.markdown import without_markup
 from pipeline.bundle.metadata import LARGE_FILES, large_files
-from pipeline.bundle.model import Model
+from pipeline.bundle.segmentation_model import Model
 from pipeline.bundle.testvector import FOLDER, read_expected, write_expected
 from pipeline.bundle.verification import compare_test_vector, name_problems
 from pipeline.errors import BundleError, ConfigError
@@ -142,11 +143,11 @@ def _entry(before: Manifest, version: str, changes: Sequence[FileChange], result
     """Return the section of the card for one edit."""
     lines = [f"### {version}, {datetime.now(UTC):%Y-%m-%d}", ""]
     if note:
-        lines += [_plain(note), ""]
+        lines += [without_markup(note), ""]
     lines += [f"- `{change.path}` {change.kind}{_hashes(change)}" for change in changes]
     if results:
         lines += ["- **The results changed.** The test vector was computed again:"]
-        lines += [f"  - {_plain(line)}" for line in results]
+        lines += [f"  - {without_markup(line)}" for line in results]
     else:
         lines.append("- The test vector gives the same result as before the edit.")
     lines.append(f"- Manifest before the edit: `{before.sha256}`.")
@@ -169,8 +170,3 @@ def _record_in_card(root: Path, model: Model, version: str, entry: str) -> None:
     if HEADING not in card.splitlines():
         card += f"\n{HEADING}\n\nThe statements above describe the bundle as it was exported.\n"
     write_text(path, f"{card}\n{entry}\n")
-
-
-def _plain(text: str) -> str:
-    """Return text without the characters that Markdown or HTML would interpret."""
-    return re.sub(r"[<>|`*\[\]\\]+", " ", text).strip()

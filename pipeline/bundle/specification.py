@@ -86,7 +86,11 @@ def parse_spec(
     except ValidationError as error:
         first = error.errors()[0]
         key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
-        problem = "contains control characters or begins with $, % or @" if HIDDEN_CHARACTERS in first["msg"] else first["msg"]
+        problem = (
+            "contains control characters or begins with $, % or @"
+            if HIDDEN_CHARACTERS in first["msg"]
+            else first["msg"]
+        )
         raise BundleError(file, f"{key}: {problem.lower()}", remedy) from None
 
 

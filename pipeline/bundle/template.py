@@ -18,19 +18,21 @@ searched for marks, so that a text of a dataset cannot refer to a value.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeAlias
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""A value that JSON can hold; tuples are written as lists."""
+
 Config = dict[str, Any]
-"""An object of JSON whose keys are known to its reader only, such as a configuration of MONAI."""
+"""An object of JSON whose keys only its reader knows, such as a configuration of MONAI."""
 
-_MARK = re.compile(r"<(?P<kind>\*|if |if not |)(?P<name>[a-z_]+)>")
+_MARK = re.compile(r"<(?P<kind>\*|if |if not |)(?P<name>[a-z0-9_]+)>")
 
 
-def fill_template(name: str, values: Mapping[str, Any] | None = None) -> Config:
+def fill_template(name: str, values: Mapping[str, Json] | None = None) -> Config:
     """Return the content of ``templates/NAME.json`` with `values` in place of the marks.
 
     Parameters
@@ -38,17 +40,17 @@ def fill_template(name: str, values: Mapping[str, Any] | None = None) -> Config:
     name
         Name of the file without its suffix.
     values
-        JSON by name of the mark; tuples become lists.
+        Values by the name in the mark.
 
     Raises
     ------
     KeyError
         If the template has a mark without a value.
     """
-    return dict(fill(json.loads(_text(name)), values or {}))
+    return dict(_entries(json.loads(_text(name)), values or {}))
 
 
-def fill(part: Any, values: Mapping[str, Any]) -> Any:
+def fill(part: Json, values: Mapping[str, Json]) -> Json:
     """Return a part of a template with `values` in place of its marks.
 
     Examples
@@ -62,44 +64,44 @@ def fill(part: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(part, list):
         return [filled for item in part for filled in _items(item, values)]
     mark = _MARK.fullmatch(part) if isinstance(part, str) else None
-    return _listed(values[mark["name"]]) if mark else part
+    return _as_json(values[mark["name"]]) if mark else part
 
 
-def _entries(template: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _entries(template: Mapping[str, Json], values: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
     """Yield the filled entries of an object."""
     for key, part in template.items():
         mark = _MARK.fullmatch(key)
         if mark is None:
             yield key, fill(part, values)
         elif mark["kind"] == "*":
-            yield from _listed(values[mark["name"]]).items()
+            yield from _as_json(values[mark["name"]]).items()
         elif _is_inserted(mark, values):
+            assert isinstance(part, dict), f"{key} must hold an object"
             yield from _entries(part, values)
 
 
-def _items(template: Any, values: Mapping[str, Any]) -> Iterator[Any]:
+def _items(item: Json, values: Mapping[str, Json]) -> Iterator[Json]:
     """Yield the filled items that one item of a list stands for."""
-    text = next(iter(template), None) if isinstance(template, dict) else template
+    text = next(iter(item), None) if isinstance(item, dict) else item
     mark = _MARK.fullmatch(text) if isinstance(text, str) else None
-    if mark is None or (mark["kind"] == "" and isinstance(template, str)):
-        yield fill(template, values)
-    elif mark["kind"] == "*":
-        yield from _listed(values[mark["name"]])
-    elif _is_inserted(mark, values):
-        yield fill(template[mark[0]], values)
+    if mark and isinstance(item, dict):
+        if _is_inserted(mark, values):
+            yield fill(item[mark[0]], values)
+    elif mark and mark["kind"] == "*":
+        yield from _as_json(values[mark["name"]])
+    else:
+        yield fill(item, values)
 
 
-def _is_inserted(mark: re.Match[str], values: Mapping[str, Any]) -> bool:
-    if mark["kind"] == "":
-        return False  # a note
+def _is_inserted(mark: re.Match[str], values: Mapping[str, Json]) -> bool:
+    if mark["kind"] == "":  # a note
+        return False
     return bool(values[mark["name"]]) == (mark["kind"] == "if ")
 
 
-def _listed(value: Any) -> Any:
-    """Return a value with lists in place of tuples, as JSON would have it."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+def _as_json(value: Json) -> Any:
+    """Return a value as reading its JSON would give it: with lists in place of tuples."""
+    return json.loads(json.dumps(value))
 
 
 @cache

@@ -15,8 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.bundle.checking import Refused, parse_json
-from pipeline.bundle.model import Model
-from pipeline.bundle.specification import BundleSpec, Label
+from pipeline.bundle.segmentation_model import Model
+from pipeline.bundle.specification import BundleSpec
+from pipeline.bundle.strict_model import Label
 from pipeline.errors import BundleError
 from pipeline.system.files import atomic_path, write_json
 from pipeline.system.random_streams import stream

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.bundle.checking import Refused, parse_json
-from pipeline.bundle.loading import METADATA, bundle_folder
-from pipeline.bundle.model import Model, load_model
+from pipeline.bundle.loading import METADATA
+from pipeline.bundle.model import Model, bundle_folder, load_model
 from pipeline.bundle.testvector import FOLDER, Expected, mask_hash, read_expected, sampled_logits
 from pipeline.data.nifti import read_volume
 from pipeline.errors import BundleError

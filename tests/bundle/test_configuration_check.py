@@ -12,7 +12,7 @@ from pipeline.bundle.configurations import configurations
 from pipeline.bundle.losses import LOSSES
 from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
-from pipeline.bundle.specification import BundleSpec, Fingerprint, parse_spec
+from pipeline.bundle.specification import BundleSpec, TrainingRanges, parse_spec
 
 CT = {"intensity_range": ((-100.0, 300.0),) * 2, "intensity_mean": (40.5,) * 2, "intensity_std": (17.0,) * 2}
 PLANS = {
@@ -33,7 +33,7 @@ def specified(plan="plain", loss="dice_ce", members=1, several=False, keep_large
     return BundleSpec(
         name="any", channels=channels, classes=CLASSES, several_files=several, spacing_mm=changed.spacing_mm,
         patch=changed.inference_window, overlap=0.25, batch=2, precision="float32", members=members,
-        fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()), segments=default_segments(CLASSES),
+        fingerprint=TrainingRanges(cases=1, spacing_mm=(), shape=(), intensity=()), segments=default_segments(CLASSES),
         recipe=make_recipe(changed, loss, {"gamma": 2, "policy": "inverse"}, keep_largest=keep_largest,
                            class_weights=weights),
     )  # fmt: skip

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.bundle.configs import ensemble_weights, network
 from pipeline.bundle.export import export_bundle
 from pipeline.bundle.manifest import identify
 from pipeline.bundle.model import load_model
+from pipeline.bundle.network_config import ensemble_config, ensemble_weights
+from pipeline.bundle.preprocessing_config import preprocessing_config
+from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.source import read_source
 from pipeline.bundle.testvector import mask_hash, predict
 from pipeline.bundle.weights import costs, final_weights
@@ -25,8 +27,8 @@ def test_model_gives_the_out_of_fold_masks_of_the_study(bundle, tiny_study):
     images = {case.id: case.images for case in source.dataset.cases}
     compared = 0
     for run in source.runs:
-        model.network.load_state_dict(load_checkpoint(run.checkpoint)["network"])
-        for path in sorted(run.predictions.glob("*.nii.gz")):
+        model.network.load_state_dict(load_checkpoint(run.folder.checkpoint)["network"])
+        for path in sorted(run.folder.predictions.glob("*.nii.gz")):
             stored = nib.load(path)
             prepared = model.prepare(images[path.name.removesuffix(".nii.gz")])
             mask, probabilities = model.finish(prepared, model.infer(prepared), probabilities=True)
@@ -65,7 +67,8 @@ def test_ensemble_is_the_mean_of_its_members_logits():
     members = [build_network(plan, 2, 3, seed, 0).eval() for seed in range(3)]
     from monai.bundle import ConfigParser
 
-    whole = ConfigParser(network(plan, 2, 3, 3)).get_parsed_content("network_def").eval()
+    config = ensemble_config(make_recipe(plan, "dice_ce", {}), 2, 3, 3)
+    whole = ConfigParser(config).get_parsed_content("network_def").eval()
     whole.load_state_dict(ensemble_weights([member.state_dict() for member in members], 2, 3))
     image = torch.rand(1, 2, 8, 8, 8)
     with torch.no_grad():
@@ -160,7 +163,6 @@ def test_an_output_that_is_not_finite_is_no_empty_mask(bundle, tiny_dataset):
 def test_several_channels_and_ct_are_prepared_as_in_training(tmp_path):
     from monai.bundle import ConfigParser
 
-    from pipeline.bundle.configs import loading
     from pipeline.data.dataset import Case
     from pipeline.training.preparation import load_case
 
@@ -179,8 +181,8 @@ def test_several_channels_and_ct_are_prepared_as_in_training(tmp_path):
         intensity_std=(90.0, 1.0, 1.0), channels=(4, 8), strides=((2, 2, 2),), tolerance_mm=1.0, metrics=("dice",),
         reasons={},
     )  # fmt: skip
-    prepare = ConfigParser({"p": {"_target_": "Compose", "transforms": loading(plan, ["image"])}})["p"]
-    prepare = ConfigParser({"p": prepare}).get_parsed_content("p")
+    steps = preprocessing_config(make_recipe(plan, "dice_ce", {}), plan.spacing_mm)
+    prepare = ConfigParser({"p": {"_target_": "Compose", "transforms": steps}}).get_parsed_content("p")
     for images in (tuple(paths), (tmp_path / "four.nii.gz",)):
         expected, _, affine_prepared = load_case(Case("x", images, None, "x"), plan, with_label=False)
         found = prepare({"image": [str(path) for path in images]})["image"]

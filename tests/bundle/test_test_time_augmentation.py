@@ -53,12 +53,12 @@ def test_networks_and_curves_are_those_of_a_study_without(study, tiny_study):
 
 def test_predict_gives_the_out_of_fold_masks_of_the_study(study, tmp_path):
     source = read_source(study, "dice_ce")
-    first = replace(source, runs=source.runs[:1], records=source.records[:1])
+    first = replace(source, runs=source.runs[:1])
     model = load_model(export_bundle(first, tmp_path / "bundle", origin="folds").root)
     differs = 0
     for run in source.runs:
-        model.network.load_state_dict(load_checkpoint(run.checkpoint)["network"])
-        for path in sorted(run.predictions.glob("*.nii.gz")):
+        model.network.load_state_dict(load_checkpoint(run.folder.checkpoint)["network"])
+        for path in sorted(run.folder.predictions.glob("*.nii.gz")):
             case = path.name.removesuffix(".nii.gz")
             (job,) = find_jobs(next(c.images[0] for c in source.dataset.cases if c.id == case), model.channels)
             masks = {}
