@@ -13,9 +13,9 @@ from pipeline.bundle.loading import METADATA, open_contents, read_metadata
 from pipeline.bundle.manifest import (
     Contents,
     Manifest,
+    current_contents,
     is_version,
     read_manifest,
-    unsealed,
     verify,
     write_manifest,
 )
@@ -87,7 +87,7 @@ def reseal(root: Path, note: str = "", check_model: Callable[[Model], object] = 
     """
     if len(note) > MAXIMUM_NOTE or not note.isprintable():
         raise ConfigError("--note", f"is not one line of up to {MAXIMUM_NOTE} characters", "shorten it")
-    current = unsealed(root)
+    current = current_contents(root)
     before = read_manifest(root)
     changes = _changes(before, current)
     if not changes:

@@ -1,15 +1,19 @@
-"""A bundle loaded for inference: read and prepare, predict, finish; three steps that overlap across cases."""
+"""A bundle loaded for inference: prepare, infer and finish, three steps that overlap across cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.errors import DatasetError
+
+if TYPE_CHECKING:
+    from monai.inferers import Inferer
+    from monai.transforms import Compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,10 @@ class Model:
     tta: bool
     device: torch.device
     network: nn.Module = field(repr=False)
-    preprocessing: Any = field(repr=False)
-    inferer: Any = field(repr=False)
-    restoring: Any = field(repr=False)
-    deciding: Any = field(repr=False)
+    preprocessing: "Compose" = field(repr=False)
+    inferer: "Inferer" = field(repr=False)
+    restoring: "Compose" = field(repr=False)
+    deciding: "Compose" = field(repr=False)
 
     def prepare(self, images: Sequence[Path]) -> Prepared:
         """Read one case, one file (3D or 4D) or one file per channel, and prepare it as in training, on the CPU.

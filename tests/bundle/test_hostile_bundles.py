@@ -422,7 +422,7 @@ def test_code_and_strange_files_are_refused(name, copied, canary):
 @pytest.mark.parametrize("path", ["../canary.txt", "/etc/passwd", "configs/../../canary.txt", "configs//x", "a\\b", ""])
 def test_paths_out_of_the_bundle_are_refused(path, copied, canary):
     edit(copied, "manifest.json", lambda m: m["files"].update({path: {"sha256": "0" * 64, "bytes": 1}}))
-    refused(copied, canary, "manifest.json", "no path inside")
+    refused(copied, canary, "manifest.json", "not a path inside")
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../canary.txt", "README.md"])

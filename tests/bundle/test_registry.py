@@ -48,7 +48,7 @@ def test_a_name_that_is_not_registered_is_one_line(registered):
 
 
 def test_a_name_that_is_none_is_refused(bundle, tmp_path):
-    with pytest.raises(BundleError, match="is no name"):
+    with pytest.raises(BundleError, match="is not a valid name"):
         register_bundle(bundle, "../x", tmp_path)
 
 
@@ -59,6 +59,6 @@ def test_a_registered_model_of_other_kind_is_refused(registered, tmp_path):
         "mlflow.models.set_model(M())\n"
     )
     mlflow.pyfunc.log_model(name="other", python_model=str(tmp_path / "code.py"), registered_model_name="other")
-    with pytest.raises(BundleError, match="holds no bundle"):
+    with pytest.raises(BundleError, match="does not hold a bundle"):
         load_model("models:/other/1")
     assert json.dumps(registered)
