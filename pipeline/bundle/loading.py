@@ -118,7 +118,9 @@ def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
         except Refused as refused:
             raise _refusal(contents, name, refused) from None
     if LARGE_FILES in contents.files and not _LARGE_FILES.fullmatch(contents.read(LARGE_FILES)):
-        raise BundleError(contents.root / LARGE_FILES, "differs from the file that `segloss export` writes", "remove it")
+        raise BundleError(
+            contents.root / LARGE_FILES, "differs from the file that `segloss export` writes", "remove it"
+        )
     return expected[INFERENCE]
 
 

@@ -1,4 +1,4 @@
-"""A new manifest after a deliberate edit of a bundle, with the change recorded in the model card."""
+"""Resealing: a new manifest after a deliberate edit of a bundle, with the change recorded in the model card."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ MAXIMUM_NOTE = 500
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file that differs from the manifest; `before` and `after` are its hashes, None where it did not exist."""
+    """A file that differs from the manifest; `before` and `after` are its hashes, None if it did not exist."""
 
     path: str
     before: str | None
@@ -42,7 +42,13 @@ class FileChange:
 
     @property
     def kind(self) -> Literal["added", "removed", "changed"]:
-        """Return what happened to the file."""
+        """Return the kind of change.
+
+        Examples
+        --------
+        >>> FileChange("docs/site.md", before=None, after="ab12").kind
+        'added'
+        """
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
@@ -50,8 +56,8 @@ class FileChange:
 class Resealed:
     """Result of `reseal`.
 
-    `results` lists how the test vector's result differs from before the edit; empty where it is the same. Without
-    `changes` nothing was written.
+    `results` lists the differences of the test vector's result from that before the edit. Without `changes` nothing was
+    written.
     """
 
     root: Path
@@ -81,12 +87,12 @@ def reseal(root: Path, note: str = "", check_model: Callable[[Model], object] = 
     Raises
     ------
     BundleError
-        Where the bundle has no manifest, or would be refused after the edit; nothing is written then.
+        If the bundle has no manifest, or would be refused after the edit; nothing is written then.
     ConfigError
-        For a note that is too long or has control characters.
+        If the note is too long or has control characters.
     """
     if len(note) > MAXIMUM_NOTE or not note.isprintable():
-        raise ConfigError("--note", f"is not one line of up to {MAXIMUM_NOTE} characters", "shorten it")
+        raise ConfigError("--note", f"must be one line of at most {MAXIMUM_NOTE} characters", "shorten it")
     current = current_contents(root)
     before = read_manifest(root)
     changes = _changes(before, current)
@@ -120,12 +126,18 @@ def _changes(before: Manifest, current: Contents) -> tuple[FileChange, ...]:
 
 
 def _next_version(before: str, now: str) -> str:
-    """Return the version after an edit: that of the metadata if it was edited too, else one with the next patch."""
+    """Return the version after an edit: that of the metadata if it was edited too, else the next one.
+
+    Examples
+    --------
+    >>> _next_version("1.0.9", "1.0.9"), _next_version("1.0.9", "2.0.0"), _next_version("beta", "beta")
+    ('1.0.10', '2.0.0', 'beta.1')
+    """
     if now != before:
         return now
     head, number = re.fullmatch(r"(.*?)(\d*)", before).groups()  # type: ignore[union-attr]
-    found = f"{head}{int(number) + 1}" if number else f"{head}.1"
-    return found if is_version(found) else before
+    following = f"{head}{int(number) + 1}" if number else f"{head}.1"
+    return following if is_version(following) else before
 
 
 def _record_in_metadata(

@@ -1,4 +1,4 @@
-"""What a bundle says of itself beyond MONAI's metadata: the ``segloss`` object of ``configs/metadata.json``."""
+"""The specification of a bundle: the ``segloss`` object of ``configs/metadata.json``."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,16 @@ MAXIMUM_RULES = 64
 
 
 class TrainingRanges(StrictModel):
-    """Ranges over the training data; lists hold (low, high).
+    """Ranges (low, high) over the training cases; `segloss predict` warns of images outside.
 
-    `spacing_mm` and `shape` have one pair for each axis in R, A, S order, `intensity` one for each channel (0.5 and
-    99.5 percentile inside the structures, the lowest and highest over cases).
+    Attributes
+    ----------
+    cases
+        Number of cases.
+    spacing_mm, shape
+        Range of spacing and of size in voxels along each axis in R, A, S order.
+    intensity
+        Range of each channel inside the structures: the lowest 0.5 and the highest 99.5 percentile over cases.
     """
 
     cases: int
@@ -30,9 +36,32 @@ class TrainingRanges(StrictModel):
 
 
 class BundleSpec(StrictModel):
-    """Everything inference needs, and the `recipe` that all configurations are computed from.
+    """Everything that inference needs, and the `recipe` that all configurations are computed from.
 
-    Without a recipe the configurations of a bundle cannot be checked.
+    Attributes
+    ----------
+    name
+        Name of the bundle.
+    channels, classes
+        Names of the input channels, and of the foreground classes by label value.
+    several_files
+        Whether each channel is a file of its own.
+    spacing_mm, patch
+        Spacing of the network's grid along R, A, S, and shape in voxels of the window that is predicted at once.
+    overlap, batch
+        Overlap of windows as a fraction, and number of windows per forward pass.
+    precision, tta
+        Number format and test-time augmentation of the study's validation.
+    members
+        Number of networks of an ensemble; 1 without one.
+    fingerprint
+        Ranges over the training cases.
+    segments
+        Coded name of each class by label value.
+    series_rules
+        DICOM series rules, checked by `pipeline.inference.dicom.rules` before they are used.
+    recipe
+        Network, preprocessing and loss; None in bundles of earlier versions, whose configurations cannot be checked.
     """
 
     schema_version: Literal[1] = 1
@@ -80,7 +109,20 @@ class BundleSpec(StrictModel):
 def parse_spec(
     value: object, file: Path | str, remedy: str = "export the bundle again with `segloss export`"
 ) -> BundleSpec:
-    """Return the checked spec; a `BundleError` names the file and the key that is wrong."""
+    """Return the checked specification.
+
+    Parameters
+    ----------
+    value
+        JSON of the specification.
+    file, remedy
+        File and remedy for the error.
+
+    Raises
+    ------
+    BundleError
+        Naming the file and the key that is wrong.
+    """
     try:
         return BundleSpec.model_validate(value)
     except ValidationError as error:
@@ -95,5 +137,11 @@ def parse_spec(
 
 
 def build_spec(dataset: Path, **values: Any) -> BundleSpec:
-    """Return the spec of a bundle that is being exported; a `BundleError` names the value that no bundle may have."""
+    """Return the specification of a bundle that is being exported, from the fields of `BundleSpec`.
+
+    Raises
+    ------
+    BundleError
+        Naming the value that no bundle may have.
+    """
     return parse_spec(values, dataset, "correct it in the dataset, then run the study again")
