@@ -97,7 +97,7 @@ def test_a_file_sets_codes_and_modifiers(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "could not be read as JSON"),
         ("[]", "dictionary"),
         ({"Nose": {"type": "spleen"}}, "Nose: is not a class of the study; use Anterior, Posterior"),
         ({"Anterior": {"type": "nose"}}, "Anterior: type: 'nose' is not known"),
