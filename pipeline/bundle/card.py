@@ -1,6 +1,7 @@
 """The model card of an exported bundle, ``docs/README.md``, from the template ``card.md.j2``."""
 
 import json
+import math
 from collections.abc import Iterable
 from functools import cache
 
@@ -14,6 +15,8 @@ from pipeline.bundle.segment_codes import PRIVATE_SCHEME
 from pipeline.bundle.source import StudySource
 from pipeline.bundle.specification import BundleSpec
 from pipeline.bundle.statements import BundleParts
+from pipeline.records.pair_result import PairResult
+from pipeline.records.verdict import MetricSummary
 
 _MEANINGS = {
     "winner": "better than every other loss of the study",
@@ -25,8 +28,6 @@ _MEANINGS = {
 def model_card(source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts) -> str:
     """Return the card as Markdown."""
     verdict, loss = source.verdict, source.loss.label
-    primary = verdict.get("primary", "dice")
-    pairs = [pair for pair in verdict.get("pairs", []) if pair["metric"] == primary and loss in (pair["a"], pair["b"])]
     return _template().render(
         source=source,
         spec=spec,
@@ -41,11 +42,9 @@ def model_card(source: StudySource, spec: BundleSpec, recipe: Recipe, parts: Bun
         monai_has_loss=source.loss.name in LOSSES,
         fallback=FALLBACK,
         verdict=verdict,
-        meaning=_MEANINGS.get(verdict["verdict"], "recommended"),
-        primary=primary,
-        pairs=pairs,
-        results=source.results.get("metrics") or {},
-        counts=source.results.get("counts") or {},
+        meaning=_MEANINGS[verdict.verdict],
+        pairs=[pair for pair in verdict.primary_pairs if loss in pair.names],
+        result=source.result,
         intended_use=INTENDED_USE,
         packages=required_packages(recipe),
         tracking_packages=TRACKING_PACKAGES,
@@ -66,7 +65,13 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals["zip"] = zip
-    environment.filters |= {"plain": without_markup, "listed": _listed, "number": _number, "json": json.dumps}
+    environment.filters |= {
+        "plain": without_markup,
+        "listed": _listed,
+        "number": _number,
+        "interval": _interval,
+        "json": json.dumps,
+    }
     return environment.get_template("card.md.j2")
 
 
@@ -75,5 +80,11 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _number(value: float | None, digits: str) -> str:
-    """Return a number in a format of Python, "" where there is none."""
-    return "" if value is None else format(value, digits)
+    """Return a number in a format of Python, or "" if it is undefined."""
+    return "" if value is None or math.isnan(value) else format(value, digits)
+
+
+def _interval(bounds: PairResult | MetricSummary, digits: str) -> str:
+    """Return the 95 % interval of a result, or "" if it has none."""
+    low, high = _number(bounds.ci_low, digits), _number(bounds.ci_high, digits)
+    return f"{low} to {high}" if low and high else ""

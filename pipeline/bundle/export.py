@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -235,7 +236,7 @@ def _write_files(root: Path, source: StudySource, spec: BundleSpec, recipe: Reci
 
 
 def _description(source: StudySource, spec: BundleSpec, parts: BundleParts) -> Description:
-    means = {metric: values.get("mean") for metric, values in (source.results.get("metrics") or {}).items()}
+    means = {metric: summary.mean for metric, summary in source.result.metrics.items()}
     return Description(
         name=spec.name,
         version=parts.version,
@@ -245,7 +246,9 @@ def _description(source: StudySource, spec: BundleSpec, parts: BundleParts) -> D
         data_source=source.dataset.name,
         author=parts.statements.author,
         license=parts.statements.license.name,
-        evaluation={f"mean_{metric}_out_of_fold": round(mean, 4) for metric, mean in means.items() if mean is not None},
+        evaluation={
+            f"mean_{metric}_out_of_fold": round(mean, 4) for metric, mean in means.items() if not math.isnan(mean)
+        },
     )
 
 

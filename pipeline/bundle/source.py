@@ -1,22 +1,24 @@
 """The source of a bundle: a finished study, read from its records."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.bundle.specification import TrainingRanges
-from pipeline.data.dataset import Case, Dataset
+from pipeline.data.dataset import Case, Dataset, Layout
 from pipeline.data.fingerprint import CaseScan, Fingerprint
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError
 from pipeline.losses import LossSpec, parse_losses
 from pipeline.network.precision import Precision
 from pipeline.records.folder import RunFolder, StudyFolder
+from pipeline.records.run import read_run
+from pipeline.records.study import StudyRecord, read_study
+from pipeline.records.verdict import LossResult, Verdict, read_verdict
 
 _PLAN = TypeAdapter(Plan)
 _SCANS = TypeAdapter(tuple[CaseScan, ...])
@@ -50,7 +52,7 @@ class StudySource:
     fingerprint
         Scans of the training cases.
     verdict
-        Content of ``verdict.json``.
+        Verdict of the study.
     """
 
     study: StudyFolder
@@ -65,7 +67,7 @@ class StudySource:
     plan: Plan
     dataset: Dataset
     fingerprint: Fingerprint
-    verdict: Mapping[str, Any]
+    verdict: Verdict
 
     @property
     def several_files(self) -> bool:
@@ -89,10 +91,9 @@ class StudySource:
         return training_ranges(self.fingerprint)
 
     @property
-    def results(self) -> Mapping[str, Any]:
-        """Entry of the exported loss in the verdict, with its out-of-fold ``metrics`` and ``counts``; may be empty."""
-        entries: list[Mapping[str, Any]] = self.verdict["losses"]
-        return next((entry for entry in entries if entry["name"] == self.loss.label), {})
+    def result(self) -> LossResult:
+        """Out-of-fold results of the exported loss; without metrics if the verdict has none."""
+        return self.verdict.result_of(self.loss.label) or LossResult(name=self.loss.label)
 
 
 def training_ranges(fingerprint: Fingerprint) -> TrainingRanges:
@@ -129,29 +130,31 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
     BundleError
         If the study has no verdict yet, or the loss has no usable run.
     """
-    settings = study.read_settings()
+    record = read_study(study)
     if not study.verdict.exists():
         raise BundleError(study.root, "has no verdict yet", f"run `segloss report {study.root}`")
-    verdict = json.loads(study.verdict.read_text(encoding="utf-8"))
-    entries = {entry["label"]: entry for entry in settings["losses"]}
-    label = verdict.get("recommended") if loss == "auto" else loss
+    verdict = read_verdict(study)
+    label = verdict.recommended if loss == "auto" else loss
     if label is None:
-        raise BundleError(study.root, "recommends no loss", f"name one with --loss: {', '.join(entries)}")
-    if label not in entries:
-        raise BundleError(f"--loss {label}", "is not in the study", f"give one of {', '.join(entries)}, or auto")
-    parsed = parse_losses(entries[label]["spec"])[0]
+        raise BundleError(study.root, "recommends no loss", f"name one with --loss: {', '.join(record.labels)}")
+    arm = next((arm for arm in record.losses if arm.label == label), None)
+    if arm is None:
+        raise BundleError(f"--loss {label}", "is not in the study", f"give one of {', '.join(record.labels)}, or auto")
+    parsed = parse_losses(arm.spec)[0]
+    steps = record.budget.steps
+    assert steps is not None, "a study with runs has its budget in steps"
     return StudySource(
         study=study,
         loss=LossSpec(parsed.name, parsed.arguments, label),
-        formulas={name: entry.get("formula") or "" for name, entry in entries.items()},
+        formulas={arm.label: arm.formula for arm in record.losses},
         runs=_usable_runs(study, label),
-        folds=settings["folds"],
-        seeds=tuple(settings["seeds"]),
-        steps=settings["budget"]["steps"],
-        precision=settings["precision"],
-        threads=settings["machine"]["threads"],
-        plan=_PLAN.validate_python(settings["plan"]),
-        dataset=_read_dataset(settings),
+        folds=record.folds,
+        seeds=record.seeds,
+        steps=steps,
+        precision=cast(Precision, record.precision),
+        threads=record.machine.threads,
+        plan=_PLAN.validate_python(record.plan.to_json()),
+        dataset=_dataset(record),
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
     )
@@ -160,20 +163,20 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
 def _usable_runs(study: StudyFolder, label: str) -> tuple[StudyRun, ...]:
     runs = []
     for run in study.runs():
-        if run.key.loss == label and run.record.exists() and run.checkpoint.exists():
-            record = json.loads(run.record.read_text(encoding="utf-8"))
-            if record["state"] == "ok":
-                runs.append(StudyRun(run, record["learning_rate"], record["training_seconds"] or 0.0))
+        record = read_run(run) if run.key.loss == label and run.checkpoint.exists() else None
+        if record is not None and record.state == "ok" and record.learning_rate is not None:
+            runs.append(StudyRun(run, record.learning_rate, record.training_seconds or 0.0))
     if not runs:
         raise BundleError(study.root, f"has no finished run of {label} that did not collapse", "finish the study first")
     return tuple(runs)
 
 
-def _read_dataset(settings: Mapping[str, Any]) -> Dataset:
-    data = settings["dataset"]
+def _dataset(record: StudyRecord) -> Dataset:
+    summary = record.dataset
     cases = tuple(
-        Case(name, tuple(map(Path, case["images"])), Path(case["label"]) if case["label"] else None, case["patient"])
-        for name, case in settings["cases"].items()
+        Case(name, tuple(map(Path, files.images)), Path(files.label) if files.label else None, files.patient or name)
+        for name, files in record.cases.items()
     )
-    classes = {int(value): name for value, name in data["classes"].items()}
-    return Dataset(data["name"], Path(data["path"]), data["layout"], tuple(data["channels"]), classes, cases)
+    classes = {int(value): name for value, name in summary.classes.items()}
+    layout = cast(Layout, summary.layout)
+    return Dataset(summary.name, Path(summary.path or ""), layout, summary.channels, classes, cases)
