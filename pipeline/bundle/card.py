@@ -20,8 +20,8 @@ from pipeline.records.verdict import MetricSummary
 
 _MEANINGS = {
     "winner": "better than every other loss of the study",
-    "equivalent": "chosen among losses that are the same within the margin",
-    "inconclusive": "recommended although the study could not tell the best losses apart",
+    "equivalent": "recommended among losses that are equivalent within the margin",
+    "inconclusive": "recommended, although the study could not distinguish the best losses",
 }
 
 

@@ -270,9 +270,9 @@ def _data_license(source: StudySource) -> str:
         stated = {key: str(value[key])[:500] for key in ("name", "reference", "licence", "license") if value.get(key)}
     except (OSError, ValueError, AttributeError, TypeError):
         pass
-    lines = ["This bundle holds no image of the training data; its test vector is made up.", ""]
+    lines = ["This bundle contains no image of the training data; its test vector is synthetic.", ""]
     if "licence" in stated or "license" in stated:
-        lines += ["The dataset it was trained on says of itself:", *(f"{key}: {text}" for key, text in stated.items())]
+        lines += ["Statement of the dataset that it was trained on:", *(f"{key}: {text}" for key, text in stated.items())]
     else:
-        lines.append("The dataset it was trained on states no licence; ask its owner before passing the bundle on.")
+        lines.append("The dataset that it was trained on states no license; ask its owner before distributing the bundle.")
     return "\n".join(lines) + "\n"
