@@ -272,7 +272,8 @@ def _data_license(source: StudySource) -> str:
         pass
     lines = ["This bundle contains no image of the training data; its test vector is synthetic.", ""]
     if "licence" in stated or "license" in stated:
-        lines += ["Statement of the dataset that it was trained on:", *(f"{key}: {text}" for key, text in stated.items())]
+        lines.append("Statement of the dataset that it was trained on:")
+        lines += [f"{key}: {text}" for key, text in stated.items()]
     else:
-        lines.append("The dataset that it was trained on states no license; ask its owner before distributing the bundle.")
+        lines.append("The dataset that it was trained on states no license; ask its owner before distribution.")
     return "\n".join(lines) + "\n"
