@@ -26,7 +26,7 @@ from pipeline.bundle.recipe import Recipe, make_recipe
 from pipeline.bundle.segment_codes import Segment, coded_segments
 from pipeline.bundle.series import default_series_rules
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.specification import BundleSpec, build_spec
+from pipeline.bundle.specification import BundleSpec, SeriesRule, build_spec
 from pipeline.bundle.statements import BundleParts, Statements
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.bundle.weights import FinalTraining, OnProgress, Origin, costs, final_weights, fold_weights
@@ -183,7 +183,7 @@ def make_spec(
     members: int,
     recipe: Recipe,
     segments: Mapping[int, Segment],
-    rules: Sequence[Mapping[str, Any]] | None = None,
+    rules: Sequence[SeriesRule] | None = None,
 ) -> BundleSpec:
     """Return the specification of the bundle.
 

@@ -15,7 +15,7 @@ from pipeline.bundle.metadata import LARGE_FILES
 from pipeline.bundle.segmentation_model import Model
 from pipeline.bundle.specification import BundleSpec, parse_spec
 from pipeline.bundle.stored_weights import read_weights
-from pipeline.bundle.template import Config
+from pipeline.bundle.template import Config, Json
 from pipeline.errors import BundleError
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
@@ -84,7 +84,7 @@ def open_contents(contents: Contents, device: torch.device, *, trusted: bool = F
     )
 
 
-def read_metadata(contents: Contents, *, trusted: bool = False) -> dict[str, Any]:
+def read_metadata(contents: Contents, *, trusted: bool = False) -> Config:
     """Return ``configs/metadata.json``, checked to be plain text and numbers unless `trusted`.
 
     Raises
@@ -124,7 +124,7 @@ def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
     return expected[INFERENCE]
 
 
-def _json(contents: Contents, name: str) -> Any:
+def _json(contents: Contents, name: str) -> Json:
     try:
         return parse_json(contents.read(name))
     except Refused as refused:
@@ -137,7 +137,7 @@ def _refusal(contents: Contents, name: str, refused: Refused) -> BundleError:
     return BundleError(contents.root / name, str(refused), remedy)
 
 
-def _build(contents: Contents, config: dict[str, Any], trusted: bool) -> dict[str, Any]:
+def _build(contents: Contents, config: Config, trusted: bool) -> dict[str, Any]:
     """Return network, transforms and inferer, built by MONAI's parser.
 
     Unless trusted, the network is built on the device ``meta``, without memory: the weights follow once their names and

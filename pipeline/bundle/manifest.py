@@ -1,14 +1,15 @@
 """``manifest.json``: size and SHA-256 of every file of a bundle. Its own SHA-256 identifies the bundle."""
 
 import hashlib
-import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import BundleError
 from pipeline.system.files import sha256_of_file, write_json
@@ -30,7 +31,7 @@ LAYOUT = (
 """Patterns of all files that a bundle may hold without being trusted."""
 
 _AGAIN = "get the bundle again, or export it again with `segloss export`"
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,31}")
+_VERSION = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,31}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,19 @@ class Manifest:
     sizes: dict[str, int]
 
 
+class _StoredFile(BaseModel):
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(strict=True)
+
+
+class _StoredManifest(BaseModel):
+    """Content of ``manifest.json``."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    version: str = Field(pattern=f"^{_VERSION}$")
+    files: dict[str, _StoredFile]
+
+
 def read_manifest(root: Path) -> Manifest:
     """Return the manifest of a bundle; the files that it lists are not read.
 
@@ -160,16 +174,18 @@ def read_manifest(root: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(path, "is missing, so the bundle cannot be checked", _AGAIN)
     text = _read_small(path)
-    manifest = _parse(path, text)
-    entries: dict[str, Any] = manifest["files"]
-    for name in entries:
+    try:
+        stored = _StoredManifest.model_validate_json(text)
+    except ValidationError:
+        raise BundleError(path, "is not a manifest of schema 1", _AGAIN) from None
+    for name in stored.files:
         if not _is_safe(name):
             raise BundleError(path, f"files::{name[:200]!a} is not a path inside the bundle", _AGAIN)
     return Manifest(
         hashlib.sha256(text).hexdigest(),
-        manifest["version"],
-        {name: entry["sha256"] for name, entry in entries.items()},
-        {name: entry["bytes"] for name, entry in entries.items()},
+        stored.version,
+        {name: file.sha256 for name, file in stored.files.items()},
+        {name: file.bytes for name, file in stored.files.items()},
     )
 
 
@@ -181,7 +197,7 @@ def is_version(text: object) -> bool:
     >>> is_version("1.0.0-rc.1"), is_version("newest version"), is_version(1)
     (True, False, False)
     """
-    return isinstance(text, str) and _VERSION.fullmatch(text) is not None
+    return isinstance(text, str) and re.fullmatch(_VERSION, text) is not None
 
 
 def require_folder(bundle: Path) -> None:
@@ -270,22 +286,3 @@ def _read_small(path: Path) -> bytes:
     if len(data) > MAXIMUM_TEXT_BYTES:
         raise BundleError(path, f"has more than {MAXIMUM_TEXT_BYTES:,} bytes", _AGAIN)
     return data
-
-
-def _parse(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-        version, files = value["version"], value["files"]
-        sound = (
-            value["schema"] == 1
-            and is_version(version)
-            and all(
-                re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) and isinstance(entry["bytes"], int)
-                for entry in files.values()
-            )
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise BundleError(path, "is not a manifest of schema 1", _AGAIN)
-    return dict(value)

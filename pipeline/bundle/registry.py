@@ -18,6 +18,7 @@ from pipeline.errors import BundleError
 
 SCHEME = "models:/"
 ALIAS = "champion"
+EXPERIMENT = "segloss bundles"
 CODE = Path(__file__).with_name("pyfunc_code.py")
 
 ANSWER_S = 8.0
@@ -181,17 +182,11 @@ def register_bundle(root: Path, name: str, study: Path) -> dict[str, str]:
     else:
         mlflow.set_tracking_uri(f"sqlite:///{(study / 'mlflow.db').resolve()}")
     client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("segloss bundles")
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(
-            "segloss bundles",
-            artifact_location=None
-            if os.environ.get("MLFLOW_TRACKING_URI")
-            else (study / "mlartifacts").resolve().as_uri(),
-        )
-    )
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        experiment_id = experiment.experiment_id
+    else:
+        artifacts = None if uri else (study / "mlartifacts").resolve().as_uri()
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     contents = verify(root)
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "image"), ColSpec("string", "mask")]),

@@ -1,11 +1,11 @@
 """Resealing: a new manifest after a deliberate edit of a bundle, with the change recorded in the model card."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -22,6 +22,7 @@ from pipeline.bundle.manifest import (
 from pipeline.bundle.markdown import without_markup
 from pipeline.bundle.metadata import LARGE_FILES, large_files
 from pipeline.bundle.segmentation_model import Model
+from pipeline.bundle.template import Config
 from pipeline.bundle.testvector import FOLDER, read_expected, write_expected
 from pipeline.bundle.verification import compare_test_vector, name_problems
 from pipeline.errors import BundleError, ConfigError
@@ -140,9 +141,7 @@ def _next_version(before: str, now: str) -> str:
     return following if is_version(following) else before
 
 
-def _record_in_metadata(
-    root: Path, metadata: Mapping[str, Any], version: str, changes: Sequence[FileChange], note: str
-) -> None:
+def _record_in_metadata(root: Path, metadata: Config, version: str, changes: Sequence[FileChange], note: str) -> None:
     """Set the version and add to MONAI's changelog."""
     text = f"resealed after an edit: {', '.join(f'{change.path} {change.kind}' for change in changes)[:1000]}"
     changelog = metadata.get("changelog")

@@ -1,14 +1,12 @@
 """The default series rule of an exported bundle: it accepts images of the size and spacing of the training data."""
 
-from typing import Any
-
-from pipeline.bundle.specification import TrainingRanges
+from pipeline.bundle.specification import SeriesRule, TrainingRanges
 
 SPACING_TOLERANCE = 0.02
 """Relative tolerance of a spacing: headers state few digits, so that a training image may lie just outside."""
 
 
-def default_series_rules(modality: str, ranges: TrainingRanges) -> tuple[dict[str, Any], ...]:
+def default_series_rules(modality: str, ranges: TrainingRanges) -> tuple[SeriesRule, ...]:
     """Return the default rule, in the syntax of `pipeline.inference.dicom.rules`.
 
     The planes of a series may lie along any two axes, so that each size and spacing is compared with the range over all

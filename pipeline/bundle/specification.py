@@ -16,6 +16,10 @@ MAXIMUM_PATCH_VOXELS = 2**27
 MAXIMUM_RULES = 64
 
 
+SeriesRule = dict[str, Any]
+"""A DICOM series rule as JSON: ``name`` and ``conditions``, in the syntax of `pipeline.inference.dicom.rules`."""
+
+
 class TrainingRanges(StrictModel):
     """Ranges (low, high) over the training cases; `segloss predict` warns of images outside.
 
@@ -78,7 +82,7 @@ class BundleSpec(StrictModel):
     tta: bool = False
     fingerprint: TrainingRanges
     segments: dict[int, Segment]
-    series_rules: tuple[dict[str, Any], ...] = Field(default=(), max_length=MAXIMUM_RULES)
+    series_rules: tuple[SeriesRule, ...] = Field(default=(), max_length=MAXIMUM_RULES)
     recipe: Recipe | None = None
 
     @field_validator("classes")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -10,6 +9,7 @@ from pipeline.bundle.largest_component import LargestComponentEffect
 from pipeline.bundle.license import License, apache
 from pipeline.bundle.metadata import UNSTATED
 from pipeline.bundle.segment_codes import ClassCode
+from pipeline.bundle.specification import SeriesRule
 from pipeline.bundle.weights import FinalTraining
 
 
@@ -31,7 +31,7 @@ class Statements:
     author: str = UNSTATED
     license: License = field(default_factory=apache)
     codes: Mapping[str, ClassCode] = field(default_factory=dict)
-    rules: tuple[Mapping[str, Any], ...] | None = None
+    rules: tuple[SeriesRule, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

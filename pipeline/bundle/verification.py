@@ -1,17 +1,17 @@
 """Acceptance of a bundle on a machine: the test vector is predicted and compared with the result of the export."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.bundle.checking import Refused, parse_json
 from pipeline.bundle.loading import METADATA
 from pipeline.bundle.model import Model, bundle_folder, load_model
+from pipeline.bundle.template import Config
 from pipeline.bundle.testvector import FOLDER, Expected, mask_hash, read_expected, sampled_logits
 from pipeline.data.nifti import read_volume
 from pipeline.errors import BundleError
@@ -248,7 +248,7 @@ def _class_problems(stored: Expected, model: Model) -> list[str]:
     ]
 
 
-def name_problems(metadata: Mapping[str, Any], model: Model) -> list[str]:
+def name_problems(metadata: Config, model: Model) -> list[str]:
     """Return the problem of names of the network's outputs that differ between ``segloss`` and MONAI's metadata."""
     expected = {str(index): name for index, name in enumerate(("background", *model.classes.values()))}
     try:
@@ -258,7 +258,7 @@ def name_problems(metadata: Mapping[str, Any], model: Model) -> list[str]:
     return [] if found == expected else ["the metadata names the network's outputs differently in channel_def"]
 
 
-def _versions(metadata: Mapping[str, Any]) -> tuple[PackageVersion, ...]:
+def _versions(metadata: Config) -> tuple[PackageVersion, ...]:
     stated = {package: metadata.get(key) for key, package in _PACKAGES.items()}
     others = metadata.get("required_packages_version")
     stated |= others if isinstance(others, dict) else {}
@@ -274,7 +274,7 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _metadata(root: Path) -> dict[str, Any]:
+def _metadata(root: Path) -> Config:
     try:
         value = parse_json((root / METADATA).read_bytes())
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""Configurations are those of the specification: no leaf, key or entry of any file can be changed unnoticed."""
+"""Configurations follow from the specification: every change of a leaf, key or entry of any file is refused."""
 
 import copy
 import itertools
@@ -126,7 +126,7 @@ def test_no_part_can_be_added_or_removed(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_number_can_be_changed_but_the_tunable_ones(name):
+def test_only_tunable_numbers_can_be_changed(name):
     spec = specified()
     expected = configurations(spec, spec.recipe)[name]
     changed = set()
@@ -154,7 +154,7 @@ def test_no_number_can_be_changed_but_the_tunable_ones(name):
         ("cache_rate", [0, 0.5], [1.01]),
     ],
 )
-def test_a_tunable_number_is_held_to_its_type_and_range(key, good, bad):
+def test_a_tunable_number_must_have_its_type_and_range(key, good, bad):
     spec = specified()
     expected = configurations(spec, spec.recipe)["train"]
     for value in good:
@@ -185,7 +185,7 @@ def test_metadata_is_plain_text(change, key):
         check_metadata(metadata | change)
 
 
-def test_a_refusal_says_whether_it_is_code():
+def test_a_refusal_states_whether_it_is_code():
     spec = specified()
     expected = configurations(spec, spec.recipe)["train"]
     for value, is_code in ((1, False), ("text", False), ("$1", True), ({"_target_": "x"}, True), (["%x"], True)):

@@ -52,9 +52,9 @@ def test_masks_hold_the_label_values_of_the_dataset(bundle, tiny_dataset):
 
 def test_test_vector_is_reproduced(bundle, ensemble):
     for root in (bundle, ensemble):
-        told = json.loads((root / "test_vector/expected.json").read_text())
-        mask, _ = predict(load_model(root), [root / "test_vector" / name for name in told["inputs"]])
-        assert mask_hash(mask) == told["sha256_mask"]
+        expected_vector = json.loads((root / "test_vector/expected.json").read_text())
+        mask, _ = predict(load_model(root), [root / "test_vector" / name for name in expected_vector["inputs"]])
+        assert mask_hash(mask) == expected_vector["sha256_mask"]
         assert np.array_equal(mask, np.asarray(nib.load(root / "test_vector/expected.nii.gz").dataobj))
 
 
@@ -76,7 +76,7 @@ def test_ensemble_is_the_mean_of_its_members_logits():
         assert torch.allclose(whole(image), expected, atol=1e-5)
 
 
-def test_ensemble_says_how_many_networks_it_runs(ensemble, tiny_study):
+def test_ensemble_states_the_number_of_its_networks(ensemble, tiny_study):
     final, folds = costs(read_source(tiny_study, "dice_ce"))
     assert folds.networks == 2
     assert folds.training_s == 0
@@ -103,7 +103,7 @@ def test_every_file_is_in_the_manifest_and_no_case_is_named(bundle, tiny_study):
     assert "CC0" in (bundle / "docs/data_license.txt").read_text()
 
 
-def test_card_tells_verdict_intervals_and_limits(bundle, tiny_study):
+def test_card_states_verdict_intervals_and_limits(bundle, tiny_study):
     card = (bundle / "docs/README.md").read_text()
     verdict = json.loads(tiny_study.verdict.read_text())
     assert f"`{verdict['verdict']}`" in card
@@ -140,19 +140,19 @@ def test_an_existing_folder_is_not_overwritten(bundle, tiny_study):
         export_bundle(read_source(tiny_study, "auto"), bundle)
 
 
-def test_an_unknown_loss_is_one_line(tiny_study):
+def test_an_unknown_loss_is_refused_in_one_line(tiny_study):
     with pytest.raises(BundleError, match="give one of dice_ce, weighted_ce"):
         read_source(tiny_study, "focal")
 
 
-def test_a_file_that_is_no_image_is_one_line(bundle, tmp_path):
+def test_a_file_that_is_not_an_image_is_refused_in_one_line(bundle, tmp_path):
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"broken\.nii\.gz"):
         load_model(bundle).prepare([broken])
 
 
-def test_an_output_that_is_not_finite_is_no_empty_mask(bundle, tiny_dataset):
+def test_an_output_that_is_not_finite_is_an_error_instead_of_an_empty_mask(bundle, tiny_dataset):
     model = load_model(bundle)
     prepared = model.prepare([tiny_dataset / "imagesTr" / "case_0.nii.gz"])
     scores = torch.full((3, *prepared.image.shape[1:]), torch.nan)

@@ -42,12 +42,12 @@ def test_champion_is_the_bundle_with_signature_and_without_pickle(registered, bu
     assert np.array_equal(np.asarray(nib.load(written).dataobj), mask)
 
 
-def test_a_name_that_is_not_registered_is_one_line(registered):
+def test_an_unregistered_name_is_refused_in_one_line(registered):
     with pytest.raises(BundleError, match="models:/nobody@champion"):
         load_model("models:/nobody@champion")
 
 
-def test_a_name_that_is_none_is_refused(bundle, tmp_path):
+def test_a_malformed_name_is_refused(bundle, tmp_path):
     with pytest.raises(BundleError, match="is not a valid name"):
         register_bundle(bundle, "../x", tmp_path)
 

@@ -22,20 +22,22 @@ from pipeline.bundle.repository_bundle import repository_configs
 from pipeline.losses import build_loss, parse_losses
 from pipeline.metrics.panel import PanelSettings, evaluate_case
 
-READY = Path(__file__).parents[2] / "bundles/segmentation_3d"
+REPOSITORY_BUNDLE = Path(__file__).parents[2] / "bundles/segmentation_3d"
 SPACING = (2.0, 1.0, 1.5)
 
 
 def test_stored_configurations_are_those_that_are_generated():
     for name, content in repository_configs().items():
-        assert json.loads((READY / "configs" / f"{name}.json").read_text()) == json.loads(json.dumps(content)), name
+        assert json.loads((REPOSITORY_BUNDLE / "configs" / f"{name}.json").read_text()) == json.loads(
+            json.dumps(content)
+        ), name
 
 
 def test_nothing_in_it_imports_this_package():
-    for path in READY.rglob("*"):
+    for path in REPOSITORY_BUNDLE.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".conf"):
             assert "pipeline" not in path.read_text()
-    assert not list(READY.rglob("*.py"))
+    assert not list(REPOSITORY_BUNDLE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -109,7 +111,7 @@ def test_monais_own_handler_gives_voxels():
 
 def phantom_bundle(root, cases=4, vary=True):
     """Copy the bundle to `root` with phantoms as its data; with `vary` they differ in size."""
-    shutil.copytree(READY, root)
+    shutil.copytree(REPOSITORY_BUNDLE, root)
     for index in range(cases):
         random = np.random.default_rng(index)
         shape = (14, 16, 12 + index * vary)
@@ -219,7 +221,7 @@ def trained_alone_and_together(tmp_path_factory):
     """The folders of one process with batches of two, and of two processes with batches of one, on the same data."""
     folders = {}
     for processes in (1, 2):
-        root = phantom_bundle(tmp_path_factory.mktemp("ready") / f"processes_{processes}", cases=6, vary=False)
+        root = phantom_bundle(tmp_path_factory.mktemp("repository") / f"processes_{processes}", cases=6, vary=False)
         (root / "losscurve.py").write_text(CURVE)
         without_chance = dict(WITHOUT_CHANCE)
         names = ["train", "without_chance"]

@@ -44,7 +44,7 @@ def test_inserted_values_are_not_searched_for_marks():
     assert filled == {"a": "<secret>", "b": ["<secret>"], "<if secret>": 1}
 
 
-def test_text_around_a_mark_is_no_mark():
+def test_a_mark_within_a_text_is_not_replaced():
     assert fill("a <name> b", {}) == "a <name> b"
 
 

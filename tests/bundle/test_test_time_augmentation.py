@@ -44,11 +44,11 @@ def points(run):
 
 def test_networks_and_curves_are_those_of_a_study_without(study, tiny_study):
     for run, plain in zip(study.runs(), tiny_study.runs(), strict=True):
-        mine, other = (json.loads(folder.record.read_text()) for folder in (run, plain))
+        augmented, other = (json.loads(folder.record.read_text()) for folder in (run, plain))
         assert run.key == plain.key
-        assert mine["weights_hash"] == other["weights_hash"]
+        assert augmented["weights_hash"] == other["weights_hash"]
         assert points(run) == points(plain)
-        assert mine["mean_dice"] != other["mean_dice"]
+        assert augmented["mean_dice"] != other["mean_dice"]
 
 
 def test_predict_gives_the_out_of_fold_masks_of_the_study(study, tmp_path):
@@ -74,10 +74,10 @@ def test_predict_gives_the_out_of_fold_masks_of_the_study(study, tmp_path):
     assert differs > 50
 
 
-def test_the_card_says_so(tta_bundle, ensemble):
-    said, other = ((root / "docs/README.md").read_text() for root in (tta_bundle, ensemble))
-    assert "--no-tta" in said
-    assert "mean of nine predictions" in said
+def test_the_card_states_it(tta_bundle, ensemble):
+    card, other = ((root / "docs/README.md").read_text() for root in (tta_bundle, ensemble))
+    assert "--no-tta" in card
+    assert "mean of nine predictions" in card
     assert "tta" not in other
 
 
