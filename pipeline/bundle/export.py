@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from pipeline.bundle.card import model_card
 from pipeline.bundle.configurations import configurations
@@ -26,7 +27,7 @@ from pipeline.bundle.recipe import Recipe, make_recipe
 from pipeline.bundle.segment_codes import Segment, coded_segments
 from pipeline.bundle.series import default_series_rules
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.specification import BundleSpec, SeriesRule, build_spec
+from pipeline.bundle.specification import BundleSpec, SeriesRule, spec_error
 from pipeline.bundle.statements import BundleParts, Statements
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.bundle.weights import FinalTraining, OnProgress, Origin, costs, final_weights, fold_weights
@@ -198,24 +199,26 @@ def make_spec(
     ranges = source.training_ranges
     if rules is None:
         rules = default_series_rules("CT" if "ct" in plan.normalisation else "MR", ranges)
-    return build_spec(
-        dataset.root,
-        name=name[:100],
-        channels=dataset.channels,
-        classes=dataset.foreground,
-        several_files=source.several_files,
-        spacing_mm=plan.spacing_mm,
-        patch=plan.inference_window,
-        overlap=WINDOW_OVERLAP,
-        batch=plan.batch,
-        precision=source.precision,
-        members=members,
-        tta=plan.tta,
-        fingerprint=ranges,
-        segments=dict(segments),
-        series_rules=tuple(dict(rule) for rule in rules),
-        recipe=recipe,
-    )
+    try:
+        return BundleSpec(
+            name=name[:100],
+            channels=dataset.channels,
+            classes=dataset.foreground,
+            several_files=source.several_files,
+            spacing_mm=plan.spacing_mm,
+            patch=plan.inference_window,
+            overlap=WINDOW_OVERLAP,
+            batch=plan.batch,
+            precision=source.precision,
+            members=members,
+            tta=plan.tta,
+            fingerprint=ranges,
+            segments=dict(segments),
+            series_rules=tuple(rules),
+            recipe=recipe,
+        )
+    except ValidationError as error:
+        raise spec_error(error, dataset.root, "correct it in the dataset, then run the study again") from None
 
 
 def _write_files(root: Path, source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts) -> None:

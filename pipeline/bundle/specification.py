@@ -110,17 +110,8 @@ class BundleSpec(StrictModel):
         return self
 
 
-def parse_spec(
-    value: object, file: Path | str, remedy: str = "export the bundle again with `segloss export`"
-) -> BundleSpec:
-    """Return the checked specification.
-
-    Parameters
-    ----------
-    value
-        JSON of the specification.
-    file, remedy
-        File and remedy for the error.
+def parse_spec(value: object, file: Path) -> BundleSpec:
+    """Return the checked specification of a bundle that is opened.
 
     Raises
     ------
@@ -130,22 +121,13 @@ def parse_spec(
     try:
         return BundleSpec.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
-        problem = (
-            "contains control characters or begins with $, % or @"
-            if HIDDEN_CHARACTERS in first["msg"]
-            else first["msg"]
-        )
-        raise BundleError(file, f"{key}: {problem.lower()}", remedy) from None
+        raise spec_error(error, file, "export the bundle again with `segloss export`") from None
 
 
-def build_spec(dataset: Path, **values: Any) -> BundleSpec:
-    """Return the specification of a bundle that is being exported, from the fields of `BundleSpec`.
-
-    Raises
-    ------
-    BundleError
-        Naming the value that no bundle may have.
-    """
-    return parse_spec(values, dataset, "correct it in the dataset, then run the study again")
+def spec_error(error: ValidationError, file: Path, remedy: str) -> BundleError:
+    """Return the error for the first key of a specification that is wrong, in printable characters."""
+    first = error.errors()[0]
+    key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
+    is_hidden = HIDDEN_CHARACTERS in first["msg"]
+    problem = "contains control characters or begins with $, % or @" if is_hidden else first["msg"]
+    return BundleError(file, f"{key}: {problem.lower()}", remedy)

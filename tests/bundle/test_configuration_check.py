@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from untrained import CLASSES, PLAN
@@ -65,7 +66,7 @@ def is_tunable(path):
 @pytest.mark.parametrize(("loss", "members", "several"), [("dice_ce", 1, False), ("weighted_ce", 3, True)])
 def test_a_specification_that_was_written_and_read_gives_the_same_configurations(plan, loss, members, several):
     spec = specified(plan, loss, members, several, keep_largest=(2,))
-    read = parse_spec(parse_json(json.dumps(spec.model_dump(mode="json")).encode()), "metadata.json")
+    read = parse_spec(parse_json(json.dumps(spec.model_dump(mode="json")).encode()), Path("metadata.json"))
     expected, found = configurations(spec, spec.recipe), configurations(read, read.recipe)
     assert list(expected) == NAMES
     for name, config in expected.items():
