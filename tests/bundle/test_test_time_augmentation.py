@@ -15,7 +15,7 @@ from pipeline.errors import RecordError
 from pipeline.inference.batch import Batch
 from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
-from pipeline.records.events import read_events
+from pipeline.records.events import ValidationEvent, read_events
 from pipeline.study.run import run_study
 from pipeline.training.checkpoint import load_checkpoint
 
@@ -38,8 +38,9 @@ def tta_bundle(study, tmp_path_factory):
 
 
 def points(run):
-    events = [event for event in read_events(run.events) if event["kind"] == "validation"]
-    return [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+    events = [event for event in read_events(run.events) if isinstance(event, ValidationEvent)]
+    assert events
+    return [event.model_dump(exclude={"seconds"}) for event in events]
 
 
 def test_networks_and_curves_are_those_of_a_study_without(study, tiny_study):
