@@ -47,7 +47,8 @@ VERDICT = {
 def card(loss="dice", members=1, effects=(), author="A", rules=(), **changes):
     verdict = Verdict.parse(VERDICT, Path("verdict.json"), "")
     source = StudySource(
-        study=StudyFolder(Path("study")), loss=LossSpec(loss), formulas={"dice": "1 - D", "ce": "", "Loss": ""}, runs=(),
+        study=StudyFolder(Path("study")), loss=LossSpec(loss), runs=(),
+        formulas={"dice": "1 - D", "ce": "", "Loss": ""},
         folds=2, seeds=(0, 1), steps=40, precision="float32", threads=1, plan=PLAN,
         dataset=Dataset("balls", Path("data"), "msd", ("T1",), {0: "background", **CLASSES}, ()),
         fingerprint=Fingerprint(()), verdict=verdict,
