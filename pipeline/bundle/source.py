@@ -102,7 +102,7 @@ def training_ranges(fingerprint: Fingerprint) -> TrainingRanges:
     The range of intensities is that inside the structures (0.5 and 99.5 percentile), and that of the whole image in a
     case without structures.
     """
-    shapes, spacings = zip(*(fingerprint.ras(scan) for scan in fingerprint.scans), strict=True)
+    shapes, spacings = zip(*(scan.in_ras() for scan in fingerprint.scans), strict=True)
     intensity = []
     for channels in zip(*(scan.channels for scan in fingerprint.scans), strict=True):
         low = min(_default(c.foreground_percentile_00_5, c.minimum) for c in channels)
