@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -18,7 +18,8 @@ from pipeline.network.precision import Precision
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
 from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import prepare_dataset
-from pipeline.training.trainer import NonFiniteError, Training, train
+from pipeline.training.state import NonFiniteError, Training
+from pipeline.training.trainer import train
 
 Origin = Literal["final", "folds"]
 CHECKPOINTS = 10
@@ -165,7 +166,7 @@ def _train(
     )
     folder = source.study.root / "final" / f"{source.loss.label}-{precision}"
     folder.mkdir(parents=True, exist_ok=True)
-    resume = ResumePoint(folder)
+    resume: ResumePoint[dict[str, Any]] = ResumePoint(folder)
     saved = resume.load()
     if saved is not None and saved["learning_rate"] == rate and saved["steps"] == steps:
         training.restore(saved["training"])
