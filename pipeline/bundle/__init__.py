@@ -1,1 +1,1 @@
-"""MONAI bundles: made of a study's verdict, checked as data, loaded for inference."""
+"""MONAI bundles: exported from a study, checked as data, loaded for inference."""

@@ -8,10 +8,10 @@ computed again from the checked specification (`pipeline.bundle.configurations`)
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
-from pipeline.bundle.configs import Config
+from pipeline.bundle.template import Config, Json
 
 MAXIMUM_DEPTH = 24
 SEPARATOR = "::"
@@ -28,9 +28,11 @@ TUNABLE: dict[str, tuple[type, float, float]] = {
     "num_workers": (int, 0, 64),
     "train::trainer::max_epochs": (int, 1, 10**6),
 }
-"""Numbers of the training and evaluation configurations that a user may change: type, lowest and highest value."""
+"""Numbers of the training and evaluation configurations that a user may change: type, minimum and maximum."""
 
+# Keys of MONAI's metadata, without the characters that its parser interprets: # and :: separate the parts of a key.
 _METADATA_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.=/-]{0,99}")
+# Unlike HIDDEN_CHARACTERS of strict_model, tab and line feed may occur: descriptions have several lines.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -52,38 +54,47 @@ class Refused(Exception):
         super().__init__(f"{key or 'the file'}: {problem}")
 
 
-def parse_json(data: bytes) -> Any:
-    """Return JSON of limited depth, with unique keys and finite numbers.
+def parse_json(data: bytes) -> Json:
+    """Return the value of a JSON text in UTF-8.
+
+    Examples
+    --------
+    >>> parse_json(b'{"overlap": 0.25, "overlap": 0.5}')
+    Traceback (most recent call last):
+    pipeline.bundle.checking.Refused: overlap: occurs twice in one object
 
     Raises
     ------
     Refused
-        Otherwise.
+        If it is malformed, nested more than `MAXIMUM_DEPTH` levels deep, or has a key twice in one object, NaN or an
+        infinity. Parsers disagree on these, so that a check could see another value than MONAI.
     """
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def refuse_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        entries: dict[str, Json] = {}
         for name, value in pairs:
-            if name in found:
+            if name in entries:
                 raise Refused(name, "occurs twice in one object")
-            found[name] = value
-        return found
+            entries[name] = value
+        return entries
 
-    def constant(text: str) -> float:
+    def refuse_constant(text: str) -> float:
         raise Refused("", f"contains {text}, which is not JSON")
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        value: Json = json.loads(
+            data.decode("utf-8"), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant
+        )
     except (ValueError, RecursionError) as error:
-        raise Refused("", f"cannot be read as JSON ({str(error).splitlines()[0]})") from None
+        raise Refused("", f"could not be read as JSON ({str(error).splitlines()[0]})") from None
     _check_depth(value, "", 0)
     return value
 
 
-def check_configuration(found: Any, expected: Config) -> None:
+def check_configuration(found: Json, expected: Config) -> None:
     """Compare a configuration with the one computed from the specification.
 
-    Numbers listed in `TUNABLE` may differ within their ranges, as far as `expected` has them as numbers.
+    Numbers listed in `TUNABLE` may differ within their ranges, if they are numbers in `expected`.
 
     Raises
     ------
@@ -93,11 +104,11 @@ def check_configuration(found: Any, expected: Config) -> None:
     _check_equal(found, _with_tunables(expected, found), "")
 
 
-def check_metadata(metadata: Any) -> None:
-    """Refuse metadata that MONAI's parser would not treat as plain text and numbers, and hidden characters.
+def check_metadata(metadata: Json) -> None:
+    """Check that metadata holds only texts and numbers that MONAI's parser does not interpret.
 
-    MONAI evaluates ``$``, ``%``, ``@`` and ``_target_`` in ``metadata.json`` too, when a program asks for one of its
-    entries.
+    MONAI evaluates ``$``, ``%``, ``@`` and ``_target_`` in ``metadata.json`` too, when a program reads one of its
+    entries. Hidden characters are refused as well.
 
     Raises
     ------
@@ -106,15 +117,16 @@ def check_metadata(metadata: Any) -> None:
     """
     if not isinstance(metadata, dict):
         raise Refused("", "is not an object")
-    _check_plain(metadata, "")
+    _check_inert(metadata, "")
 
 
-def _with_tunables(expected: Config, found: Any) -> Config:
+def _with_tunables(expected: Config, found: Json) -> Config:
     """Return `expected` with the tunable numbers of `found` that are within their ranges."""
-    changed = json.loads(json.dumps(expected))
+    changed: Config = json.loads(json.dumps(expected))
     for path, (kind, low, high) in TUNABLE.items():
         *parents, last = path.split(SEPARATOR)
-        target, source = changed, found
+        target: object = changed
+        source: object = found
         for name in parents:
             target = target.get(name) if isinstance(target, dict) else None
             source = source.get(name) if isinstance(source, dict) else None
@@ -123,14 +135,14 @@ def _with_tunables(expected: Config, found: Any) -> Config:
         value = source.get(last)
         if _is_number(value) and (kind is float or isinstance(value, int)) and low <= value <= high:
             target[last] = value
-    return dict(changed)
+    return changed
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_equal(found: Any, expected: Any, path: str) -> None:
+def _check_equal(found: Json, expected: Json, path: str) -> None:
     if isinstance(expected, dict):
         _check_same_object(found, expected, path)
     elif isinstance(expected, list):
@@ -139,10 +151,10 @@ def _check_equal(found: Any, expected: Any, path: str) -> None:
         raise _different(found, expected, path)
 
 
-def _check_same_object(found: Any, expected: Mapping[str, Any], path: str) -> None:
+def _check_same_object(found: Json, expected: Mapping[str, Json], path: str) -> None:
     if not isinstance(found, dict):
         raise _different(found, expected, path)
-    # The target first: it says best what a foreign object is.
+    # The target first: it is the most telling difference of a foreign object.
     for name in sorted(expected, key=lambda name: name != "_target_"):
         key = _joined(path, name)
         if name not in found:
@@ -151,39 +163,39 @@ def _check_same_object(found: Any, expected: Mapping[str, Any], path: str) -> No
             _check_equal(found[name], expected[name], key)
     for name in found:
         if name not in expected:
-            raise _surplus(found[name], _joined(path, name))
+            raise _additional(found[name], _joined(path, name))
     for name in expected:
         _check_equal(found[name], expected[name], _joined(path, name))
 
 
-def _check_same_list(found: Any, expected: list[Any], path: str) -> None:
+def _check_same_list(found: Json, expected: Sequence[Json], path: str) -> None:
     if not isinstance(found, list):
         raise _different(found, expected, path)
     for index, (one, other) in enumerate(zip(found, expected, strict=False)):
         _check_equal(one, other, _joined(path, index))
     if len(found) > len(expected):
-        raise _surplus(found[len(expected)], _joined(path, len(expected)))
+        raise _additional(found[len(expected)], _joined(path, len(expected)))
     if len(found) < len(expected):
         raise Refused(path, f"has {len(found)} entries instead of {len(expected)}")
 
 
-def _different(found: Any, expected: Any, path: str) -> Refused:
+def _different(found: Json, expected: Json, path: str) -> Refused:
     is_code = _active_key(found, path) is not None
     return Refused(path, f"is {_shown(found)}; `segloss export` writes {_shown(expected)}", is_code=is_code)
 
 
-def _surplus(found: Any, path: str) -> Refused:
+def _additional(found: Json, path: str) -> Refused:
     active = _active_key(found, path)
     problem = f"is not written by `segloss export` ({_shown(found)})"
     return Refused(active or path, problem, is_code=active is not None)
 
 
-def _active_key(value: Any, path: str) -> str | None:
-    """Return the key of the first part that MONAI would execute or read from elsewhere, None where there is none."""
+def _active_key(value: Json, path: str) -> str | None:
+    """Return the key of the first part that MONAI would execute or read from another file; None if there is none."""
     if isinstance(value, dict):
         if "_target_" in value:
             return _joined(path, "_target_")
-        parts: Any = value.items()
+        parts: Iterable[tuple[object, Json]] = value.items()
     elif isinstance(value, list):
         parts = enumerate(value)
     else:
@@ -191,24 +203,25 @@ def _active_key(value: Any, path: str) -> str | None:
     return next((key for name, item in parts if (key := _active_key(item, _joined(path, name))) is not None), None)
 
 
-def _check_plain(value: Any, path: str) -> None:
+def _check_inert(value: Json, path: str) -> None:
+    """Refuse a part of the metadata that MONAI would interpret, or that has hidden characters."""
     if isinstance(value, dict):
         for name, item in value.items():
             if not _METADATA_KEY.fullmatch(name):
-                raise Refused(_joined(path, name), "is not a plain key", is_code=name.startswith("_"))
-            _check_plain(item, _joined(path, name))
+                raise Refused(_joined(path, name), "is not an allowed key", is_code=name.startswith("_"))
+            _check_inert(item, _joined(path, name))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_plain(item, _joined(path, index))
+            _check_inert(item, _joined(path, index))
     elif isinstance(value, str):
         if value.startswith(("$", "%", "@")):
             raise Refused(path, f"begins with {value[0]}, which MONAI would evaluate", is_code=value[0] != "@")
-        strict = path.startswith(f"segloss{SEPARATOR}")
-        if _CONTROL.search(value) or (strict and re.search(r"[\t\n]", value)):
+        is_one_line = path.startswith(f"segloss{SEPARATOR}")
+        if _CONTROL.search(value) or (is_one_line and re.search(r"[\t\n]", value)):
             raise Refused(path, "contains control characters")
 
 
-def _check_depth(value: Any, path: str, depth: int) -> None:
+def _check_depth(value: Json, path: str, depth: int) -> None:
     if depth > MAXIMUM_DEPTH:
         raise Refused(path[:80], f"is nested more than {MAXIMUM_DEPTH} levels deep")
     if isinstance(value, dict):
@@ -226,6 +239,6 @@ def _joined(path: str, name: object) -> str:
     return f"{path}{SEPARATOR}{text}" if path else text
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Json) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,35 +1,36 @@
-"""From a finished study to a MONAI bundle: weights, configurations, model card, test vector, manifest."""
+"""Export of a finished study as a MONAI bundle: weights, configurations, model card, test vector, manifest."""
 
 import io
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
-from pipeline.bundle import training_configs
 from pipeline.bundle.card import model_card
 from pipeline.bundle.configurations import configurations
-from pipeline.bundle.largest_component import Cleaning, judge_cleaning, out_of_fold_masks
+from pipeline.bundle.largest_component import largest_component_effects, out_of_fold_masks
+from pipeline.bundle.losses import FALLBACK, LOSSES, is_weighted
 from pipeline.bundle.manifest import write_manifest
-from pipeline.bundle.metadata import LARGE_FILES, large_files, metadata
+from pipeline.bundle.metadata import LARGE_FILES, Description, large_files, metadata
 from pipeline.bundle.model import load_model
 from pipeline.bundle.progress import Progress, Silent
 from pipeline.bundle.recipe import Recipe, make_recipe
 from pipeline.bundle.segment_codes import Segment, coded_segments
 from pipeline.bundle.series import default_series_rules
 from pipeline.bundle.source import StudySource
-from pipeline.bundle.specification import BundleSpec, build_spec
-from pipeline.bundle.statements import Details, Parts
+from pipeline.bundle.specification import BundleSpec, SeriesRule, spec_error
+from pipeline.bundle.statements import BundleParts, Statements
 from pipeline.bundle.testvector import write_expected, write_input
-from pipeline.bundle.weights import Origin, Report, costs, final_weights, fold_weights
+from pipeline.bundle.weights import FinalTraining, OnProgress, Origin, costs, final_weights, fold_weights
 from pipeline.data.class_weights import DEFAULT_CAP, DEFAULT_POLICY, class_weights
 from pipeline.errors import BundleError
 from pipeline.network.prediction import WINDOW_OVERLAP
@@ -38,7 +39,11 @@ from pipeline.system.files import atomic_path, write_json, write_text
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A finished bundle; `sha256` names it."""
+    """A finished bundle.
+
+    `sha256` identifies it, `members` is the number of its networks, and `keep_largest` names the classes of which only
+    the largest component is kept.
+    """
 
     root: Path
     name: str
@@ -47,7 +52,7 @@ class Exported:
     origin: Origin
     members: int
     sha256: str
-    cleaning: tuple[Cleaning, ...]
+    keep_largest: tuple[str, ...]
 
 
 def export_bundle(
@@ -57,82 +62,119 @@ def export_bundle(
     origin: Origin = "final",
     name: str | None = None,
     version: str = "1.0.0",
-    details: Details | None = None,
+    statements: Statements | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Make a bundle in `out`, which appears whole or not at all and must not exist before.
+    """Write a bundle to `out`, which appears whole or not at all.
+
+    Parameters
+    ----------
+    source
+        The study and the loss to export.
+    out
+        Folder of the bundle; it must be empty or not exist.
+    origin
+        Origin of the weights.
+    name
+        Name of the bundle; by default that of the dataset and the loss.
+    version
+        Version of the bundle, three numbers.
+    statements
+        Author, license, codes and series rules.
+    progress
+        Receives the stages of the export.
 
     Raises
     ------
     BundleError
-        Where `out` exists, or there are no weights.
+        If `out` is not empty, `version` is malformed, or there are no weights.
     ConfigError
-        Where `details` has codes for a class that the study does not have.
+        If `statements` has codes for a class that the study does not have.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(out, "exists already", "give another --out, or remove it")
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise BundleError(f"--version {version}", "is not a version", "give e.g. 1.0.0")
     name = name or re.sub(r"[^A-Za-z0-9_.=-]+", "_", f"{source.dataset.name}_{source.loss.label}").strip("._=-")
-    details, progress = details or Details(), progress or Silent()
-    segments = coded_segments(source.dataset.foreground, details.codes)
+    statements, progress = statements or Statements(), progress or Silent()
+    segments = coded_segments(source.dataset.foreground, statements.codes)
     for cost in costs(source):
         progress.say(f"{'→' if cost.origin == origin else ' '} {cost.line()}")
-    told: dict[str, Any] = {}
-    if origin == "final":
-        training = _reports(progress, f"training {source.loss.label} on all cases")
-        weights, told = final_weights(source, training, _reports(progress, "preparing cases"))
-        members = 1
-    else:
-        weights, members = fold_weights(source)
-    cleaning = judge_cleaning(source, progress.stage("checking out-of-fold masks", len(out_of_fold_masks(source))))
-    recipe = study_recipe(source, [item.class_name for item in cleaning if item.helps])
-    spec = make_spec(source, name, members, recipe, segments, details.rules)
+    weights, members, training = _weights(source, origin, progress)
+    on_mask = progress.stage("checking out-of-fold masks", len(out_of_fold_masks(source)))
+    effects = tuple(largest_component_effects(source, on_mask))
+    keep_largest = tuple(effect.class_name for effect in effects if effect.helps)
+    recipe = study_recipe(source, keep_largest)
+    spec = make_spec(source, name, members, recipe, segments, statements.rules)
+    parts = BundleParts(weights, training, effects, version, statements)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
     try:
         temporary.chmod(0o755)
-        on_file = progress.stage("writing the bundle and its test vector", 3)
-        _write(temporary, source, spec, Parts(weights, told, tuple(cleaning), version, details))
-        on_file(1)
-        write_manifest(temporary, spec.name, version)
-        inputs = write_input(temporary, spec)
-        write_manifest(temporary, spec.name, version)
-        on_file(2)
-        write_expected(temporary, load_model(temporary), inputs)
-        sha256 = write_manifest(temporary, spec.name, version)
-        on_file(3)
+        sha256 = _write_bundle(temporary, source, spec, recipe, parts, progress)
         if out.exists():
             out.rmdir()
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Exported(out, spec.name, version, source.loss.label, origin, members, sha256, tuple(cleaning))
+    return Exported(out, spec.name, version, source.loss.label, origin, members, sha256, keep_largest)
 
 
-def _reports(progress: Progress, name: str) -> Report:
-    """Return what begins a stage with its first part, and reports each."""
-    begun: list[Callable[[int], None]] = []
+def _weights(
+    source: StudySource, origin: Origin, progress: Progress
+) -> tuple[dict[str, torch.Tensor], int, FinalTraining | None]:
+    """Return the weights, the number of networks, and the settings of the final training if there is one."""
+    if origin == "folds":
+        return *fold_weights(source), None
+    on_step = _stage_on_first_part(progress, f"training {source.loss.label} on all cases")
+    weights, training = final_weights(source, on_step, _stage_on_first_part(progress, "preparing cases"))
+    return weights, 1, training
+
+
+def _write_bundle(
+    root: Path, source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts, progress: Progress
+) -> str:
+    """Write all files to `root` and return the hash of the manifest."""
+    on_file = progress.stage("writing the bundle and its test vector", 3)
+    _write_files(root, source, spec, recipe, parts)
+    on_file(1)
+    inputs = write_input(root, spec)
+    # The bundle itself predicts its test vector, and only a bundle with a manifest can be loaded.
+    write_manifest(root, spec.name, parts.version)
+    on_file(2)
+    write_expected(root, load_model(root), inputs)
+    sha256 = write_manifest(root, spec.name, parts.version)
+    on_file(3)
+    return sha256
+
+
+def _stage_on_first_part(progress: Progress, name: str) -> OnProgress:
+    """Return a function that begins a stage at its first call, when the number of parts is known."""
+    stages: list[Callable[[int], None]] = []
 
     def report(done: int, of: int) -> None:
-        if not begun:
-            begun.append(progress.stage(name, of))
-        begun[0](done)
+        if not stages:
+            stages.append(progress.stage(name, of))
+        stages[0](done)
 
     return report
 
 
 def study_recipe(source: StudySource, keep_largest: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a study; only the largest component of the classes named in `keep_largest` is kept."""
-    loss, arguments = training_configs.own_loss(source.loss.name, dict(source.loss.arguments))
+    """Return the recipe of a study; only the largest component of the classes named in `keep_largest` is kept.
+
+    Where MONAI lacks the loss, the recipe has `pipeline.bundle.losses.FALLBACK`.
+    """
+    is_known = source.loss.name in LOSSES
+    loss = source.loss.name if is_known else FALLBACK
     return make_recipe(
         source.plan,
         loss,
-        arguments,
+        source.loss.arguments if is_known else {},
         keep_largest=[
             index for index, name in enumerate(source.dataset.foreground.values(), 1) if name in keep_largest
         ],
-        class_weights=_class_weights(source) if "weighted" in loss else (),
+        class_weights=_class_weights(source) if is_weighted(loss) else (),
     )
 
 
@@ -142,76 +184,79 @@ def make_spec(
     members: int,
     recipe: Recipe,
     segments: Mapping[int, Segment],
-    rules: Sequence[Mapping[str, Any]] | None = None,
+    rules: Sequence[SeriesRule] | None = None,
 ) -> BundleSpec:
-    """Return the specification of the bundle; without `rules`, its series rule is that of the training data.
+    """Return the specification of the bundle.
+
+    Without `rules`, its series rule accepts series of the size and spacing of the training data.
 
     Raises
     ------
     BundleError
-        Where the dataset has a class or channel name that a bundle must not have.
+        If the dataset has a class or channel name that a bundle must not have.
     """
     plan, dataset = source.plan, source.dataset
-    modality = "CT" if "ct" in plan.normalisation else "MR"
+    ranges = source.training_ranges
     if rules is None:
-        rules = default_series_rules(modality, source.fingerprint)
-    return build_spec(
-        dataset.root,
-        name=name[:100],
-        channels=dataset.channels,
-        classes=dataset.foreground,
-        several_files=source.several_files,
-        spacing_mm=plan.spacing_mm,
-        patch=plan.inference_window,
-        overlap=WINDOW_OVERLAP,
-        batch=plan.batch,
-        precision=source.settings["precision"],
-        members=members,
-        tta=plan.tta,
-        fingerprint=source.fingerprint,
-        segments=dict(segments),
-        series_rules=tuple(dict(rule) for rule in rules),
-        recipe=recipe,
-    )
+        rules = default_series_rules("CT" if "ct" in plan.normalisation else "MR", ranges)
+    try:
+        return BundleSpec(
+            name=name[:100],
+            channels=dataset.channels,
+            classes=dataset.foreground,
+            several_files=source.several_files,
+            spacing_mm=plan.spacing_mm,
+            patch=plan.inference_window,
+            overlap=WINDOW_OVERLAP,
+            batch=plan.batch,
+            precision=source.precision,
+            members=members,
+            tta=plan.tta,
+            fingerprint=ranges,
+            segments=dict(segments),
+            series_rules=tuple(rules),
+            recipe=recipe,
+        )
+    except ValidationError as error:
+        raise spec_error(error, dataset.root, "correct it in the dataset, then run the study again") from None
 
 
-def _write(root: Path, source: StudySource, spec: BundleSpec, parts: Parts) -> None:
+def _write_files(root: Path, source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts) -> None:
     """Write all files but the test vector and the manifest."""
-    plan, classes = source.plan, source.dataset.foreground
-    assert spec.recipe is not None
-    for file, content in {
-        **configurations(spec, spec.recipe),
-        "metadata": metadata(
-            plan,
-            spec,
-            version=parts.version,
-            task=f"Segmentation of {', '.join(classes.values())}",
-            description=f"3D U-Net trained with {source.loss.label}, chosen by a study of losses on "
-            f"{len(source.dataset.cases)} cases.",
-            channels=source.dataset.channels,
-            classes=classes,
-            evaluation=_evaluation(source),
-            data_source=source.dataset.name,
-            author=parts.details.author,
-            license_name=parts.details.license.name,
-        ),
-    }.items():
-        if spec.recipe.keep_largest and file == "metadata":
-            content["required_packages_version"] |= {"scikit-image": installed("scikit-image")}
+    for file, content in configurations(spec, recipe).items():
         write_json(root / "configs" / f"{file}.json", content)
-    weights = {key: tensor.detach().contiguous().clone() for key, tensor in parts.weights.items()}
+    content = metadata(spec, recipe, _description(source, spec, parts)) | {"segloss": spec.model_dump(mode="json")}
+    write_json(root / "configs" / "metadata.json", content)
+    # Not directly to the file: torch.save writes the name of a file into it, and a temporary name is random.
     buffer = io.BytesIO()
-    torch.save(weights, buffer)
+    torch.save({key: tensor.detach().contiguous().clone() for key, tensor in parts.weights.items()}, buffer)
     with atomic_path(root / "models" / "model.pt") as temporary:
         temporary.write_bytes(buffer.getvalue())
     write_text(root / LARGE_FILES, large_files(root))
-    write_text(root / "docs" / "README.md", model_card(source, spec, parts))
+    write_text(root / "docs" / "README.md", model_card(source, spec, recipe, parts))
     write_text(root / "docs" / "data_license.txt", _data_license(source))
-    write_text(root / "LICENSE", parts.details.license.text)
+    write_text(root / "LICENSE", parts.statements.license.text)
+
+
+def _description(source: StudySource, spec: BundleSpec, parts: BundleParts) -> Description:
+    means = {metric: summary.mean for metric, summary in source.result.metrics.items()}
+    return Description(
+        name=spec.name,
+        version=parts.version,
+        task=f"Segmentation of {', '.join(spec.classes.values())}",
+        description=f"3D U-Net trained with {source.loss.label}, chosen by a study of losses on "
+        f"{len(source.dataset.cases)} cases.",
+        data_source=source.dataset.name,
+        author=parts.statements.author,
+        license=parts.statements.license.name,
+        evaluation={
+            f"mean_{metric}_out_of_fold": round(mean, 4) for metric, mean in means.items() if not math.isnan(mean)
+        },
+    )
 
 
 def _class_weights(source: StudySource) -> list[float]:
-    """Return the weights of a weighted loss, of all cases, as the study computes them of a fold's."""
+    """Return the class weights of a weighted loss from all cases, as the study computes them from those of a fold."""
     arguments = source.loss.arguments
     if "weights" in arguments:
         return [float(weight) for weight in arguments["weights"]]
@@ -219,17 +264,8 @@ def _class_weights(source: StudySource) -> list[float]:
     return [round(float(weight), 6) for weight in class_weights(source.class_voxels, policy, cap)]
 
 
-def _evaluation(source: StudySource) -> dict[str, Any]:
-    found: dict[str, Any] = next((e for e in source.verdict["losses"] if e["name"] == source.loss.label), {})
-    return {
-        f"mean_{metric}_out_of_fold": round(values["mean"], 4)
-        for metric, values in (found.get("metrics") or {}).items()
-        if values.get("mean") is not None
-    }
-
-
 def _data_license(source: StudySource) -> str:
-    """Return what the dataset says of its licence; a Decathlon folder states one."""
+    """Return the dataset's own statement about its license, as ``dataset.json`` of a Decathlon folder has one."""
     stated: dict[str, Any] = {}
     description = source.dataset.root / "dataset.json"
     try:
@@ -237,9 +273,10 @@ def _data_license(source: StudySource) -> str:
         stated = {key: str(value[key])[:500] for key in ("name", "reference", "licence", "license") if value.get(key)}
     except (OSError, ValueError, AttributeError, TypeError):
         pass
-    lines = ["This bundle holds no image of the training data; its test vector is made up.", ""]
+    lines = ["This bundle contains no image of the training data; its test vector is synthetic.", ""]
     if "licence" in stated or "license" in stated:
-        lines += ["The dataset it was trained on says of itself:", *(f"{key}: {text}" for key, text in stated.items())]
+        lines.append("Statement of the dataset that it was trained on:")
+        lines += [f"{key}: {text}" for key, text in stated.items()]
     else:
-        lines.append("The dataset it was trained on states no licence; ask its owner before passing the bundle on.")
+        lines.append("The dataset that it was trained on states no license; ask its owner before distribution.")
     return "\n".join(lines) + "\n"

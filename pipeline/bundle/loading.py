@@ -1,23 +1,21 @@
-"""Opening a bundle: manifest, specification, configurations, weights; only then is anything parsed or built."""
+"""From the files of a bundle to its model: specification, configurations and weights are checked, then it is built."""
 
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.bundle.checking import Refused, check_configuration, check_metadata, parse_json
-from pipeline.bundle.configs import Config
 from pipeline.bundle.configurations import configurations
-from pipeline.bundle.manifest import Contents, allow_code_remedy, identify, is_version, verify
+from pipeline.bundle.manifest import Contents, allow_code_remedy, is_version
 from pipeline.bundle.metadata import LARGE_FILES
-from pipeline.bundle.model import Model
-from pipeline.bundle.registry import is_registered, registered_folder
+from pipeline.bundle.segmentation_model import Model
 from pipeline.bundle.specification import BundleSpec, parse_spec
 from pipeline.bundle.stored_weights import read_weights
+from pipeline.bundle.template import Config, Json
 from pipeline.errors import BundleError
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
@@ -26,29 +24,20 @@ _LARGE_FILES = re.compile(
     rb'large_files:\n- path: "models/model\.(pt|safetensors)"\n  url: ""\n'
     rb'  hash_val: "[0-9a-f]{64}"\n  hash_type: "sha256"\n'
 )
-"""What MONAI's ``download_large_files`` may read: with an address, or a path, it would write foreign files anywhere."""
-
-
-def open_bundle(bundle: Path | str, device: torch.device, allow_code: str | None) -> Model:
-    """Return the model of a bundle; see `pipeline.bundle.model.load_model`."""
-    root = bundle_folder(bundle)
-    if allow_code is not None:
-        found = identify(root) if root.is_dir() else None
-        if found is not None and allow_code != found:
-            raise BundleError(
-                root, f"is not the bundle that --allow-code names; its hash is {found}", "give the hash you checked"
-            )
-    trusted = allow_code is not None
-    return open_contents(verify(root, trusted=trusted), device, trusted=trusted)
-
-
-def bundle_folder(bundle: Path | str) -> Path:
-    """Return the folder of a bundle; one of the model registry is downloaded."""
-    return registered_folder(str(bundle)) if is_registered(bundle) else Path(bundle)
+"""The only content that MONAI's ``download_large_files`` may read: other addresses or paths could write anywhere."""
 
 
 def open_contents(contents: Contents, device: torch.device, *, trusted: bool = False) -> Model:
     """Return the model of a bundle whose files were compared with its manifest.
+
+    Parameters
+    ----------
+    contents
+        The files.
+    device
+        Device of the network.
+    trusted
+        Whether the bundle's own code may run; its configurations are then not checked.
 
     Raises
     ------
@@ -63,7 +52,7 @@ def open_contents(contents: Contents, device: torch.device, *, trusted: bool = F
     spec = parse_spec(metadata.get("segloss"), root / METADATA)
     version = metadata.get("version", contents.version)
     if not is_version(version):
-        raise BundleError(root / METADATA, f"version: {str(version)[:40]!a} is not a version", "write e.g. 1.0.0")
+        raise BundleError(root / METADATA, f"version: {str(version)[:40]!a} is malformed", "write e.g. 1.0.0")
     config = dict(json.loads(contents.read(INFERENCE))) if trusted else _checked_inference(contents, spec)
     parts = _build(contents, config, trusted)
     network: nn.Module = parts["network_def"]
@@ -95,8 +84,14 @@ def open_contents(contents: Contents, device: torch.device, *, trusted: bool = F
     )
 
 
-def read_metadata(contents: Contents, *, trusted: bool = False) -> dict[str, Any]:
-    """Return ``configs/metadata.json``, checked to be plain text and numbers unless `trusted`."""
+def read_metadata(contents: Contents, *, trusted: bool = False) -> Config:
+    """Return ``configs/metadata.json``, checked to be plain text and numbers unless `trusted`.
+
+    Raises
+    ------
+    BundleError
+        Naming the key that is refused.
+    """
     value = _json(contents, METADATA)
     try:
         if not trusted:
@@ -117,17 +112,19 @@ def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
         if not name.startswith("configs/") or name == METADATA:
             continue
         if name not in expected:
-            raise BundleError(contents.root / name, "is not a configuration of `segloss export`", "remove it")
+            raise BundleError(contents.root / name, "is not a configuration that `segloss export` writes", "remove it")
         try:
             check_configuration(_json(contents, name), expected[name])
         except Refused as refused:
             raise _refusal(contents, name, refused) from None
     if LARGE_FILES in contents.files and not _LARGE_FILES.fullmatch(contents.read(LARGE_FILES)):
-        raise BundleError(contents.root / LARGE_FILES, "is not what `segloss export` writes", "remove it")
+        raise BundleError(
+            contents.root / LARGE_FILES, "differs from the file that `segloss export` writes", "remove it"
+        )
     return expected[INFERENCE]
 
 
-def _json(contents: Contents, name: str) -> Any:
+def _json(contents: Contents, name: str) -> Json:
     try:
         return parse_json(contents.read(name))
     except Refused as refused:
@@ -140,8 +137,12 @@ def _refusal(contents: Contents, name: str, refused: Refused) -> BundleError:
     return BundleError(contents.root / name, str(refused), remedy)
 
 
-def _build(contents: Contents, config: dict[str, Any], trusted: bool) -> dict[str, Any]:
-    """Return network (without memory for its weights), transforms and inferer, built by MONAI's parser."""
+def _build(contents: Contents, config: Config, trusted: bool) -> dict[str, Any]:
+    """Return network, transforms and inferer, built by MONAI's parser.
+
+    Unless trusted, the network is built on the device ``meta``, without memory: the weights follow once their names and
+    shapes were compared with it.
+    """
     from monai.bundle.config_parser import ConfigParser
 
     if trusted:
@@ -154,5 +155,5 @@ def _build(contents: Contents, config: dict[str, Any], trusted: bool) -> dict[st
                 built[name] = parser.get_parsed_content(name)
         except Exception as error:
             reason = str(error.__cause__ or error).splitlines()[0]
-            raise BundleError(contents.root / INFERENCE, f"{name}: cannot be built ({reason})", _AGAIN) from error
+            raise BundleError(contents.root / INFERENCE, f"{name}: could not be built ({reason})", _AGAIN) from error
     return built

@@ -1,47 +1,50 @@
 """The losses of a study that MONAI alone can express, as configurations."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-Config = dict[str, Any]
+from pipeline.bundle.template import Config, fill_template
 
-_OVERLAP: Config = {"include_background": False, "to_onehot_y": True, "softmax": True}
-_CE: Config = {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "lambda_dice": 0.0}
+LOSSES: dict[str, Config] = fill_template("losses")
+"""The default configuration of each loss, by its name in `pipeline.losses.catalogue`."""
 
-LOSSES: dict[str, Config] = {
-    "ce": _CE,
-    "weighted_ce": _CE | {"weight": "$torch.tensor(@class_weights, device=@device)"},
-    "dice": {"_target_": "DiceLoss", **_OVERLAP},
-    "dice_squared": {"_target_": "DiceLoss", **_OVERLAP, "squared_pred": True},
-    "dice_ce": {"_target_": "DiceCELoss", **_OVERLAP},
-    "dice_weighted_ce": {
-        "_target_": "DiceCELoss",
-        **_OVERLAP,
-        "weight": "$torch.tensor(@class_weights, device=@device)",
-    },
-    "jaccard": {"_target_": "DiceLoss", **_OVERLAP, "jaccard": True},
-    "generalized_dice": {
-        "_target_": "GeneralizedDiceLoss",
-        "include_background": True,
-        "to_onehot_y": True,
-        "softmax": True,
-    },
-    "focal": {
-        "_target_": "FocalLoss",
-        "include_background": True,
-        "to_onehot_y": True,
-        "use_softmax": True,
-        "gamma": 2.0,
-    },
-    "dice_focal": {"_target_": "DiceFocalLoss", **_OVERLAP, "gamma": 2.0},
-    "tversky": {"_target_": "TverskyLoss", **_OVERLAP, "alpha": 0.3, "beta": 0.7},
-    "hausdorff_dt": {"_target_": "HausdorffDTLoss", **_OVERLAP},
-    "mcc": {"_target_": "MCCLoss", **_OVERLAP},
-}
-"""As in `pipeline.losses.registry`. `dice_weighted_ce` differs: MONAI's weights scale its Dice term too."""
+FALLBACK = "dice_ce"
+"""The loss that ``train.json`` trains with if MONAI lacks the loss of the study."""
 
 ARGUMENTS = frozenset({"alpha", "beta", "gamma", "lambda_dice", "lambda_ce", "lambda_focal", "smooth_nr", "smooth_dr"})
+"""Arguments that mean the same in a study and in MONAI."""
 
 
-def loss_config(loss: str, arguments: Config) -> Config:
-    """Return the configuration of a loss; arguments that MONAI takes alike replace the defaults."""
-    return LOSSES[loss] | {name: value for name, value in arguments.items() if name in ARGUMENTS}
+def is_weighted(loss: str) -> bool:
+    """Return whether a loss has class weights.
+
+    Examples
+    --------
+    >>> is_weighted("dice_weighted_ce"), is_weighted("dice_ce")
+    (True, False)
+    """
+    return "weighted" in loss
+
+
+def loss_settings(
+    loss: str, class_weights: Sequence[float] | str, arguments: Mapping[str, object] | None = None
+) -> Config:
+    """Return the entries of a training configuration that concern its loss.
+
+    Parameters
+    ----------
+    loss
+        A key of `LOSSES`.
+    class_weights
+        Weight of each class, background first, or an expression for them; used by weighted losses only.
+    arguments
+        Values that replace the defaults; names that are not in `ARGUMENTS` are ignored.
+
+    Examples
+    --------
+    >>> settings = loss_settings("tversky", [], {"alpha": 0.4, "policy": "inverse"})
+    >>> settings["loss_name"], settings["loss"]["alpha"], settings["loss"]["beta"]
+    ('tversky', 0.4, 0.7)
+    """
+    weights = {"class_weights": class_weights} if is_weighted(loss) else {}
+    changes = {name: value for name, value in (arguments or {}).items() if name in ARGUMENTS}
+    return {"loss_name": loss, **weights, "loss": LOSSES[loss] | changes}

@@ -1,87 +1,90 @@
 """``configs/metadata.json``, valid against MONAI's published schema, and ``large_files.yml`` as in its model zoo."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
+from pipeline.bundle.recipe import Recipe
 from pipeline.bundle.specification import BundleSpec
-from pipeline.data.plan import Plan
+from pipeline.bundle.template import Config, Json, fill_template
 from pipeline.system.files import sha256_of_file
 
-SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 PACKAGES = ("fire", "nibabel", "pytorch-ignite", "scipy")
-"""What a bundle needs beside MONAI, torch and numpy; ``python -m monai.bundle`` imports fire."""
+"""Packages that a bundle needs beside MONAI, torch and numpy; ``python -m monai.bundle`` imports fire."""
+
+LARGEST_COMPONENT_PACKAGES = ("scikit-image",)
+"""Packages that MONAI needs, too, to keep the largest component of a class."""
+
 TRACKING_PACKAGES = ("mlflow",)
 UNSTATED = "not stated"
 LARGE_FILES = "large_files.yml"
-LIMITS = "Research use only: not a medical device. Results are to be checked by an expert."
+INTENDED_USE = "Research use only: not a medical device. Results are to be checked by an expert."
 
 
-def metadata(
-    plan: Plan,
-    spec: BundleSpec | None,
-    *,
-    version: str,
-    task: str,
-    description: str,
-    channels: tuple[str, ...],
-    classes: Mapping[int, str],
-    evaluation: Mapping[str, Any],
-    data_source: str,
-    author: str = UNSTATED,
-    license_name: str = "Apache-2.0",
-) -> dict[str, Any]:
-    """Return the metadata; `spec` is None where there is no trained network."""
-    names = ["background", *classes.values()]
-    image = {
-        "type": "image",
-        "format": "magnitude" if "ct" not in plan.normalisation else "hounsfield",
-        "modality": "CT" if "ct" in plan.normalisation else "any",
-        "num_channels": len(channels),
-        "spatial_shape": list(plan.inference_window),
-        "dtype": "float32",
-        "value_range": [],
-        "is_patch_data": True,
-        "channel_def": {str(index): name for index, name in enumerate(channels)},
-    }
-    pred = {
-        "type": "image",
-        "format": "segmentation",
-        "num_channels": len(names),
-        "spatial_shape": list(plan.inference_window),
-        "dtype": "float32",
-        "value_range": [],
-        "is_patch_data": True,
-        "channel_def": {str(index): name for index, name in enumerate(names)},
-    }
-    found = {
-        "schema": SCHEMA,
-        "version": version,
-        "changelog": {version: "exported by segloss"},
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Texts of the metadata that do not follow from the specification of a bundle.
+
+    `license` is an SPDX identifier or ``see LICENSE``; `evaluation` holds results of the study by name.
+    """
+
+    name: str
+    version: str
+    task: str
+    description: str
+    data_source: str
+    author: str = UNSTATED
+    license: str = "Apache-2.0"
+    evaluation: Mapping[str, float] = field(default_factory=dict)
+
+
+def required_packages(recipe: Recipe) -> tuple[str, ...]:
+    """Return the packages that a bundle needs beside MONAI, torch and numpy."""
+    return (*PACKAGES, *(LARGEST_COMPONENT_PACKAGES if recipe.keep_largest else ()))
+
+
+def metadata(spec: BundleSpec, recipe: Recipe, description: Description) -> Config:
+    """Return the metadata of MONAI; a bundle with weights has the specification under ``segloss``, too."""
+    labels = {0: "background", **spec.classes}
+    classes = dict(enumerate(labels.values()))
+    is_ct = "ct" in recipe.normalisation
+    values: dict[str, Json] = {
+        "name": description.name,
+        "version": description.version,
+        "changelog": {description.version: "exported by segloss"},
+        "task": description.task,
+        "description": description.description,
+        "author": description.author,
+        "license": description.license,
+        "data_source": description.data_source,
+        "evaluation": dict(description.evaluation),
+        "intended_use": INTENDED_USE,
         "monai_version": installed("monai"),
         "pytorch_version": installed("torch").split("+")[0],
         "numpy_version": installed("numpy"),
-        "required_packages_version": {name: installed(name) for name in PACKAGES},
-        "optional_packages_version": {name: installed(name) for name in TRACKING_PACKAGES},
-        "supported_apps": {},
-        "name": spec.name if spec else task,
-        "task": task,
-        "description": description,
-        "authors": author,
-        "copyright": author,
-        "license": license_name,
-        "data_source": data_source,
-        "data_type": "nibabel",
-        "image_classes": ", ".join(channels),
-        "label_classes": ", ".join(f"{value}: {name}" for value, name in {0: "background", **classes}.items()),
-        "pred_classes": ", ".join(f"{index}: {name}" for index, name in enumerate(names)),
-        "eval_metrics": dict(evaluation),
-        "intended_use": LIMITS,
-        "references": [],
-        "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
+        "required_packages": _versions(required_packages(recipe)),
+        "optional_packages": _versions(TRACKING_PACKAGES),
+        "image_classes": ", ".join(spec.channels),
+        "label_classes": _enumerated(labels),
+        "pred_classes": _enumerated(classes),
+        "image_format": "hounsfield" if is_ct else "magnitude",
+        "modality": "CT" if is_ct else "any",
+        "channels": len(spec.channels),
+        "channel_names": {str(index): name for index, name in enumerate(spec.channels)},
+        "classes": len(classes),
+        "class_names": {str(index): name for index, name in classes.items()},
+        "window": spec.patch,
     }
-    return found | ({"segloss": spec.model_dump(mode="json")} if spec else {})
+    return fill_template("metadata", values)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    return {name: installed(name) for name in packages}
+
+
+def _enumerated(names: Mapping[int, str]) -> str:
+    return ", ".join(f"{number}: {name}" for number, name in names.items())
 
 
 def large_files(root: Path, weights: str = "models/model.pt") -> str:

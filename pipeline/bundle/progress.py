@@ -11,11 +11,11 @@ class Progress(Protocol):
         """Report one line."""
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Begin a stage of `total` parts; the returned function takes the number of parts that are done."""
+        """Begin a stage of `total` parts; the returned function receives the number of parts that are done."""
 
 
 class Silent:
-    """Reports nothing."""
+    """A progress that is not reported."""
 
     def say(self, text: str) -> None:
         """Report nothing."""

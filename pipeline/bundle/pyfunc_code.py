@@ -1,4 +1,7 @@
-"""The code that MLflow stores beside a registered bundle ("models from code": nothing is pickled)."""
+"""The code that MLflow stores beside a registered bundle ("models from code": nothing is pickled).
+
+Registered bundles keep their copy of this file, so the names that it imports must stay.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pandas as pd
 
 
 class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
-    """Rows of ``image`` (a NIfTI file, several separated by ``;``) and ``mask`` (where to write) to written masks."""
+    """A model of rows with ``image``, NIfTI files separated by ``;``, and ``mask``, the file to write."""
 
     def load_context(self, context: Any) -> None:
         """Open the bundle as data."""
@@ -26,9 +29,9 @@ class SegmentationBundle(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-
         for image, mask in zip(model_input["image"], model_input["mask"], strict=True):
             paths = [Path(part) for part in image.split(";")]
             prepared = self.model.prepare(paths)
-            found, _ = self.model.finish(prepared, self.model.infer(prepared))
+            voxels, _ = self.model.finish(prepared, self.model.infer(prepared))
             source: Any = nib.load(paths[0])
-            write_mask(Path(mask), found, np.asarray(source.affine))
+            write_mask(Path(mask), voxels, np.asarray(source.affine))
             written.append(mask)
         return pd.DataFrame({"mask": written})
 

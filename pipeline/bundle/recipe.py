@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.bundle.losses import ARGUMENTS, LOSSES
+from pipeline.bundle.strict_model import StrictModel
 from pipeline.data.plan import Normalization, Plan
 
 MAXIMUM_LEVELS = 9
@@ -16,16 +17,24 @@ Strides = tuple[Stride, Stride, Stride]
 Edge = Annotated[int, Field(ge=1, le=1024)]
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """Network, preprocessing, post-processing and loss of a bundle; axes in R, A, S order.
 
-    `patch` is the training patch in voxels. `features` (one per level), `strides` and `stem` define the network,
-    as `channels`, `strides` and `stem` of `pipeline.data.plan.Plan` do. `normalisation` and the intensity values
-    have one entry per channel. `keep_largest` lists the indices of the classes reduced to their largest component.
-    `class_weights` (background first) is set for weighted losses.
+    Attributes
+    ----------
+    patch
+        Shape in voxels of what the network is trained on.
+    normalisation, intensity_range, intensity_mean, intensity_std
+        As in `pipeline.data.plan.Plan`, one entry per channel.
+    features, strides, stem
+        Levels of the network: `channels`, `strides` and `stem` of the plan.
+    keep_largest
+        Indices (1 is the first foreground class) of the classes that are reduced to their largest component.
+    loss, loss_arguments
+        A key of `pipeline.bundle.losses.LOSSES` and the arguments that replace its defaults.
+    class_weights
+        Weight of each class, background first; set for weighted losses only.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     patch: tuple[Edge, Edge, Edge]
     normalisation: tuple[Normalization, ...] = Field(min_length=1, max_length=64)
@@ -37,7 +46,7 @@ class Recipe(BaseModel):
     stem: Strides
     keep_largest: tuple[Annotated[int, Field(ge=1, le=255)], ...] = ()
     loss: str
-    loss_arguments: dict[str, Finite | tuple[Finite, ...]] = {}
+    loss_arguments: dict[str, Finite | tuple[Finite, ...]] = Field(default_factory=dict)
     class_weights: tuple[Finite, ...] = ()
 
     @field_validator("loss")
@@ -49,7 +58,7 @@ class Recipe(BaseModel):
 
     @field_validator("loss_arguments")
     @classmethod
-    def _arguments_are_known(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _arguments_are_known(cls, arguments: dict[str, object]) -> dict[str, object]:
         if unknown := sorted(set(arguments) - ARGUMENTS):
             raise ValueError(f"{unknown[0]!r:.40} is not an argument of a loss")
         return arguments
@@ -65,24 +74,6 @@ class Recipe(BaseModel):
             raise ValueError("keep_largest must ascend")
         return self
 
-    def plan(self, spacing_mm: tuple[float, float, float], batch: int) -> Plan:
-        """Return the plan of the study, as far as the configurations of a bundle depend on it."""
-        return Plan(
-            spacing_mm=spacing_mm,
-            patch=self.patch,
-            batch=batch,
-            normalisation=self.normalisation,
-            intensity_range=self.intensity_range,
-            intensity_mean=self.intensity_mean,
-            intensity_std=self.intensity_std,
-            channels=self.features,
-            strides=self.strides,
-            stem=self.stem,
-            tolerance_mm=1.0,
-            metrics=(),
-            reasons={},
-        )
-
 
 def make_recipe(
     plan: Plan,
@@ -92,7 +83,10 @@ def make_recipe(
     keep_largest: Sequence[int] = (),
     class_weights: Sequence[float] = (),
 ) -> Recipe:
-    """Return the recipe of a study's plan and loss; arguments that MONAI does not accept are dropped."""
+    """Return the recipe of a study's plan and loss.
+
+    Arguments of the loss that MONAI does not accept are dropped; the other parameters are as in `Recipe`.
+    """
     return Recipe(
         patch=plan.patch,
         normalisation=plan.normalisation,

@@ -13,25 +13,32 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.bundle.manifest import verify
+from pipeline.bundle.manifest import require_folder, verify
 from pipeline.errors import BundleError
 
 SCHEME = "models:/"
 ALIAS = "champion"
+EXPERIMENT = "segloss bundles"
 CODE = Path(__file__).with_name("pyfunc_code.py")
 
 ANSWER_S = 8.0
-"""How long a server may take to answer at all, in seconds."""
+"""Time in s within which a server must answer."""
 
 _CLIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""MLflow's own values, 120 s and 7 retries, add up to minutes where a server dies on the way."""
+"""MLflow's own values, 120 s and 7 retries, add up to minutes if a server stops during a request."""
 
 _DEFAULT_DATABASE = "mlflow.db"
 _SET_URI = "set MLFLOW_TRACKING_URI, e.g. to sqlite:////STUDY/mlflow.db or http://SERVER:5000"
 
 
 def is_registered(bundle: Path | str) -> bool:
-    """Whether this names a model of the registry; a `Path` may have lost one slash or gained none."""
+    """Return whether a bundle is a name of MLflow's registry; ``Path("models:/NAME")`` keeps its single slash.
+
+    Examples
+    --------
+    >>> is_registered("models:/hippocampus@champion"), is_registered(Path("bundles/hippocampus"))
+    (True, False)
+    """
     return str(bundle).startswith(SCHEME)
 
 
@@ -44,35 +51,37 @@ def registered_folder(name: str) -> Path:
     Raises
     ------
     BundleError
-        When no registry is named or there, its server does not answer within seconds, or it has no such bundle.
+        If no registry is named, its database does not exist, its server does not answer in time, or it has no such
+        bundle.
     """
     registry = _registry(name)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with _few_retries():
         folder = _download(name, os.environ.get("MLFLOW_TRACKING_URI") or registry, registry)
-    found = sorted(folder.glob("artifacts/*/manifest.json"))
-    if len(found) != 1:
-        raise BundleError(name, "holds no bundle of this project", "register one with `segloss export --register`")
-    return found[0].parent
+    manifests = sorted(folder.glob("artifacts/*/manifest.json"))
+    if len(manifests) != 1:
+        raise BundleError(name, "does not hold a bundle", "register one with `segloss export --register`")
+    return manifests[0].parent
 
 
 def require_bundle(bundle: str) -> None:
-    """Refuse a bundle that is not there; this imports nothing that takes seconds, such as torch.
+    """Check that a bundle's folder exists, or that its registry answers.
+
+    Commands call this first: it imports nothing that takes seconds, such as torch.
 
     Raises
     ------
     BundleError
-        When the folder does not exist or is a file, or when MLflow's registry does not answer.
+        If the folder does not exist or is a file, or if MLflow's registry does not answer.
     """
     if is_registered(bundle):
         _registry(bundle)
-    elif not Path(bundle).is_dir():
-        problem = "is not a folder" if Path(bundle).exists() else "does not exist"
-        raise BundleError(bundle, problem, "give the folder of a bundle, or models:/NAME@ALIAS")
+    else:
+        require_folder(Path(bundle))
 
 
 def _registry(name: str) -> str:
-    """Return the address of the registry after a look whether it is there."""
+    """Return the address of the registry after a check that it exists and answers."""
     uri = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         if not Path(_DEFAULT_DATABASE).is_file():
@@ -86,22 +95,22 @@ def _registry(name: str) -> str:
 
 
 def _refuse_dead_server(subject: str, uri: str) -> None:
-    """Raise a `BundleError` where an http server gives no answer; any answer but 5xx will do."""
+    """Raise a `BundleError` if an http server does not answer or answers with a status of 5xx."""
     if not uri.startswith(("http://", "https://")):
         return
     parts = urlsplit(uri)
     server = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")).rstrip("/")
+    # A thread, since the lookup of a host name has no time limit. This message stays the last unless it ends in time.
     problems = [f"gives no answer within {ANSWER_S:g} s"]
-    # A thread, since looking up a name has no time limit.
-    asking = Thread(target=lambda: problems.append(_problem_of(server)), daemon=True)
-    asking.start()
-    asking.join(ANSWER_S)
+    request = Thread(target=lambda: problems.append(_problem_of(server)), daemon=True)
+    request.start()
+    request.join(ANSWER_S)
     if problems[-1]:
         raise BundleError(subject, f"MLflow at {server} {problems[-1]}", "start it, or correct MLFLOW_TRACKING_URI")
 
 
 def _problem_of(server: str) -> str:
-    """Return why a server cannot be used, "" where it answers."""
+    """Return why a server cannot be used, or "" if it answers."""
     try:
         urllib.request.urlopen(f"{server}/health", timeout=ANSWER_S).close()
     except urllib.error.HTTPError as error:
@@ -117,7 +126,7 @@ def _problem_of(server: str) -> str:
 
 @contextmanager
 def _few_retries() -> Iterator[None]:
-    """Let MLflow's client give up soon; what the user has set stays."""
+    """Make MLflow's client give up soon; values that the user has set stay."""
     added = {key: value for key, value in _CLIENT.items() if key not in os.environ}
     os.environ |= added
     try:
@@ -137,14 +146,29 @@ def _download(name: str, tracking: str, registry: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(name, tracking_uri=tracking, registry_uri=registry))
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise BundleError(name, f"cannot be fetched ({reason})", "check the name, and MLFLOW_TRACKING_URI") from error
+        raise BundleError(name, f"could not be fetched ({reason})", "check the name and MLFLOW_TRACKING_URI") from error
 
 
 def register_bundle(root: Path, name: str, study: Path) -> dict[str, str]:
-    """Register a bundle under `name` with the alias ``champion`` and return its version and address.
+    """Register a bundle with the alias ``champion`` and return its ``name``, ``version``, ``alias`` and ``uri``.
 
-    The model is a pyfunc made from a code file around the bundle's folder, so nothing is pickled; its signature is that
-    of paths in, path of the mask out. Without ``MLFLOW_TRACKING_URI`` the registry is the study's own database.
+    The model is a pyfunc from a code file and the bundle's folder, so that nothing is pickled. Its input are paths of
+    images and of the masks to write, its output the paths of the masks. Without ``MLFLOW_TRACKING_URI`` the registry is
+    the study's own database.
+
+    Parameters
+    ----------
+    root
+        Folder of the bundle.
+    name
+        Name of the model in the registry.
+    study
+        Folder of the study.
+
+    Raises
+    ------
+    BundleError
+        If `name` is malformed, the registry does not answer, or the bundle does not match its manifest.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
@@ -152,23 +176,17 @@ def register_bundle(root: Path, name: str, study: Path) -> dict[str, str]:
     from mlflow.types import ColSpec, Schema
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise BundleError(f"--register {name}", "is no name for a model", "use letters, digits, _ . -")
+        raise BundleError(f"--register {name}", "is not a valid name of a model", "use letters, digits, _ . -")
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         _refuse_dead_server(f"--register {name}", uri)
     else:
         mlflow.set_tracking_uri(f"sqlite:///{(study / 'mlflow.db').resolve()}")
     client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("segloss bundles")
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(
-            "segloss bundles",
-            artifact_location=None
-            if os.environ.get("MLFLOW_TRACKING_URI")
-            else (study / "mlartifacts").resolve().as_uri(),
-        )
-    )
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        experiment_id = experiment.experiment_id
+    else:
+        artifacts = None if uri else (study / "mlartifacts").resolve().as_uri()
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     contents = verify(root)
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "image"), ColSpec("string", "mask")]),

@@ -1,18 +1,25 @@
-"""The ready bundle of the repository, ``bundles/segmentation_3d``: the same configurations with numbers on top.
+"""The bundle of the repository, ``bundles/segmentation_3d``: a network without weights and a choice of losses.
 
-``python -m pipeline.bundle.repository_bundle bundles/segmentation_3d`` writes its ``configs`` again; a test compares
-the stored files with what this module returns.
+``python -m pipeline.bundle.repository_bundle bundles/segmentation_3d`` writes its ``configs``; a test compares the
+stored files with the result of this module.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from pipeline.bundle import configs, training_configs
-from pipeline.bundle.losses import LOSSES
-from pipeline.bundle.metadata import metadata
+from pipeline.bundle.configurations import (
+    evaluation_config,
+    inference_config,
+    multi_gpu_config,
+    tracking_config,
+    training_config,
+)
+from pipeline.bundle.losses import LOSSES, loss_settings
+from pipeline.bundle.metadata import Description, metadata
+from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
-from pipeline.bundle.specification import BundleSpec, Fingerprint
+from pipeline.bundle.specification import BundleSpec, TrainingRanges
+from pipeline.bundle.template import Config
 from pipeline.data.plan import Plan
 from pipeline.system.files import write_json
 
@@ -32,6 +39,7 @@ PLAN = Plan(
 )
 DATA = "$@bundle_root + '/data'"
 CLASSES = {1: "structure"}
+RECIPE = make_recipe(PLAN, "dice_ce", {})
 SPEC = BundleSpec(
     name="segmentation_3d",
     channels=("image",),
@@ -43,55 +51,40 @@ SPEC = BundleSpec(
     batch=PLAN.batch,
     precision="float32",
     members=1,
-    fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()),
+    fingerprint=TrainingRanges(cases=1, spacing_mm=(), shape=(), intensity=()),
     segments=default_segments(CLASSES),
+    recipe=RECIPE,
+)
+DESCRIPTION = Description(
+    name="3D segmentation with a choice of losses",
+    version="0.1.0",
+    task="3D segmentation with a choice of losses",
+    description="A 3D U-Net for volumes in NIfTI, trained with one of the losses of configs/loss_*.json; it logs "
+    "validation Dice and Hausdorff distance in mm. It holds no weights: train it first.",
+    data_source="yours: a folder with imagesTr, labelsTr and imagesTs",
+    author="the authors of segloss",
 )
 
 
-def ready_configs() -> dict[str, Any]:
-    """Return the content of each file of ``configs`` by name."""
-    version = "0.1.0"
-    inference = configs.inference(PLAN, SPEC)
-    numbers = {"num_channels": 1, "num_classes": 2, "spacing_mm": [1.0, 1.0, 1.0], "patch": list(PLAN.patch)}
-    inference = inference | {
-        "network_def": inference["network_def"] | {"in_channels": "@num_channels", "out_channels": "@num_classes"},
-        "inferer": inference["inferer"] | {"roi_size": "@patch"},
+def repository_configs() -> dict[str, Config]:
+    """Return the content of each file of ``configs`` by name without suffix."""
+    return {
+        "metadata": metadata(SPEC, RECIPE, DESCRIPTION),
+        "inference": inference_config(SPEC, RECIPE, dataset_dir=DATA, numbers_on_top=True),
+        "train": training_config(SPEC, RECIPE, dataset_dir=DATA),
+        "evaluate": evaluation_config(SPEC, RECIPE, dataset_dir=DATA),
+        "multi_gpu_train": multi_gpu_config(),
+        "tracking_mlflow": tracking_config(),
+        # Merged over ``train.json``, e.g. --config_file "['configs/train.json', 'configs/loss_dice.json']".
+        **{f"loss_{loss}": loss_settings(loss, "$[1.0] * @num_classes") for loss in LOSSES},
     }
-    for step in inference["preprocessing"]["transforms"]:
-        if step["_target_"] == "Spacingd":
-            step["pixdim"] = "@spacing_mm"
-    named = {
-        "metadata": metadata(
-            PLAN,
-            None,
-            version=version,
-            task="3D segmentation with a choice of losses",
-            description=(
-                "A 3D U-Net for volumes in NIfTI, trained with one of the losses of configs/loss_*.json; it logs "
-                "validation Dice and Hausdorff distance in mm. It holds no weights: train it first."
-            ),
-            channels=SPEC.channels,
-            classes=CLASSES,
-            evaluation={},
-            data_source="yours: a folder with imagesTr, labelsTr and imagesTs",
-            author="the authors of segloss",
-        ),
-        "inference": {**{name: inference[name] for name in ("imports", "bundle_root")}, **numbers, **inference},
-        "train": training_configs.training(PLAN, SPEC, "dice_ce", {}),
-        "evaluate": training_configs.evaluation(PLAN, SPEC),
-        "multi_gpu_train": training_configs.multi_gpu(),
-        "tracking_mlflow": training_configs.tracking(),
-    }
-    for name in ("inference", "train", "evaluate"):
-        named[name]["dataset_dir"] = DATA
-    return named | {f"loss_{loss}": training_configs.loss_override(loss) for loss in LOSSES}
 
 
-def write_ready(root: Path) -> None:
+def write_repository_configs(root: Path) -> None:
     """Write the configurations under `root`."""
-    for name, content in ready_configs().items():
+    for name, content in repository_configs().items():
         write_json(root / "configs" / f"{name}.json", content)
 
 
 if __name__ == "__main__":
-    write_ready(Path(sys.argv[1]))
+    write_repository_configs(Path(sys.argv[1]))

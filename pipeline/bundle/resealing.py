@@ -1,11 +1,11 @@
-"""A new manifest after a deliberate edit of a bundle, with the change recorded in the model card."""
+"""Resealing: a new manifest after a deliberate edit of a bundle, with the change recorded in the model card."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -13,14 +13,16 @@ from pipeline.bundle.loading import METADATA, open_contents, read_metadata
 from pipeline.bundle.manifest import (
     Contents,
     Manifest,
+    current_contents,
     is_version,
     read_manifest,
-    unsealed,
     verify,
     write_manifest,
 )
+from pipeline.bundle.markdown import without_markup
 from pipeline.bundle.metadata import LARGE_FILES, large_files
-from pipeline.bundle.model import Model
+from pipeline.bundle.segmentation_model import Model
+from pipeline.bundle.template import Config
 from pipeline.bundle.testvector import FOLDER, read_expected, write_expected
 from pipeline.bundle.verification import compare_test_vector, name_problems
 from pipeline.errors import BundleError, ConfigError
@@ -33,7 +35,7 @@ MAXIMUM_NOTE = 500
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file that differs from the manifest; `before` and `after` are its hashes, None where it did not exist."""
+    """A file that differs from the manifest; `before` and `after` are its hashes, None if it did not exist."""
 
     path: str
     before: str | None
@@ -41,7 +43,13 @@ class FileChange:
 
     @property
     def kind(self) -> Literal["added", "removed", "changed"]:
-        """Return what happened to the file."""
+        """Return the kind of change.
+
+        Examples
+        --------
+        >>> FileChange("docs/site.md", before=None, after="ab12").kind
+        'added'
+        """
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
@@ -49,8 +57,8 @@ class FileChange:
 class Resealed:
     """Result of `reseal`.
 
-    `results` lists how the test vector's result differs from before the edit; empty where it is the same. Without
-    `changes` nothing was written.
+    `results` lists the differences of the test vector's result from that before the edit. Without `changes` nothing was
+    written.
     """
 
     root: Path
@@ -80,13 +88,13 @@ def reseal(root: Path, note: str = "", check_model: Callable[[Model], object] = 
     Raises
     ------
     BundleError
-        Where the bundle has no manifest, or would be refused after the edit; nothing is written then.
+        If the bundle has no manifest, or would be refused after the edit; nothing is written then.
     ConfigError
-        For a note that is too long or has control characters.
+        If the note is too long or has control characters.
     """
     if len(note) > MAXIMUM_NOTE or not note.isprintable():
-        raise ConfigError("--note", f"is not one line of up to {MAXIMUM_NOTE} characters", "shorten it")
-    current = unsealed(root)
+        raise ConfigError("--note", f"must be one line of at most {MAXIMUM_NOTE} characters", "shorten it")
+    current = current_contents(root)
     before = read_manifest(root)
     changes = _changes(before, current)
     if not changes:
@@ -119,17 +127,21 @@ def _changes(before: Manifest, current: Contents) -> tuple[FileChange, ...]:
 
 
 def _next_version(before: str, now: str) -> str:
-    """Return the version after an edit: that of the metadata if it was edited too, else one with the next patch."""
+    """Return the version after an edit: that of the metadata if it was edited too, else the next one.
+
+    Examples
+    --------
+    >>> _next_version("1.0.9", "1.0.9"), _next_version("1.0.9", "2.0.0"), _next_version("beta", "beta")
+    ('1.0.10', '2.0.0', 'beta.1')
+    """
     if now != before:
         return now
     head, number = re.fullmatch(r"(.*?)(\d*)", before).groups()  # type: ignore[union-attr]
-    found = f"{head}{int(number) + 1}" if number else f"{head}.1"
-    return found if is_version(found) else before
+    following = f"{head}{int(number) + 1}" if number else f"{head}.1"
+    return following if is_version(following) else before
 
 
-def _record_in_metadata(
-    root: Path, metadata: Mapping[str, Any], version: str, changes: Sequence[FileChange], note: str
-) -> None:
+def _record_in_metadata(root: Path, metadata: Config, version: str, changes: Sequence[FileChange], note: str) -> None:
     """Set the version and add to MONAI's changelog."""
     text = f"resealed after an edit: {', '.join(f'{change.path} {change.kind}' for change in changes)[:1000]}"
     changelog = metadata.get("changelog")
@@ -142,11 +154,11 @@ def _entry(before: Manifest, version: str, changes: Sequence[FileChange], result
     """Return the section of the card for one edit."""
     lines = [f"### {version}, {datetime.now(UTC):%Y-%m-%d}", ""]
     if note:
-        lines += [_plain(note), ""]
+        lines += [without_markup(note), ""]
     lines += [f"- `{change.path}` {change.kind}{_hashes(change)}" for change in changes]
     if results:
         lines += ["- **The results changed.** The test vector was computed again:"]
-        lines += [f"  - {_plain(line)}" for line in results]
+        lines += [f"  - {without_markup(line)}" for line in results]
     else:
         lines.append("- The test vector gives the same result as before the edit.")
     lines.append(f"- Manifest before the edit: `{before.sha256}`.")
@@ -169,8 +181,3 @@ def _record_in_card(root: Path, model: Model, version: str, entry: str) -> None:
     if HEADING not in card.splitlines():
         card += f"\n{HEADING}\n\nThe statements above describe the bundle as it was exported.\n"
     write_text(path, f"{card}\n{entry}\n")
-
-
-def _plain(text: str) -> str:
-    """Return text without the characters that Markdown or HTML would interpret."""
-    return re.sub(r"[<>|`*\[\]\\]+", " ", text).strip()

@@ -1,4 +1,4 @@
-"""Coded terms for the classes of a model: what a DICOM SEG or SR says that a segment is.
+"""Coded terms for the classes of a model, which a DICOM SEG or SR states for its segments.
 
 Codes are chosen by the name of a class alone, never by the name of its dataset: the whole name must be in a table. A
 class that is not there gets a code of the private scheme ``99SEGLOSS``, since no code is safer than a wrong one.
@@ -10,28 +10,16 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from pipeline.bundle.strict_model import Label, StrictModel
 from pipeline.errors import ConfigError
 
 PRIVATE_SCHEME = "99SEGLOSS"
 
-# Control characters, line separators and marks that reverse the reading direction: they break DICOM text and tables,
-# and can make one label look like another.
-HIDDEN = r"\p{Cc}\p{Zl}\p{Zp}\u{200E}\u{200F}\u{202A}-\u{202E}\u{2066}-\u{2069}"
-# MONAI would evaluate a text that begins with $, % or @.
-Label = Annotated[str, Field(max_length=200, pattern=rf"^[^{HIDDEN}$%@][^{HIDDEN}]*$")]
 
-
-class Strict(BaseModel):
-    """A model that is immutable and refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Code(Strict):
+class Code(StrictModel):
     """A coded term, SNOMED CT by default."""
 
     value: str = Field(pattern=r"^[A-Za-z0-9.-]{1,16}$")
@@ -39,7 +27,7 @@ class Code(Strict):
     meaning: Label = Field(max_length=64)
 
 
-class Segment(Strict):
+class Segment(StrictModel):
     """How DICOM outputs name a class.
 
     `modifiers` refine the type, for example ``Left`` or ``Anterior``. `color` is red, green and blue of 0 to 255.
@@ -52,8 +40,8 @@ class Segment(Strict):
     color: tuple[int, int, int]
 
 
-class ClassCode(Strict):
-    """What a codes file says of one class; a text is looked up among the names and modifiers that segloss knows."""
+class ClassCode(StrictModel):
+    """Entry of a codes file for one class; a text refers to the tables of this module."""
 
     type: Code | str
     category: Code | None = None
@@ -63,7 +51,7 @@ class ClassCode(Strict):
 ANATOMICAL = Code(value="123037004", meaning="Anatomical Structure")
 ABNORMAL = Code(value="49755003", meaning="Morphologically Abnormal Structure")
 SPATIAL = Code(value="309825002", meaning="Spatial and Relational Concept")
-"""The category of an unknown class: true of every region, whatever it shows."""
+"""The category of an unknown class, which is true of any region."""
 
 ANATOMY = {
     "adrenal gland": ("23451007", "Adrenal gland"),
@@ -143,7 +131,7 @@ ABNORMALITIES = {
     "tumor": ("108369006", "Neoplasm"),
     "tumour": ("108369006", "Neoplasm"),
 }
-"""The same for morphologic abnormalities."""
+"""SNOMED CT codes of morphologic abnormalities by the whole name of a class."""
 
 MODIFIERS = {
     "anterior": ("255549009", "Anterior"),
@@ -152,7 +140,7 @@ MODIFIERS = {
     "posterior": ("255551008", "Posterior"),
     "right": ("24028007", "Right"),
 }
-"""Words beside a known name that refine it, as in ``kidney_left`` or ``anterior hippocampus``."""
+"""SNOMED CT codes of words that refine a known name, as in ``kidney_left`` or ``anterior hippocampus``."""
 
 _COLORS = (
     (230, 25, 75), (60, 180, 75), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240), (240, 50, 230),
@@ -161,13 +149,19 @@ _COLORS = (
 
 
 def private_code(name: str) -> Code:
-    """Return the code of a class that no table knows; equal names have equal codes."""
+    """Return the code of a class that is in no table; equal names have equal codes.
+
+    Examples
+    --------
+    >>> private_code("Forehead").value == private_code("forehead").value
+    True
+    """
     digest = hashlib.sha256(_normalized(name).encode()).hexdigest()
     return Code(value=f"C-{digest[:14]}", scheme=PRIVATE_SCHEME, meaning=_printable(name))
 
 
 def known_codes(name: str) -> tuple[Code, Code, tuple[Code, ...]] | None:
-    """Return category, type and modifiers of a name, or None where its words are not exactly those of a table.
+    """Return category, type and modifiers of a name, or None if its words are not exactly those of a table.
 
     Examples
     --------
@@ -179,8 +173,9 @@ def known_codes(name: str) -> tuple[Code, Code, tuple[Code, ...]] | None:
     """
     words = _normalized(name).split(" ")
     rest = [word for word in words if word not in MODIFIERS]
-    for kept, refining in ((words, []), (rest, [word for word in words if word in MODIFIERS])):
-        text = " ".join(kept)
+    # The whole name first: "left atrium" is an entry of its own.
+    for core, refining in ((words, []), (rest, [word for word in words if word in MODIFIERS])):
+        text = " ".join(core)
         modifiers = tuple(_code(MODIFIERS[word]) for word in refining)
         if text in ANATOMY:
             return ANATOMICAL, _code(ANATOMY[text]), modifiers
@@ -190,13 +185,21 @@ def known_codes(name: str) -> tuple[Code, Code, tuple[Code, ...]] | None:
 
 
 def default_segments(classes: Mapping[int, str]) -> dict[int, Segment]:
-    """Return the coded names of classes (label value to name), each by its own name."""
-    found = {}
+    """Return the coded names of classes by label value, each by its own name.
+
+    Parameters
+    ----------
+    classes
+        Names by label value, without background.
+    """
+    segments = {}
     for position, (value, name) in enumerate(classes.items()):
         category, kind, modifiers = known_codes(name) or (SPATIAL, private_code(name), ())
         color = _COLORS[position % len(_COLORS)]
-        found[value] = Segment(label=_printable(name), category=category, type=kind, modifiers=modifiers, color=color)
-    return found
+        segments[value] = Segment(
+            label=_printable(name), category=category, type=kind, modifiers=modifiers, color=color
+        )
+    return segments
 
 
 def read_codes(path: Path) -> dict[str, ClassCode]:
@@ -205,13 +208,13 @@ def read_codes(path: Path) -> dict[str, ClassCode]:
     Raises
     ------
     ConfigError
-        Where the file cannot be read or a code is malformed; the key is named.
+        If the file cannot be read or a code is malformed; the key is named.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"--codes {path}", f"cannot be read as JSON ({reason})", "name a JSON file") from None
+        raise ConfigError(f"--codes {path}", f"could not be read as JSON ({reason})", "give a JSON file") from None
     try:
         return TypeAdapter(dict[str, ClassCode]).validate_python(content)
     except ValidationError as error:
@@ -222,40 +225,49 @@ def read_codes(path: Path) -> dict[str, ClassCode]:
 
 
 def coded_segments(classes: Mapping[int, str], codes: Mapping[str, ClassCode]) -> dict[int, Segment]:
-    """Return `default_segments` with the codes of `codes`, by class name, in their place.
+    """Return the coded names of classes by label value; those of a codes file replace the defaults.
+
+    Parameters
+    ----------
+    classes
+        Names by label value, without background.
+    codes
+        Entries of the codes file by class name.
 
     Raises
     ------
     ConfigError
-        Where a class is unknown, or a text is in no table.
+        If a class is unknown, or a text is in no table.
     """
     unknown = sorted(set(codes) - set(classes.values()))
     if unknown:
         raise ConfigError(f"--codes: {unknown[0]}", "is not a class of the study", f"use {', '.join(classes.values())}")
-    found = default_segments(classes)
+    segments = default_segments(classes)
     for value, name in classes.items():
         if name in codes:
             category, kind, modifiers = _resolved(name, codes[name])
-            found[value] = found[value].model_copy(update={"category": category, "type": kind, "modifiers": modifiers})
-    return found
+            segments[value] = segments[value].model_copy(
+                update={"category": category, "type": kind, "modifiers": modifiers}
+            )
+    return segments
 
 
-def _resolved(name: str, said: ClassCode) -> tuple[Code, Code, tuple[Code, ...]]:
+def _resolved(name: str, entry: ClassCode) -> tuple[Code, Code, tuple[Code, ...]]:
     modifiers = []
-    for modifier in said.modifiers:
+    for modifier in entry.modifiers:
         if isinstance(modifier, str) and modifier.casefold() not in MODIFIERS:
             raise ConfigError(
                 f"--codes: {name}: modifiers", f"{modifier!r} is not known", f"use {', '.join(MODIFIERS)}, or a code"
             )
         modifiers.append(_code(MODIFIERS[modifier.casefold()]) if isinstance(modifier, str) else modifier)
-    if isinstance(said.type, Code):
-        return said.category or ANATOMICAL, said.type, tuple(modifiers)
-    known = known_codes(said.type)
+    if isinstance(entry.type, Code):
+        return entry.category or ANATOMICAL, entry.type, tuple(modifiers)
+    known = known_codes(entry.type)
     if known is None:
         raise ConfigError(
-            f"--codes: {name}: type", f"{said.type!r} is not known", "write a code with value, scheme and meaning"
+            f"--codes: {name}: type", f"{entry.type!r} is not known", "write a code with value, scheme and meaning"
         )
-    return said.category or known[0], known[1], (*known[2], *modifiers)
+    return entry.category or known[0], known[1], (*known[2], *modifiers)
 
 
 def _normalized(name: str) -> str:
@@ -263,7 +275,7 @@ def _normalized(name: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """Return a name as a `Label` that DICOM can hold: a backslash would separate two values there."""
+    """Return a name as a `Label` that DICOM can hold, where a backslash would separate two values."""
     text = "".join(part if part.isprintable() and part != "\\" else " " for part in name)
     return text.lstrip(" $%@")[:64].strip() or "unnamed class"
 

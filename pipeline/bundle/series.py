@@ -1,21 +1,26 @@
-"""The series rule of an exported bundle: images of the size and spacing of its training data, and no others."""
+"""The default series rule of an exported bundle: it accepts images of the size and spacing of the training data."""
 
-from typing import Any
-
-from pipeline.bundle.specification import Fingerprint
+from pipeline.bundle.specification import SeriesRule, TrainingRanges
 
 SPACING_TOLERANCE = 0.02
-"""Headers give spacings with few digits, so that a series of the training data's own spacing may lie just outside."""
+"""Relative tolerance of a spacing: headers state few digits, so that a training image may lie just outside."""
 
 
-def default_series_rules(modality: str, fingerprint: Fingerprint) -> tuple[dict[str, Any], ...]:
-    """Return the one rule, in the syntax of `pipeline.inference.dicom.rules`.
+def default_series_rules(modality: str, ranges: TrainingRanges) -> tuple[SeriesRule, ...]:
+    """Return the default rule, in the syntax of `pipeline.inference.dicom.rules`.
 
-    The planes of a series lie along any two axes, so that each size and spacing is compared with the range over all
-    axes. There is no rule for other series of the modality: a model for crops would accept whole heads.
+    The planes of a series may lie along any two axes, so that each size and spacing is compared with the range over all
+    axes. No rule accepts other series of the modality: a model for crops would then accept whole heads.
+
+    Parameters
+    ----------
+    modality
+        Modality of DICOM, e.g. ``MR``.
+    ranges
+        Ranges over the training cases.
     """
-    edges = [edge for axis in fingerprint.shape for edge in axis]
-    gaps = [gap for axis in fingerprint.spacing_mm for gap in axis]
+    edges = [edge for axis in ranges.shape for edge in axis]
+    gaps = [gap for axis in ranges.spacing_mm for gap in axis]
     size = [min(edges), max(edges)]
     spacing = [round(min(gaps) * (1 - SPACING_TOLERANCE), 4), round(max(gaps) * (1 + SPACING_TOLERANCE), 4)]
     conditions = {

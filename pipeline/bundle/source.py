@@ -1,34 +1,73 @@
-"""What a bundle is made from: a finished study, read from its records."""
+"""The source of a bundle: a finished study, read from its records."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from pipeline.bundle.specification import Fingerprint
-from pipeline.data.dataset import Case, Dataset
+from pipeline.bundle.specification import TrainingRanges
+from pipeline.data.dataset import Case, Dataset, Layout
+from pipeline.data.fingerprint import CaseScan, Fingerprint
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError
 from pipeline.losses import LossSpec, parse_losses
+from pipeline.network.precision import Precision
 from pipeline.records.folder import RunFolder, StudyFolder
+from pipeline.records.run import read_run
+from pipeline.records.study import StudyRecord, read_study
+from pipeline.records.verdict import LossResult, Verdict, read_verdict
+
+_PLAN = TypeAdapter(Plan)
+_SCANS = TypeAdapter(tuple[CaseScan, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """A finished run that did not collapse; `learning_rate` is the one that it chose."""
+
+    folder: RunFolder
+    learning_rate: float
+    training_s: float
 
 
 @dataclass(frozen=True)
 class StudySource:
-    """A study as an export sees it; `runs` are the usable runs of the loss, in the order of the plan."""
+    """A study as an export uses it.
+
+    Attributes
+    ----------
+    study
+        Folder of the study.
+    loss
+        The exported loss.
+    formulas
+        Formula of each loss of the study by its label, "" where it has none.
+    runs
+        Usable runs of the exported loss, in the order of the study.
+    folds, seeds, steps, precision, threads
+        Settings of each run; `threads` is the number of threads of PyTorch.
+    fingerprint
+        Scans of the training cases.
+    verdict
+        Verdict of the study.
+    """
 
     study: StudyFolder
-    settings: Mapping[str, Any]
-    scans: tuple[Mapping[str, Any], ...]
-    verdict: Mapping[str, Any]
     loss: LossSpec
+    formulas: Mapping[str, str]
+    runs: tuple[StudyRun, ...]
+    folds: int
+    seeds: tuple[int, ...]
+    steps: int
+    precision: Precision
+    threads: int
     plan: Plan
     dataset: Dataset
-    runs: tuple[RunFolder, ...]
-    records: tuple[Mapping[str, Any], ...]
+    fingerprint: Fingerprint
+    verdict: Verdict
 
     @property
     def several_files(self) -> bool:
@@ -38,88 +77,106 @@ class StudySource:
     @property
     def class_voxels(self) -> tuple[int, ...]:
         """Voxels of each class over all cases, background first."""
-        values = [str(value) for value in sorted(self.dataset.classes)]
-        return tuple(
-            sum(scan["classes"][value]["voxels"] for scan in self.scans if value in scan["classes"]) for value in values
-        )
+        voxels = self.fingerprint.class_voxels()
+        return tuple(voxels.get(value, 0) for value in sorted(self.dataset.classes))
 
     @property
     def content_hashes(self) -> dict[str, str]:
         """Hash of each case's files, which names its prepared form."""
-        return {scan["case"]: scan["content_hash"] for scan in self.scans}
+        return {scan.case: scan.content_hash for scan in self.fingerprint.scans}
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        """Ranges over the training data, axes in R, A, S order."""
-        spacing, shape = [], []
-        for scan in self.scans:
-            order = [_axis_of(scan["orientation"], world) for world in range(3)]
-            spacing.append([scan["spacing_mm"][axis] for axis in order])
-            shape.append([scan["shape"][axis] for axis in order])
-        intensity = []
-        for index in range(len(self.dataset.channels)):
-            channels = [scan["channels"][index] for scan in self.scans]
-            low = [_first(c["foreground_percentile_00_5"], c["minimum"]) for c in channels]
-            high = [_first(c["foreground_percentile_99_5"], c["maximum"]) for c in channels]
-            intensity.append((min(low), max(high)))
-        return Fingerprint(
-            cases=len(self.scans),
-            spacing_mm=tuple(zip(np.min(spacing, 0).tolist(), np.max(spacing, 0).tolist(), strict=True)),
-            shape=tuple(zip(np.min(shape, 0).tolist(), np.max(shape, 0).tolist(), strict=True)),
-            intensity=tuple(intensity),
-        )
+    def training_ranges(self) -> TrainingRanges:
+        """Ranges over the training cases."""
+        return training_ranges(self.fingerprint)
+
+    @property
+    def result(self) -> LossResult:
+        """Out-of-fold results of the exported loss; without metrics if the verdict has none."""
+        return self.verdict.result_of(self.loss.label) or LossResult(name=self.loss.label)
 
 
-def _first(value: float | None, other: float) -> float:
-    return other if value is None else value
+def training_ranges(fingerprint: Fingerprint) -> TrainingRanges:
+    """Return the lowest and highest values of a fingerprint's cases.
+
+    The range of intensities is that inside the structures (0.5 and 99.5 percentile), and that of the whole image in a
+    case without structures.
+    """
+    shapes, spacings = zip(*(scan.in_ras() for scan in fingerprint.scans), strict=True)
+    intensity = []
+    for channels in zip(*(scan.channels for scan in fingerprint.scans), strict=True):
+        low = min(_default(c.foreground_percentile_00_5, c.minimum) for c in channels)
+        high = max(_default(c.foreground_percentile_99_5, c.maximum) for c in channels)
+        intensity.append((low, high))
+    return TrainingRanges(
+        cases=len(fingerprint.scans),
+        spacing_mm=tuple(zip(np.min(spacings, 0).tolist(), np.max(spacings, 0).tolist(), strict=True)),
+        shape=tuple(zip(np.min(shapes, 0).tolist(), np.max(shapes, 0).tolist(), strict=True)),
+        intensity=tuple(intensity),
+    )
 
 
-def _axis_of(orientation: str, world: int) -> int:
-    """Return which axis of an image runs along R-L (0), A-P (1) or S-I (2)."""
-    return next((axis for axis, letter in enumerate(orientation) if letter in ("RL", "AP", "SI")[world]), world)
+def _default(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def read_source(study: StudyFolder, loss: str) -> StudySource:
-    """Return what is needed of a study for one loss, ``auto`` being the verdict's recommendation.
+    """Return the parts of a study that an export of one loss needs; ``auto`` is the loss that its verdict recommends.
 
     Raises
     ------
-    RecordError, BundleError
-        Where the folder is no study, has no verdict yet, or the loss has no usable run.
+    RecordError
+        If the folder is not a study.
+    BundleError
+        If the study has no verdict yet, or the loss has no usable run.
     """
-    settings = study.read_settings()
+    record = read_study(study)
     if not study.verdict.exists():
         raise BundleError(study.root, "has no verdict yet", f"run `segloss report {study.root}`")
-    verdict = json.loads(study.verdict.read_text(encoding="utf-8"))
-    labels = [entry["label"] for entry in settings["losses"]]
-    label = verdict.get("recommended") if loss == "auto" else loss
+    verdict = read_verdict(study)
+    label = verdict.recommended if loss == "auto" else loss
     if label is None:
-        raise BundleError(study.root, "recommends no loss", f"name one with --loss: {', '.join(labels)}")
-    entry = next((entry for entry in settings["losses"] if entry["label"] == label), None)
-    if entry is None:
-        raise BundleError(f"--loss {label}", "is not in the study", f"give one of {', '.join(labels)}, or auto")
-    runs, records = [], []
+        raise BundleError(study.root, "recommends no loss", f"name one with --loss: {', '.join(record.labels)}")
+    arm = next((arm for arm in record.losses if arm.label == label), None)
+    if arm is None:
+        raise BundleError(f"--loss {label}", "is not in the study", f"give one of {', '.join(record.labels)}, or auto")
+    parsed = parse_losses(arm.spec)[0]
+    steps = record.budget.steps
+    assert steps is not None, "a study with runs has its budget in steps"
+    return StudySource(
+        study=study,
+        loss=LossSpec(parsed.name, parsed.arguments, label),
+        formulas={arm.label: arm.formula for arm in record.losses},
+        runs=_usable_runs(study, label),
+        folds=record.folds,
+        seeds=record.seeds,
+        steps=steps,
+        precision=cast(Precision, record.precision),
+        threads=record.machine.threads,
+        plan=_PLAN.validate_python(record.plan.to_json()),
+        dataset=_dataset(record),
+        fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
+        verdict=verdict,
+    )
+
+
+def _usable_runs(study: StudyFolder, label: str) -> tuple[StudyRun, ...]:
+    runs = []
     for run in study.runs():
-        if run.key.loss == label and run.record.exists() and run.checkpoint.exists():
-            record = json.loads(run.record.read_text(encoding="utf-8"))
-            if record["state"] == "ok":
-                runs.append(run)
-                records.append(record)
+        record = read_run(run) if run.key.loss == label and run.checkpoint.exists() else None
+        if record is not None and record.state == "ok" and record.learning_rate is not None:
+            runs.append(StudyRun(run, record.learning_rate, record.training_seconds or 0.0))
     if not runs:
         raise BundleError(study.root, f"has no finished run of {label} that did not collapse", "finish the study first")
-    parsed = parse_losses(entry["spec"])[0]
-    spec = LossSpec(parsed.name, parsed.arguments, label)
-    data = settings["dataset"]
+    return tuple(runs)
+
+
+def _dataset(record: StudyRecord) -> Dataset:
+    summary = record.dataset
     cases = tuple(
-        Case(name, tuple(map(Path, case["images"])), Path(case["label"]) if case["label"] else None, case["patient"])
-        for name, case in settings["cases"].items()
+        Case(name, tuple(map(Path, files.images)), Path(files.label) if files.label else None, files.patient or name)
+        for name, files in record.cases.items()
     )
-    classes = {int(value): name for value, name in data["classes"].items()}
-    dataset = Dataset(data["name"], Path(data["path"]), data["layout"], tuple(data["channels"]), classes, cases)
-    scans = json.loads((study.root / "fingerprint.json").read_text(encoding="utf-8"))
-    plan = Plan(**{name: _tuples(value) for name, value in settings["plan"].items()})
-    return StudySource(study, settings, tuple(scans), verdict, spec, plan, dataset, tuple(runs), tuple(records))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    classes = {int(value): name for value, name in summary.classes.items()}
+    layout = cast(Layout, summary.layout)
+    return Dataset(summary.name, Path(summary.path or ""), layout, summary.channels, classes, cases)

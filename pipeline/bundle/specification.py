@@ -1,4 +1,4 @@
-"""What a bundle says of itself beyond MONAI's metadata: the ``segloss`` object of ``configs/metadata.json``."""
+"""The specification of a bundle: the ``segloss`` object of ``configs/metadata.json``."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -6,7 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.bundle.recipe import Recipe
-from pipeline.bundle.segment_codes import HIDDEN, Label, Segment, Strict
+from pipeline.bundle.segment_codes import Segment
+from pipeline.bundle.strict_model import HIDDEN_CHARACTERS, Label, StrictModel
 from pipeline.errors import BundleError
 
 Triple = tuple[int, int, int]
@@ -15,11 +16,21 @@ MAXIMUM_PATCH_VOXELS = 2**27
 MAXIMUM_RULES = 64
 
 
-class Fingerprint(Strict):
-    """Ranges over the training data; lists hold (low, high).
+SeriesRule = dict[str, Any]
+"""A DICOM series rule as JSON: ``name`` and ``conditions``, in the syntax of `pipeline.inference.dicom.rules`."""
 
-    `spacing_mm` and `shape` have one pair for each axis in R, A, S order, `intensity` one for each channel (0.5 and
-    99.5 percentile inside the structures, the lowest and highest over cases).
+
+class TrainingRanges(StrictModel):
+    """Ranges (low, high) over the training cases; `segloss predict` warns of images outside.
+
+    Attributes
+    ----------
+    cases
+        Number of cases.
+    spacing_mm, shape
+        Range of spacing and of size in voxels along each axis in R, A, S order.
+    intensity
+        Range of each channel inside the structures: the lowest 0.5 and the highest 99.5 percentile over cases.
     """
 
     cases: int
@@ -28,10 +39,33 @@ class Fingerprint(Strict):
     intensity: tuple[tuple[float, float], ...]
 
 
-class BundleSpec(Strict):
-    """Everything inference needs, and the `recipe` that all configurations are computed from.
+class BundleSpec(StrictModel):
+    """Everything that inference needs, and the `recipe` that all configurations are computed from.
 
-    Without a recipe the configurations of a bundle cannot be checked.
+    Attributes
+    ----------
+    name
+        Name of the bundle.
+    channels, classes
+        Names of the input channels, and of the foreground classes by label value.
+    several_files
+        Whether each channel is a file of its own.
+    spacing_mm, patch
+        Spacing of the network's grid along R, A, S, and shape in voxels of the window that is predicted at once.
+    overlap, batch
+        Overlap of windows as a fraction, and number of windows per forward pass.
+    precision, tta
+        Number format and test-time augmentation of the study's validation.
+    members
+        Number of networks of an ensemble; 1 without one.
+    fingerprint
+        Ranges over the training cases.
+    segments
+        Coded name of each class by label value.
+    series_rules
+        DICOM series rules, checked by `pipeline.inference.dicom.rules` before they are used.
+    recipe
+        Network, preprocessing and loss; None in bundles of earlier versions, whose configurations cannot be checked.
     """
 
     schema_version: Literal[1] = 1
@@ -46,9 +80,9 @@ class BundleSpec(Strict):
     precision: Literal["float32", "bfloat16"]
     members: int = Field(ge=1, le=64)
     tta: bool = False
-    fingerprint: Fingerprint
+    fingerprint: TrainingRanges
     segments: dict[int, Segment]
-    series_rules: tuple[dict[str, Any], ...] = Field(default=(), max_length=MAXIMUM_RULES)
+    series_rules: tuple[SeriesRule, ...] = Field(default=(), max_length=MAXIMUM_RULES)
     recipe: Recipe | None = None
 
     @field_validator("classes")
@@ -76,19 +110,24 @@ class BundleSpec(Strict):
         return self
 
 
-def parse_spec(
-    value: object, file: Path | str, remedy: str = "export the bundle again with `segloss export`"
-) -> BundleSpec:
-    """Return the checked spec; a `BundleError` names the file and the key that is wrong."""
+def parse_spec(value: object, file: Path) -> BundleSpec:
+    """Return the checked specification of a bundle that is opened.
+
+    Raises
+    ------
+    BundleError
+        Naming the file and the key that is wrong.
+    """
     try:
         return BundleSpec.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
-        problem = "contains control characters or begins with $, % or @" if HIDDEN in first["msg"] else first["msg"]
-        raise BundleError(file, f"{key}: {problem.lower()}", remedy) from None
+        raise spec_error(error, file, "export the bundle again with `segloss export`") from None
 
 
-def build_spec(dataset: Path, **values: Any) -> BundleSpec:
-    """Return the spec of a bundle that is being exported; a `BundleError` names the value that no bundle may have."""
-    return parse_spec(values, dataset, "correct it in the dataset, then run the study again")
+def spec_error(error: ValidationError, file: Path, remedy: str) -> BundleError:
+    """Return the error for the first key of a specification that is wrong, in printable characters."""
+    first = error.errors()[0]
+    key = "::".join(["segloss", *(ascii(str(part)[:100])[1:-1] for part in first["loc"])])
+    is_hidden = HIDDEN_CHARACTERS in first["msg"]
+    problem = "contains control characters or begins with $, % or @" if is_hidden else first["msg"]
+    return BundleError(file, f"{key}: {problem.lower()}", remedy)

@@ -1,6 +1,6 @@
 """The test vector of a bundle: a synthetic input with the mask and the network outputs that belong to it.
 
-`pipeline.bundle.verification` predicts the input again to show that a bundle computes the same on another machine.
+`pipeline.bundle.verification` predicts the input again, to show that a bundle computes the same on another machine.
 """
 
 import hashlib
@@ -15,8 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.bundle.checking import Refused, parse_json
-from pipeline.bundle.model import Model
-from pipeline.bundle.specification import BundleSpec, Label
+from pipeline.bundle.segmentation_model import Model
+from pipeline.bundle.specification import BundleSpec
+from pipeline.bundle.strict_model import Label
 from pipeline.errors import BundleError
 from pipeline.system.files import atomic_path, write_json
 from pipeline.system.random_streams import stream
@@ -29,10 +30,19 @@ _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}\.n
 
 
 class Expected(BaseModel):
-    """Content of ``expected.json``: file names, the hash of the mask and what the network returned.
+    """Content of ``expected.json``.
 
-    `logits` has one row per class index, background first: the network's outputs at the positions of
-    `sampled_logits`. They tell classes apart that the mask of the test vector does not contain.
+    Attributes
+    ----------
+    inputs, expected
+        Names of the input's files and of the mask in the folder of the test vector.
+    sha256_mask
+        `mask_hash` of the mask.
+    classes
+        Names of the foreground classes by label value.
+    logits
+        Outputs of the network at the positions of `sampled_logits`, one row per class index, background first. They
+        tell classes apart that the mask does not contain.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -52,7 +62,11 @@ class Expected(BaseModel):
 
 
 def write_input(root: Path, spec: BundleSpec) -> list[Path]:
-    """Write smooth noise within the training intensities, flipped and with another spacing; one or more files."""
+    """Write the input, one file or one per channel, and return the paths.
+
+    It is smooth noise within the intensities of the training, at most 48 voxels along each axis. Its first axis is
+    flipped and its spacing differs from that of the network, so that orientation and resampling are tested too.
+    """
     from scipy.ndimage import gaussian_filter
 
     random = stream(0, "test vector")
@@ -80,8 +94,8 @@ def write_input(root: Path, spec: BundleSpec) -> list[Path]:
     return paths
 
 
-def write_expected(root: Path, model: Model, inputs: list[Path]) -> dict[str, Any]:
-    """Predict the input and write mask, hashes and sampled logits; equal masks have equal ``sha256_mask``."""
+def write_expected(root: Path, model: Model, inputs: Sequence[Path]) -> None:
+    """Predict the input and write the mask and ``expected.json``."""
     from pipeline.network.prediction import write_mask
 
     prepared = model.prepare(inputs)
@@ -98,11 +112,16 @@ def write_expected(root: Path, model: Model, inputs: list[Path]) -> dict[str, An
         "device": "cpu, float32",
     }
     write_json(root / FOLDER / EXPECTED, content)
-    return content
 
 
 def read_expected(root: Path) -> Expected:
-    """Return ``expected.json`` of a bundle; a `BundleError` where it is missing or malformed."""
+    """Return ``expected.json`` of a bundle.
+
+    Raises
+    ------
+    BundleError
+        If it is missing or malformed.
+    """
     path = root / FOLDER / EXPECTED
     remedy = "export the bundle again with `segloss export`"
     if not path.is_file():
@@ -118,23 +137,38 @@ def read_expected(root: Path) -> Expected:
 
 
 def sampled_logits(logits: torch.Tensor) -> Sequence[Sequence[float]]:
-    """Return logits (C, X, Y, Z) at positions spread evenly over the grid, one row per class."""
+    """Return logits (C, X, Y, Z) at positions spread evenly over the grid, one row per class.
+
+    Examples
+    --------
+    >>> logits = torch.arange(2 * 7 * 1 * 1).reshape(2, 7, 1, 1)
+    >>> sampled_logits(logits)
+    [[0.0, 2.0, 4.0, 6.0], [7.0, 9.0, 11.0, 13.0]]
+    """
     positions = [
         sorted({round(float(at)) for at in np.linspace(0, edge - 1, SAMPLES_PER_AXIS)}) for edge in logits.shape[1:]
     ]
-    points = tuple(np.asarray(list(itertools.product(*positions))).T)
-    rows: list[list[float]] = np.asarray(logits.float().cpu())[(slice(None), *points)].tolist()
+    indices = tuple(np.asarray(list(itertools.product(*positions))).T)
+    rows: list[list[float]] = np.asarray(logits.float().cpu())[(slice(None), *indices)].tolist()
     return rows
 
 
-def predict(model: Model, inputs: list[Path]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return mask and probabilities of one case."""
+def predict(model: Model, inputs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the mask (X, Y, Z) and the probabilities (C, X, Y, Z) of one case, as `Model.finish` does."""
     prepared = model.prepare(inputs)
     return model.finish(prepared, model.infer(prepared), probabilities=True)
 
 
 def mask_hash(mask: np.ndarray) -> str:
-    """Return the SHA-256 over the voxels (X, Y, Z) as 16-bit unsigned integers in C order, whatever the file."""
+    """Return the SHA-256 over the voxels (X, Y, Z) as 16-bit unsigned integers in C order.
+
+    Unlike a hash of the file, it does not depend on the compression or the data type of the file.
+
+    Examples
+    --------
+    >>> mask_hash(np.zeros((2, 2, 2), np.uint8)) == mask_hash(np.zeros((2, 2, 2), np.int64))
+    True
+    """
     return hashlib.sha256(np.ascontiguousarray(mask, dtype="<u2").tobytes()).hexdigest()
 
 

@@ -1,30 +1,31 @@
-"""Acceptance of a bundle on a machine: predict the test vector and compare with what was stored at export."""
+"""Acceptance of a bundle on a machine: the test vector is predicted and compared with the result of the export."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.bundle.checking import Refused, parse_json
-from pipeline.bundle.loading import METADATA, bundle_folder
-from pipeline.bundle.model import Model, load_model
+from pipeline.bundle.loading import METADATA
+from pipeline.bundle.model import Model, bundle_folder, load_model
+from pipeline.bundle.template import Config
 from pipeline.bundle.testvector import FOLDER, Expected, mask_hash, read_expected, sampled_logits
 from pipeline.data.nifti import read_volume
 from pipeline.errors import BundleError
 
 LOGIT_TOLERANCE = 0.01
-"""Largest difference of a network output, as a fraction of the largest output."""
+"""Accepted difference of a network output, as a fraction of the largest output."""
 
 TIE = 0.01
-"""A voxel may get another class where the probabilities of both differ by no more than this."""
+"""Largest difference of the probabilities of two classes between which rounding may decide."""
 
 MAXIMUM_BYTES = 1 << 30
-"""Memory that an image of the test vector may claim."""
+"""Bytes that an image of the test vector may claim in memory."""
 
+_AGAIN = "get the bundle again, or export it again with `segloss export`"
 _PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -50,11 +51,22 @@ class ClassAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How the prediction of the test vector differs from the stored one.
+    """Difference between the prediction of the test vector and the stored one.
 
-    `different_voxels` counts all voxels of another label, `tied_voxels` those among them whose two classes were
-    within `TIE`. `logit_difference` is the largest difference of a sampled network output, and `logit_tolerance`
-    what is accepted. `problems` is empty where all differences are within the tolerances.
+    Attributes
+    ----------
+    voxels
+        Size of the mask.
+    different_voxels
+        Number of voxels with another label.
+    tied_voxels
+        Number of those whose two classes have probabilities within `TIE`.
+    classes
+        Agreement of each class.
+    logit_difference, logit_tolerance
+        Largest difference of a sampled network output, and the accepted one.
+    problems
+        Differences beyond the tolerances, in words.
     """
 
     voxels: int
@@ -68,7 +80,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Result of `verify_bundle`; the bundle is accepted where there are no `problems`."""
+    """Result of `verify_bundle`; the bundle is accepted if there are no `problems`."""
 
     root: Path
     name: str
@@ -104,7 +116,7 @@ def verify_bundle(
     Raises
     ------
     BundleError
-        Where the bundle is refused or has no usable test vector.
+        If the bundle is refused or has no usable test vector.
     """
     root = bundle_folder(bundle)
     model = load_model(root, device=device, allow_code=allow_code)
@@ -128,13 +140,13 @@ def verify_bundle(
 def compare_test_vector(root: Path, model: Model) -> Comparison:
     """Predict the test vector of the bundle in `root` and compare mask, network outputs and class names.
 
-    Another machine rounds differently. So a voxel may get another class where both were about as probable, and network
+    Another machine rounds differently. So a voxel may get another class if both are about equally probable, and network
     outputs may differ slightly; exchanged labels or weights are far outside of both tolerances.
 
     Raises
     ------
     BundleError
-        Where the test vector is malformed.
+        If the test vector is malformed.
     """
     stored = read_expected(root)
     mask = _stored_mask(root, stored)
@@ -142,17 +154,17 @@ def compare_test_vector(root: Path, model: Model) -> Comparison:
         _checked_volume(root / FOLDER / name)
     prepared = model.prepare([root / FOLDER / name for name in stored.inputs])
     scores = model.infer(prepared)
-    found, probabilities = model.finish(prepared, scores, probabilities=True)
+    predicted, probabilities = model.finish(prepared, scores, probabilities=True)
     assert probabilities is not None
     problems = _class_problems(stored, model)
-    if found.shape != mask.shape:
-        raise BundleError(root / FOLDER / stored.expected, f"has shape {mask.shape}, not {found.shape}", _AGAIN)
-    different = found != mask
-    tied = _ties(found, mask, probabilities, model)
+    if predicted.shape != mask.shape:
+        raise BundleError(root / FOLDER / stored.expected, f"has shape {mask.shape}, not {predicted.shape}", _AGAIN)
+    different = predicted != mask
+    tied = _ties(predicted, mask, probabilities, model)
     beyond = different & ~tied
     if beyond.any():
         problems.append(
-            f"{_count(int(beyond.sum()))} beyond rounding, {_confusion(found[beyond], mask[beyond], model)}"
+            f"{_count(int(beyond.sum()))} beyond rounding, {_confusion(predicted[beyond], mask[beyond], model)}"
         )
     logit_difference, logit_tolerance = _logits(sampled_logits(scores), stored.logits)
     if not logit_difference <= logit_tolerance:
@@ -163,14 +175,13 @@ def compare_test_vector(root: Path, model: Model) -> Comparison:
         voxels=int(mask.size),
         different_voxels=int(different.sum()),
         tied_voxels=int(tied.sum()),
-        classes=tuple(_agreement(value, name, mask == value, found == value) for value, name in model.classes.items()),
+        classes=tuple(
+            _agreement(value, name, mask == value, predicted == value) for value, name in model.classes.items()
+        ),
         logit_difference=logit_difference,
         logit_tolerance=logit_tolerance,
         problems=tuple(problems),
     )
-
-
-_AGAIN = "get the bundle again, or export it again with `segloss export`"
 
 
 def _stored_mask(root: Path, stored: Expected) -> np.ndarray:
@@ -188,21 +199,21 @@ def _checked_volume(path: Path) -> np.ndarray:
     return read_volume(path, MAXIMUM_BYTES)[0]
 
 
-def _ties(found: np.ndarray, mask: np.ndarray, probabilities: np.ndarray, model: Model) -> np.ndarray:
-    """Return where masks (X, Y, Z) differ by no more than rounding of probabilities (C, X, Y, Z), as booleans."""
+def _ties(predicted: np.ndarray, mask: np.ndarray, probabilities: np.ndarray, model: Model) -> np.ndarray:
+    """Return a mask (X, Y, Z) of the voxels whose different labels have probabilities (C, X, Y, Z) within `TIE`."""
     index = {value: position for position, value in enumerate((0, *model.classes))}
     tied = np.zeros(mask.shape, dtype=bool)
-    for x, y, z in np.argwhere(found != mask).tolist():
+    for x, y, z in np.argwhere(predicted != mask).tolist():
         expected = index.get(int(mask[x, y, z]))
         if expected is not None:
-            computed = probabilities[index[int(found[x, y, z])], x, y, z]
+            computed = probabilities[index[int(predicted[x, y, z])], x, y, z]
             tied[x, y, z] = abs(float(computed) - float(probabilities[expected, x, y, z])) <= TIE
     return tied
 
 
-def _confusion(found: np.ndarray, expected: np.ndarray, model: Model) -> str:
+def _confusion(predicted: np.ndarray, expected: np.ndarray, model: Model) -> str:
     """Return the most frequent confusion of label values (N,) that all differ, as text."""
-    pairs, counts = np.unique(np.stack([expected, found.astype(np.int64)]), axis=1, return_counts=True)
+    pairs, counts = np.unique(np.stack([expected, predicted.astype(np.int64)]), axis=1, return_counts=True)
     before, now = pairs[:, counts.argmax()].tolist()
     return f"most often {_named(now, model)} instead of {_named(before, model)}"
 
@@ -212,19 +223,19 @@ def _named(value: int, model: Model) -> str:
     return f"label {value} ({name})"
 
 
-def _logits(found: Any, stored: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
-    """Return the largest difference and the tolerance; infinite where the shapes differ."""
+def _logits(computed: Sequence[Sequence[float]], stored: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the largest difference and the tolerance; the difference is infinite if the shapes differ."""
     expected = np.asarray(stored)
     tolerance = LOGIT_TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0)))
-    actual = np.asarray(found)
+    actual = np.asarray(computed)
     if actual.shape != expected.shape:
         return float("inf"), tolerance
     return float(np.abs(actual - expected).max()), tolerance
 
 
-def _agreement(value: int, name: str, expected: np.ndarray, found: np.ndarray) -> ClassAgreement:
-    voxels = int(expected.sum()), int(found.sum())
-    dice = 2 * int((expected & found).sum()) / sum(voxels) if sum(voxels) else None
+def _agreement(value: int, name: str, expected: np.ndarray, predicted: np.ndarray) -> ClassAgreement:
+    voxels = int(expected.sum()), int(predicted.sum())
+    dice = 2 * int((expected & predicted).sum()) / sum(voxels) if sum(voxels) else None
     return ClassAgreement(value, name, *voxels, dice)
 
 
@@ -237,8 +248,8 @@ def _class_problems(stored: Expected, model: Model) -> list[str]:
     ]
 
 
-def name_problems(metadata: Mapping[str, Any], model: Model) -> list[str]:
-    """Return problems where MONAI's own part of the metadata names the network's outputs differently."""
+def name_problems(metadata: Config, model: Model) -> list[str]:
+    """Return the problem of names of the network's outputs that differ between ``segloss`` and MONAI's metadata."""
     expected = {str(index): name for index, name in enumerate(("background", *model.classes.values()))}
     try:
         found = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
@@ -247,7 +258,7 @@ def name_problems(metadata: Mapping[str, Any], model: Model) -> list[str]:
     return [] if found == expected else ["the metadata names the network's outputs differently in channel_def"]
 
 
-def _versions(metadata: Mapping[str, Any]) -> tuple[PackageVersion, ...]:
+def _versions(metadata: Config) -> tuple[PackageVersion, ...]:
     stated = {package: metadata.get(key) for key, package in _PACKAGES.items()}
     others = metadata.get("required_packages_version")
     stated |= others if isinstance(others, dict) else {}
@@ -263,7 +274,7 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _metadata(root: Path) -> dict[str, Any]:
+def _metadata(root: Path) -> Config:
     try:
         value = parse_json((root / METADATA).read_bytes())
     except Refused as refused:

@@ -1,15 +1,15 @@
 """The weights of a bundle: a final training on all cases, or the ensemble of the study's folds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from statistics import median
 from typing import Any, Literal
 
 import torch
 
-from pipeline.bundle.configs import ensemble_weights
 from pipeline.bundle.largest_component import out_of_fold_masks
+from pipeline.bundle.network_config import ensemble_weights
 from pipeline.bundle.source import StudySource
 from pipeline.errors import BundleError
 from pipeline.losses import build_loss
@@ -23,16 +23,24 @@ from pipeline.training.trainer import train
 
 Origin = Literal["final", "folds"]
 CHECKPOINTS = 10
-Report = Callable[[int, int], None]
-"""Takes how many parts of a stage are done, and of how many."""
+OnProgress = Callable[[int, int], None]
+"""Receives the number of parts of a stage that are done, and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an origin costs.
+    """Cost of a bundle by the origin of its weights.
 
-    `training_s` is the median time of a training in the study, on the machine of the study; `masks` is the number of
-    out-of-fold masks that are checked in any case. `networks` are run for each prediction.
+    Attributes
+    ----------
+    origin
+        ``final``, a training on all cases, or ``folds``, the ensemble of the study's networks.
+    training_s
+        Median time of a training in the study, on the machine of the study; 0 for ``folds``.
+    networks
+        Number of networks that are run for each prediction.
+    masks
+        Number of out-of-fold masks that are checked in either case.
     """
 
     origin: Origin
@@ -41,7 +49,13 @@ class Cost:
     masks: int
 
     def line(self) -> str:
-        """Return it as the line a user reads."""
+        """Return the cost as one line of text.
+
+        Examples
+        --------
+        >>> Cost("folds", 0.0, 5, 0).line()
+        'folds: no training, and there are no masks to check; predicts with 5 networks, 5 times as long a case'
+        """
         checks = f"{self.masks} out-of-fold masks are checked" if self.masks else "there are no masks to check"
         if self.origin == "final":
             return (
@@ -54,20 +68,35 @@ class Cost:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FinalTraining:
+    """Settings of the training on all cases, for the model card."""
+
+    learning_rate: float
+    precision: Precision
+
+
 def costs(source: StudySource) -> tuple[Cost, Cost]:
-    """Return the cost of a final training, by the time its runs took, and of the ensemble of folds."""
-    training = median(record["training_seconds"] or 0.0 for record in source.records)
+    """Return the cost of a final training and of the ensemble of folds."""
+    training_s = median(run.training_s for run in source.runs)
     masks = len(out_of_fold_masks(source))
-    return Cost("final", training, 1, masks), Cost("folds", 0.0, len(source.runs), masks)
+    return Cost("final", training_s, 1, masks), Cost("folds", 0.0, len(source.runs), masks)
 
 
 def fold_weights(source: StudySource) -> tuple[dict[str, torch.Tensor], int]:
-    """Return the weights of the ensemble of all finished runs of the loss, and the number of its members."""
+    """Return the weights of the ensemble of all finished runs of the loss, and the number of its members.
+
+    Raises
+    ------
+    BundleError
+        If a checkpoint cannot be read.
+    """
     members = []
     for run in source.runs:
-        saved = load_checkpoint(run.checkpoint)
+        path = run.folder.checkpoint
+        saved = load_checkpoint(path)
         if saved is None:
-            raise BundleError(run.checkpoint, "cannot be read", "run the study again; it redoes what is missing")
+            raise BundleError(path, "cannot be read", "run the study again; it repeats the runs that are missing")
         members.append(saved["network"])
     if len(members) == 1:
         return members[0], 1
@@ -75,38 +104,45 @@ def fold_weights(source: StudySource) -> tuple[dict[str, torch.Tensor], int]:
 
 
 def final_weights(
-    source: StudySource, on_step: Report, on_case: Report = lambda done, of: None
-) -> tuple[dict[str, torch.Tensor], Any]:
-    """Return the weights of a training on all cases, and its settings for the card.
+    source: StudySource, on_step: OnProgress, on_case: OnProgress = lambda done, of: None
+) -> tuple[dict[str, torch.Tensor], FinalTraining]:
+    """Return the weights of a training on all cases, and its settings.
 
     Steps, precision and preprocessing are those of the study; the learning rate is the median of those that the runs
-    chose on their own training cases. Stopped, it continues from its last checkpoint, under ``final`` in the study.
-    `on_case` reports cases that are prepared, `on_step` steps of the training.
+    chose on their own training cases. An interrupted training continues from its last checkpoint, under ``final`` in
+    the study.
+
+    Parameters
+    ----------
+    source
+        The study.
+    on_step, on_case
+        Progress of the training in steps, and of the preparation in cases.
+
+    Raises
+    ------
+    BundleError
+        If the loss or the network's weights do not stay finite, in float32 either.
     """
-    rate = median(record["learning_rate"] for record in source.records)
-    precision: Precision = source.settings["precision"]
+    rate = median(run.learning_rate for run in source.runs)
     try:
-        training = _train(source, rate, precision, on_step, on_case)
+        training = _train(source, rate, source.precision, on_step, on_case)
     except NonFiniteError as error:
-        if precision == "float32":
+        if source.precision == "float32":
             raise BundleError(source.study.root, str(error), "export with --from folds") from None
         try:
             training = _train(source, rate, "float32", on_step, on_case)
         except NonFiniteError as second:
             raise BundleError(source.study.root, str(second), "export with --from folds") from None
-    told = {
-        "learning_rate": rate,
-        "steps": training.steps,
-        "precision": training.precision,
-        "seconds": training.seconds,
-        "feed_hash": training.input_hash.state,
-    }
-    return {name: tensor.cpu() for name, tensor in training.averaged_network.state_dict().items()}, told
+    weights = {name: tensor.cpu() for name, tensor in training.averaged_network.state_dict().items()}
+    return weights, FinalTraining(rate, training.precision)
 
 
-def _train(source: StudySource, rate: float, precision: Precision, on_step: Report, on_case: Report) -> Training:
-    settings, plan = source.settings, source.plan
-    steps, seed, fold = settings["budget"]["steps"], settings["seeds"][0], settings["folds"]
+def _train(
+    source: StudySource, rate: float, precision: Precision, on_step: OnProgress, on_case: OnProgress
+) -> Training:
+    # Folds are numbered from 0, so that this training, of no fold, has random streams of its own.
+    plan, steps, seed, fold = source.plan, source.steps, source.seeds[0], source.folds
     prepared = count(1)
     cases = prepare_dataset(
         source.dataset,
@@ -115,14 +151,13 @@ def _train(source: StudySource, rate: float, precision: Precision, on_step: Repo
         source.study.root / "prepared",
         on_case=lambda: on_case(next(prepared), len(source.dataset.cases)),
     )
-    # As many threads as a run of the study: more wait for each other on small volumes, and where cores are taken a step
-    # cost ten times as much CPU time. So the study's own times hold here too.
-    torch.set_num_threads(settings["machine"]["threads"])
+    # As many threads as a run of the study: more wait for each other on small volumes, and on busy cores a step takes
+    # ten times as much CPU time. So the times of the study hold here too.
+    torch.set_num_threads(source.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loss = replace(source.loss) if source.loss.label else source.loss
     training = Training(
         network=build_network(plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold),
-        loss=build_loss(loss, source.class_voxels),
+        loss=build_loss(source.loss, source.class_voxels),
         sampler=PatchSampler(tuple(cases[case.id] for case in source.dataset.cases), plan, seed, fold),
         learning_rate=rate,
         steps=steps,
@@ -136,9 +171,9 @@ def _train(source: StudySource, rate: float, precision: Precision, on_step: Repo
     if saved is not None and saved["learning_rate"] == rate and saved["steps"] == steps:
         training.restore(saved["training"])
 
-    def pause(training: Training) -> None:
+    def save(training: Training) -> None:
         resume.save({"learning_rate": rate, "steps": steps, "training": training.state()})
 
     interval = max(1, -(-steps // CHECKPOINTS))
-    train(training, interval=interval, on_step=lambda step: on_step(step, steps), on_interval=pause)
+    train(training, interval=interval, on_step=lambda step: on_step(step, steps), on_interval=save)
     return training

@@ -28,7 +28,7 @@ def reseal(
     """
     from pipeline.bundle.manifest import require_folder
 
-    require_folder(str(bundle))
+    require_folder(bundle)
     from pipeline.bundle.resealing import CARD
     from pipeline.bundle.resealing import reseal as reseal_bundle
     from pipeline.inference.dicom.rules import parse_rules

@@ -70,7 +70,7 @@ def export(
     from pipeline.bundle.metadata import UNSTATED
     from pipeline.bundle.registry import register_bundle
     from pipeline.bundle.source import read_source
-    from pipeline.bundle.statements import Details
+    from pipeline.bundle.statements import Statements
     from pipeline.bundle.weights import costs as costs_of
     from pipeline.report.build import build_report
 
@@ -95,7 +95,7 @@ def export(
             origin=origin.value,
             name=name,
             version=version,
-            details=Details(
+            statements=Statements(
                 author=author.strip() if author and author.strip() else UNSTATED,
                 license=given_license,
                 codes=given_codes,
@@ -111,7 +111,7 @@ def export(
         "weights": result.origin,
         "networks": result.members,
         "sha256": result.sha256,
-        "keep_largest": [item.class_name for item in result.cleaning if item.helps],
+        "keep_largest": list(result.keep_largest),
     }
     if register:
         told["registered"] = register_bundle(result.root, register, folder.root)

@@ -1,8 +1,9 @@
-"""Configurations are those of the specification: no leaf, key or entry of any file can be changed unnoticed."""
+"""Configurations follow from the specification: every change of a leaf, key or entry of any file is refused."""
 
 import copy
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from untrained import CLASSES, PLAN
@@ -12,7 +13,7 @@ from pipeline.bundle.configurations import configurations
 from pipeline.bundle.losses import LOSSES
 from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
-from pipeline.bundle.specification import BundleSpec, Fingerprint, parse_spec
+from pipeline.bundle.specification import BundleSpec, TrainingRanges, parse_spec
 
 CT = {"intensity_range": ((-100.0, 300.0),) * 2, "intensity_mean": (40.5,) * 2, "intensity_std": (17.0,) * 2}
 PLANS = {
@@ -33,7 +34,7 @@ def specified(plan="plain", loss="dice_ce", members=1, several=False, keep_large
     return BundleSpec(
         name="any", channels=channels, classes=CLASSES, several_files=several, spacing_mm=changed.spacing_mm,
         patch=changed.inference_window, overlap=0.25, batch=2, precision="float32", members=members,
-        fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()), segments=default_segments(CLASSES),
+        fingerprint=TrainingRanges(cases=1, spacing_mm=(), shape=(), intensity=()), segments=default_segments(CLASSES),
         recipe=make_recipe(changed, loss, {"gamma": 2, "policy": "inverse"}, keep_largest=keep_largest,
                            class_weights=weights),
     )  # fmt: skip
@@ -65,7 +66,7 @@ def is_tunable(path):
 @pytest.mark.parametrize(("loss", "members", "several"), [("dice_ce", 1, False), ("weighted_ce", 3, True)])
 def test_a_specification_that_was_written_and_read_gives_the_same_configurations(plan, loss, members, several):
     spec = specified(plan, loss, members, several, keep_largest=(2,))
-    read = parse_spec(parse_json(json.dumps(spec.model_dump(mode="json")).encode()), "metadata.json")
+    read = parse_spec(parse_json(json.dumps(spec.model_dump(mode="json")).encode()), Path("metadata.json"))
     expected, found = configurations(spec, spec.recipe), configurations(read, read.recipe)
     assert list(expected) == NAMES
     for name, config in expected.items():
@@ -126,7 +127,7 @@ def test_no_part_can_be_added_or_removed(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_number_can_be_changed_but_the_tunable_ones(name):
+def test_only_tunable_numbers_can_be_changed(name):
     spec = specified()
     expected = configurations(spec, spec.recipe)[name]
     changed = set()
@@ -154,7 +155,7 @@ def test_no_number_can_be_changed_but_the_tunable_ones(name):
         ("cache_rate", [0, 0.5], [1.01]),
     ],
 )
-def test_a_tunable_number_is_held_to_its_type_and_range(key, good, bad):
+def test_a_tunable_number_must_have_its_type_and_range(key, good, bad):
     spec = specified()
     expected = configurations(spec, spec.recipe)["train"]
     for value in good:
@@ -185,7 +186,7 @@ def test_metadata_is_plain_text(change, key):
         check_metadata(metadata | change)
 
 
-def test_a_refusal_says_whether_it_is_code():
+def test_a_refusal_states_whether_it_is_code():
     spec = specified()
     expected = configurations(spec, spec.recipe)["train"]
     for value, is_code in ((1, False), ("text", False), ("$1", True), ({"_target_": "x"}, True), (["%x"], True)):

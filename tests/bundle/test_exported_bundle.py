@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.bundle.configs import ensemble_weights, network
 from pipeline.bundle.export import export_bundle
 from pipeline.bundle.manifest import identify
 from pipeline.bundle.model import load_model
+from pipeline.bundle.network_config import ensemble_config, ensemble_weights
+from pipeline.bundle.preprocessing_config import preprocessing_config
+from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.source import read_source
 from pipeline.bundle.testvector import mask_hash, predict
 from pipeline.bundle.weights import costs, final_weights
@@ -25,8 +27,8 @@ def test_model_gives_the_out_of_fold_masks_of_the_study(bundle, tiny_study):
     images = {case.id: case.images for case in source.dataset.cases}
     compared = 0
     for run in source.runs:
-        model.network.load_state_dict(load_checkpoint(run.checkpoint)["network"])
-        for path in sorted(run.predictions.glob("*.nii.gz")):
+        model.network.load_state_dict(load_checkpoint(run.folder.checkpoint)["network"])
+        for path in sorted(run.folder.predictions.glob("*.nii.gz")):
             stored = nib.load(path)
             prepared = model.prepare(images[path.name.removesuffix(".nii.gz")])
             mask, probabilities = model.finish(prepared, model.infer(prepared), probabilities=True)
@@ -50,9 +52,9 @@ def test_masks_hold_the_label_values_of_the_dataset(bundle, tiny_dataset):
 
 def test_test_vector_is_reproduced(bundle, ensemble):
     for root in (bundle, ensemble):
-        told = json.loads((root / "test_vector/expected.json").read_text())
-        mask, _ = predict(load_model(root), [root / "test_vector" / name for name in told["inputs"]])
-        assert mask_hash(mask) == told["sha256_mask"]
+        expected_vector = json.loads((root / "test_vector/expected.json").read_text())
+        mask, _ = predict(load_model(root), [root / "test_vector" / name for name in expected_vector["inputs"]])
+        assert mask_hash(mask) == expected_vector["sha256_mask"]
         assert np.array_equal(mask, np.asarray(nib.load(root / "test_vector/expected.nii.gz").dataobj))
 
 
@@ -65,7 +67,8 @@ def test_ensemble_is_the_mean_of_its_members_logits():
     members = [build_network(plan, 2, 3, seed, 0).eval() for seed in range(3)]
     from monai.bundle import ConfigParser
 
-    whole = ConfigParser(network(plan, 2, 3, 3)).get_parsed_content("network_def").eval()
+    config = ensemble_config(make_recipe(plan, "dice_ce", {}), 2, 3, 3)
+    whole = ConfigParser(config).get_parsed_content("network_def").eval()
     whole.load_state_dict(ensemble_weights([member.state_dict() for member in members], 2, 3))
     image = torch.rand(1, 2, 8, 8, 8)
     with torch.no_grad():
@@ -73,7 +76,7 @@ def test_ensemble_is_the_mean_of_its_members_logits():
         assert torch.allclose(whole(image), expected, atol=1e-5)
 
 
-def test_ensemble_says_how_many_networks_it_runs(ensemble, tiny_study):
+def test_ensemble_states_the_number_of_its_networks(ensemble, tiny_study):
     final, folds = costs(read_source(tiny_study, "dice_ce"))
     assert folds.networks == 2
     assert folds.training_s == 0
@@ -100,7 +103,7 @@ def test_every_file_is_in_the_manifest_and_no_case_is_named(bundle, tiny_study):
     assert "CC0" in (bundle / "docs/data_license.txt").read_text()
 
 
-def test_card_tells_verdict_intervals_and_limits(bundle, tiny_study):
+def test_card_states_verdict_intervals_and_limits(bundle, tiny_study):
     card = (bundle / "docs/README.md").read_text()
     verdict = json.loads(tiny_study.verdict.read_text())
     assert f"`{verdict['verdict']}`" in card
@@ -137,19 +140,19 @@ def test_an_existing_folder_is_not_overwritten(bundle, tiny_study):
         export_bundle(read_source(tiny_study, "auto"), bundle)
 
 
-def test_an_unknown_loss_is_one_line(tiny_study):
+def test_an_unknown_loss_is_refused_in_one_line(tiny_study):
     with pytest.raises(BundleError, match="give one of dice_ce, weighted_ce"):
         read_source(tiny_study, "focal")
 
 
-def test_a_file_that_is_no_image_is_one_line(bundle, tmp_path):
+def test_a_file_that_is_not_an_image_is_refused_in_one_line(bundle, tmp_path):
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"broken\.nii\.gz"):
         load_model(bundle).prepare([broken])
 
 
-def test_an_output_that_is_not_finite_is_no_empty_mask(bundle, tiny_dataset):
+def test_an_output_that_is_not_finite_is_an_error_instead_of_an_empty_mask(bundle, tiny_dataset):
     model = load_model(bundle)
     prepared = model.prepare([tiny_dataset / "imagesTr" / "case_0.nii.gz"])
     scores = torch.full((3, *prepared.image.shape[1:]), torch.nan)
@@ -160,7 +163,6 @@ def test_an_output_that_is_not_finite_is_no_empty_mask(bundle, tiny_dataset):
 def test_several_channels_and_ct_are_prepared_as_in_training(tmp_path):
     from monai.bundle import ConfigParser
 
-    from pipeline.bundle.configs import loading
     from pipeline.data.dataset import Case
     from pipeline.training.preparation import load_case
 
@@ -179,8 +181,8 @@ def test_several_channels_and_ct_are_prepared_as_in_training(tmp_path):
         intensity_std=(90.0, 1.0, 1.0), channels=(4, 8), strides=((2, 2, 2),), tolerance_mm=1.0, metrics=("dice",),
         reasons={},
     )  # fmt: skip
-    prepare = ConfigParser({"p": {"_target_": "Compose", "transforms": loading(plan, ["image"])}})["p"]
-    prepare = ConfigParser({"p": prepare}).get_parsed_content("p")
+    steps = preprocessing_config(make_recipe(plan, "dice_ce", {}), plan.spacing_mm)
+    prepare = ConfigParser({"p": {"_target_": "Compose", "transforms": steps}}).get_parsed_content("p")
     for images in (tuple(paths), (tmp_path / "four.nii.gz",)):
         expected, _, affine_prepared = load_case(Case("x", images, None, "x"), plan, with_label=False)
         found = prepare({"image": [str(path) for path in images]})["image"]

@@ -1,4 +1,4 @@
-"""Bundles that try to run code, to read what they should not, or to break the machine. A canary must stay untouched."""
+"""Bundles that try to run code, to read foreign files, or to exhaust the machine. A canary must stay untouched."""
 
 import copy
 import json
@@ -306,7 +306,7 @@ def test_compressed_weights_are_refused(copied, canary):
 
 
 def replace_weight(root, make):
-    """Replace the first tensor of ``model.pt`` by what `make` returns for it; no other weights remain."""
+    """Replace the first tensor of ``model.pt`` by the result of `make`, and return its name."""
     weights = torch.load(root / WEIGHTS, weights_only=True)
     first = next(iter(weights))
     torch.save(weights | {first: make(weights[first])}, root / WEIGHTS)
@@ -329,7 +329,7 @@ HOSTILE_TENSORS = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_TENSORS)
-def test_a_tensor_that_is_not_the_networks_is_refused_before_it_is_used(name, copied, canary):
+def test_a_foreign_tensor_is_refused_before_it_is_used(name, copied, canary):
     replace_weight(copied, HOSTILE_TENSORS[name])
     refused(copied, canary, "model.pt")
 
@@ -355,7 +355,7 @@ def test_a_pickle_that_claims_all_memory_is_refused(copied, canary):
     refused(copied, canary, "model.pt", "more than tensors")
 
 
-def test_safetensors_that_are_none_are_refused(copied, canary):
+def test_malformed_safetensors_are_refused(copied, canary):
     (copied / "models/model.safetensors").write_bytes(b"\xff" * 64)
     seal(copied)
     refused(copied, canary, "model.safetensors")
@@ -411,7 +411,7 @@ def test_a_file_outside_the_manifest_is_refused(copied, canary):
 @pytest.mark.parametrize(
     "name", ["scripts/__init__.py", "configs/logging.conf", "configs/inference.yaml", "models/model.ts", "setup.py"]
 )
-def test_code_and_strange_files_are_refused(name, copied, canary):
+def test_code_and_foreign_files_are_refused(name, copied, canary):
     path = copied / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"open({str(canary)!r}, 'w')")
@@ -422,7 +422,7 @@ def test_code_and_strange_files_are_refused(name, copied, canary):
 @pytest.mark.parametrize("path", ["../canary.txt", "/etc/passwd", "configs/../../canary.txt", "configs//x", "a\\b", ""])
 def test_paths_out_of_the_bundle_are_refused(path, copied, canary):
     edit(copied, "manifest.json", lambda m: m["files"].update({path: {"sha256": "0" * 64, "bytes": 1}}))
-    refused(copied, canary, "manifest.json", "no path inside")
+    refused(copied, canary, "manifest.json", "not a path inside")
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../canary.txt", "README.md"])
@@ -453,7 +453,7 @@ def test_deeply_nested_json_is_refused(copied, canary):
     refused(copied, canary, "inference.json")
 
 
-def test_a_key_that_stands_twice_is_refused(copied, canary):
+def test_a_key_that_occurs_twice_is_refused(copied, canary):
     text = (copied / INFERENCE).read_text()
     (copied / INFERENCE).write_text(text.replace('"imports"', '"bundle_root": "/etc", "imports"', 1))
     seal(copied)
@@ -461,7 +461,7 @@ def test_a_key_that_stands_twice_is_refused(copied, canary):
 
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b'{"schema": 1, "version": "1", "files": {"a": {}}}', b"\xff"])
-def test_a_manifest_that_is_none_is_refused(manifest, copied, canary):
+def test_a_malformed_manifest_is_refused(manifest, copied, canary):
     (copied / "manifest.json").write_bytes(manifest)
     refused(copied, canary, "manifest.json")
 

@@ -22,15 +22,15 @@ from pipeline.bundle.model import load_model
 
 SCHEMA = Path(__file__).parents[3] / "shared/schemas/meta_schema_20240725.json"
 SCHEMA_MD5 = "06954cad2cc5d3784e72077ac76f0fc8"
-READY = Path(__file__).parents[2] / "bundles/segmentation_3d"
+REPOSITORY_BUNDLE = Path(__file__).parents[2] / "bundles/segmentation_3d"
 OPTIONAL_IN_INFERENCE = {"key_metric"}
 """There is nothing to measure without labels."""
 
 
 @pytest.mark.skipif(not SCHEMA.exists(), reason="MONAI's schema is not here")
-@pytest.mark.parametrize("kind", ["bundle", "ensemble", "ready"])
+@pytest.mark.parametrize("kind", ["bundle", "ensemble", "repository"])
 def test_metadata_is_valid_against_monais_schema(kind, request, tmp_path):
-    root = READY if kind == "ready" else request.getfixturevalue(kind)
+    root = REPOSITORY_BUNDLE if kind == "repository" else request.getfixturevalue(kind)
     schema = shutil.copy(SCHEMA, tmp_path / "schema.json")
     verify_metadata(
         meta_file=str(root / "configs/metadata.json"), filepath=str(schema), hash_val=SCHEMA_MD5, hash_type="md5"
@@ -38,7 +38,7 @@ def test_metadata_is_valid_against_monais_schema(kind, request, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bundle", "ensemble"])
-def test_network_takes_and_gives_what_the_metadata_says(kind, request):
+def test_network_has_the_inputs_and_outputs_of_the_metadata(kind, request):
     root = request.getfixturevalue(kind)
     verify_net_in_out(
         net_id="network_def", meta_file=str(root / "configs/metadata.json"),
@@ -96,9 +96,9 @@ def workflow(root, kind, files, data, output):
     return found
 
 
-@pytest.mark.parametrize("kind", ["bundle", "ready"])
+@pytest.mark.parametrize("kind", ["bundle", "repository"])
 def test_every_property_of_training_is_readable(kind, request, tiny_dataset, tmp_path):
-    root = READY if kind == "ready" else request.getfixturevalue(kind)
+    root = REPOSITORY_BUNDLE if kind == "repository" else request.getfixturevalue(kind)
     training = workflow(root, "train", ["train.json"], tiny_dataset, tmp_path)
     assert training.check_properties() == []
     for name in TrainProperties | MetaProperties:
@@ -149,9 +149,9 @@ def test_a_network_that_is_set_is_the_one_that_predicts(bundle, tiny_dataset, tm
 
 def test_required_properties_of_monai_are_all_there(bundle):
     config = json.loads((bundle / "configs/inference.json").read_text())
-    for name, told in InferProperties.items():
-        if told[BundleProperty.REQUIRED]:
-            assert told[BundlePropertyConfig.ID] in config, name
+    for name, description in InferProperties.items():
+        if description[BundleProperty.REQUIRED]:
+            assert description[BundlePropertyConfig.ID] in config, name
 
 
 def test_load_bundle_config_reads_the_folder(bundle):

@@ -1,4 +1,4 @@
-"""What MONAI Deploy's inference operator does with a bundle, on an image in memory.
+"""The steps of MONAI Deploy's inference operator with a bundle, on an image in memory.
 
 The operator itself needs Holoscan and CUDA. It parses ``preprocessing``, ``inferer`` and ``postprocessing``, removes
 the transforms that load and save, and passes dictionaries only to chains whose first transform is a ``MapTransform``.

@@ -42,13 +42,13 @@ def test_champion_is_the_bundle_with_signature_and_without_pickle(registered, bu
     assert np.array_equal(np.asarray(nib.load(written).dataobj), mask)
 
 
-def test_a_name_that_is_not_registered_is_one_line(registered):
+def test_an_unregistered_name_is_refused_in_one_line(registered):
     with pytest.raises(BundleError, match="models:/nobody@champion"):
         load_model("models:/nobody@champion")
 
 
-def test_a_name_that_is_none_is_refused(bundle, tmp_path):
-    with pytest.raises(BundleError, match="is no name"):
+def test_a_malformed_name_is_refused(bundle, tmp_path):
+    with pytest.raises(BundleError, match="is not a valid name"):
         register_bundle(bundle, "../x", tmp_path)
 
 
@@ -59,6 +59,6 @@ def test_a_registered_model_of_other_kind_is_refused(registered, tmp_path):
         "mlflow.models.set_model(M())\n"
     )
     mlflow.pyfunc.log_model(name="other", python_model=str(tmp_path / "code.py"), registered_model_name="other")
-    with pytest.raises(BundleError, match="holds no bundle"):
+    with pytest.raises(BundleError, match="does not hold a bundle"):
         load_model("models:/other/1")
     assert json.dumps(registered)

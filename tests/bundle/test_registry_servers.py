@@ -1,4 +1,4 @@
-"""A registry that is not there, or does not answer, is one line within seconds; nothing is created for it."""
+"""A registry that does not exist or does not answer is refused in one line within seconds; nothing is created."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def silent_server() -> Iterator[int]:
-    """Return the port of a server that takes connections and never says anything."""
+    """Return the port of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

@@ -16,26 +16,28 @@ import torch
 from monai.bundle import ConfigParser, run
 from monai.handlers import HausdorffDistance
 
-from pipeline.bundle.losses import LOSSES
-from pipeline.bundle.repository_bundle import ready_configs
-from pipeline.bundle.training_configs import METRICS, loss_override
+from pipeline.bundle.losses import LOSSES, loss_settings
+from pipeline.bundle.metric_expressions import METRIC_EXPRESSIONS
+from pipeline.bundle.repository_bundle import repository_configs
 from pipeline.losses import build_loss, parse_losses
 from pipeline.metrics.panel import PanelSettings, evaluate_case
 
-READY = Path(__file__).parents[2] / "bundles/segmentation_3d"
+REPOSITORY_BUNDLE = Path(__file__).parents[2] / "bundles/segmentation_3d"
 SPACING = (2.0, 1.0, 1.5)
 
 
 def test_stored_configurations_are_those_that_are_generated():
-    for name, content in ready_configs().items():
-        assert json.loads((READY / "configs" / f"{name}.json").read_text()) == json.loads(json.dumps(content)), name
+    for name, content in repository_configs().items():
+        assert json.loads((REPOSITORY_BUNDLE / "configs" / f"{name}.json").read_text()) == json.loads(
+            json.dumps(content)
+        ), name
 
 
 def test_nothing_in_it_imports_this_package():
-    for path in READY.rglob("*"):
+    for path in REPOSITORY_BUNDLE.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".conf"):
             assert "pipeline" not in path.read_text()
-    assert not list(READY.rglob("*.py"))
+    assert not list(REPOSITORY_BUNDLE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -46,7 +48,7 @@ def test_loss_is_that_of_a_study(loss):
     weights = [0.2, 1.0, 3.0] if loss == "weighted_ce" else [1.0, 1.0, 1.0]
     top = {"num_classes": 3, "device": torch.device("cpu"), "class_weights": weights}
     ours = f"weighted_ce{{weights={weights}}}" if loss == "weighted_ce" else loss
-    config = loss_override(loss) | ({"class_weights": weights} if "weighted" in loss else {})
+    config = loss_settings(loss, weights)
     found = ConfigParser(top | config).get_parsed_content("loss")(logits, label)
     expected = build_loss(parse_losses(ours)[0], (100, 100, 100))(logits, label)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
@@ -62,7 +64,7 @@ def boxes():
 
 
 @pytest.mark.parametrize("name", boxes())
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", METRIC_EXPRESSIONS)
 def test_validation_metrics_are_those_of_a_study_in_mm(metric, name):
     from monai.data import MetaTensor
 
@@ -72,7 +74,7 @@ def test_validation_metrics_are_those_of_a_study_in_mm(metric, name):
         MetaTensor(torch.from_numpy(np.stack([mask == 0, mask == 1]).astype(np.float32)), affine=affine)[None]
         for mask in (prediction, reference)
     )
-    handler = {"_target_": "IgniteMetricHandler", "loss_fn": METRICS[metric]}
+    handler = {"_target_": "IgniteMetricHandler", "loss_fn": METRIC_EXPRESSIONS[metric]}
     found = ConfigParser({"m": handler}).get_parsed_content("m")
     found.metric_fn([pred[0]], [label[0]])
     scores = evaluate_case("x", reference, prediction, SPACING, PanelSettings({1: "box"}, metrics=(metric,)))
@@ -82,7 +84,8 @@ def test_validation_metrics_are_those_of_a_study_in_mm(metric, name):
 def test_a_correct_absence_is_undefined_and_left_out_of_the_mean():
     empty = torch.stack([torch.ones(4, 4, 4), torch.zeros(4, 4, 4)])
     full = torch.stack([torch.zeros(4, 4, 4), torch.ones(4, 4, 4)])
-    found = ConfigParser({"m": {"_target_": "IgniteMetricHandler", "loss_fn": METRICS["dice"]}}).get_parsed_content("m")
+    handler = {"_target_": "IgniteMetricHandler", "loss_fn": METRIC_EXPRESSIONS["dice"]}
+    found = ConfigParser({"m": handler}).get_parsed_content("m")
     from monai.data import MetaTensor
 
     for mask in (empty, full):
@@ -108,7 +111,7 @@ def test_monais_own_handler_gives_voxels():
 
 def phantom_bundle(root, cases=4, vary=True):
     """Copy the bundle to `root` with phantoms as its data; with `vary` they differ in size."""
-    shutil.copytree(READY, root)
+    shutil.copytree(REPOSITORY_BUNDLE, root)
     for index in range(cases):
         random = np.random.default_rng(index)
         shape = (14, 16, 12 + index * vary)
@@ -218,7 +221,7 @@ def trained_alone_and_together(tmp_path_factory):
     """The folders of one process with batches of two, and of two processes with batches of one, on the same data."""
     folders = {}
     for processes in (1, 2):
-        root = phantom_bundle(tmp_path_factory.mktemp("ready") / f"processes_{processes}", cases=6, vary=False)
+        root = phantom_bundle(tmp_path_factory.mktemp("repository") / f"processes_{processes}", cases=6, vary=False)
         (root / "losscurve.py").write_text(CURVE)
         without_chance = dict(WITHOUT_CHANCE)
         names = ["train", "without_chance"]

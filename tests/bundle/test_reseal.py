@@ -1,4 +1,4 @@
-"""`segloss bundle reseal`: a deliberate edit becomes part of the bundle, and the card says so."""
+"""`segloss bundle reseal`: a deliberate edit becomes part of the bundle, and the card states it."""
 
 import json
 
@@ -115,7 +115,7 @@ def test_an_edit_that_predict_would_refuse_is_refused_and_nothing_is_written(fil
 
 
 @pytest.mark.parametrize("name", ["scripts/run.py", "configs/logging.conf", "eval/metrics.csv", "configs/loss.json"])
-def test_files_that_are_not_part_of_a_bundle_are_not_taken_in(name, edited):
+def test_files_that_are_not_part_of_a_bundle_are_refused(name, edited):
     (edited / name).parent.mkdir(exist_ok=True)
     (edited / name).write_text("{}")
     before = state(edited)
@@ -138,7 +138,7 @@ def test_a_document_may_be_added_and_removed(edited):
 
 
 @pytest.mark.parametrize("note", ["x" * 501, "two\nlines", "\x1b[31m"])
-def test_a_note_is_one_line(note, edited):
+def test_a_note_must_be_one_line(note, edited):
     edit(edited, METADATA, rename_rule)
     with pytest.raises(ConfigError, match="note"):
         reseal(edited, note)
@@ -172,11 +172,11 @@ def test_json_has_the_result_alone(edited):
 
 @pytest.mark.parametrize("condition", [{"SeriesDescription": "^(?!scout)"}, {"SeriesDescripton": "T1"}])
 def test_a_rule_that_selects_nothing_is_neither_resealed_nor_verified(condition, edited):
-    edit(edited, METADATA, lambda m: m["segloss"].update(series_rules=[{"name": "mine", "conditions": condition}]))
+    edit(edited, METADATA, lambda m: m["segloss"].update(series_rules=[{"name": "site 3", "conditions": condition}]))
     before = state(edited)
     result = run(edited)
     assert isinstance(result.exception, ConfigError)
-    assert "series rules, mine" in str(result.exception)
+    assert "series rules, site 3" in str(result.exception)
     assert state(edited) == before
     write_manifest(edited, "untrained", "1.0.0")
     verified = CliRunner().invoke(build_app(), ["verify", str(edited), "--device", "cpu"])

@@ -1,4 +1,4 @@
-"""DICOM codes of classes: by the name of the class alone, or as a file says."""
+"""DICOM codes of classes: by the name of the class alone, or by a file."""
 
 import json
 
@@ -95,9 +95,9 @@ def test_a_file_sets_codes_and_modifiers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "could not be read as JSON"),
         ("[]", "dictionary"),
         ({"Nose": {"type": "spleen"}}, "Nose: is not a class of the study; use Anterior, Posterior"),
         ({"Anterior": {"type": "nose"}}, "Anterior: type: 'nose' is not known"),
@@ -106,8 +106,8 @@ def test_a_file_sets_codes_and_modifiers(tmp_path):
         ({"Anterior": {"type": {"value": "1 2", "meaning": "x"}}}, "Anterior::type"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_the_key(content, said, tmp_path):
+def test_a_wrong_file_is_refused_in_one_line_that_names_the_key(content, problem, tmp_path):
     with pytest.raises(ConfigError) as caught:
         coded_segments(CLASSES, read_codes(written(tmp_path, content)))
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -4,13 +4,12 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from pipeline.bundle import training_configs
 from pipeline.bundle.checking import Refused, check_configuration
-from pipeline.bundle.configs import ensemble_weights, inference, network
-from pipeline.bundle.configurations import configurations
+from pipeline.bundle.configurations import configurations, inference_config, training_config
+from pipeline.bundle.network_config import ensemble_config, ensemble_weights, network_config
 from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
-from pipeline.bundle.specification import BundleSpec, Fingerprint
+from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.data.plan import Plan
 from pipeline.network.architecture import build_network
 
@@ -21,12 +20,14 @@ PLAN = Plan(
     stem=(2, 2, 1), strides=((2, 2, 2),) * 2, tolerance_mm=1.0, metrics=("dice",), reasons={}, window=(16, 24, 8),
 )  # fmt: skip
 
+RECIPE = make_recipe(PLAN, "dice_ce", {})
+
 
 def spec_of(members):
     return BundleSpec(
         name="stemmed", channels=("a", "b"), classes=CLASSES, several_files=True, spacing_mm=PLAN.spacing_mm,
         patch=PLAN.inference_window, overlap=0.25, batch=1, precision="float32", members=members,
-        fingerprint=Fingerprint(cases=1, spacing_mm=(), shape=(), intensity=()),
+        fingerprint=TrainingRanges(cases=1, spacing_mm=(), shape=(), intensity=()),
         segments=default_segments(CLASSES),
     )  # fmt: skip
 
@@ -39,7 +40,8 @@ def trained(seed):
 def test_the_configuration_builds_the_network_that_was_trained(members):
     networks = [trained(seed) for seed in range(members)]
     weights = [network.state_dict() for network in networks]
-    built = ConfigParser(network(PLAN, 2, 3, members)).get_parsed_content("network_def").eval()
+    config = network_config(RECIPE, 2, 3) if members == 1 else ensemble_config(RECIPE, 2, 3, members)
+    built = ConfigParser(config).get_parsed_content("network_def").eval()
     built.load_state_dict(weights[0] if members == 1 else ensemble_weights(weights, 2, 3))
     image = torch.rand(1, 2, *PLAN.inference_window, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -53,14 +55,18 @@ def test_the_configuration_builds_the_network_that_was_trained(members):
 def test_the_recipe_gives_the_configurations_of_the_plan(members):
     spec = spec_of(members)
     found = configurations(spec, make_recipe(PLAN, "dice_ce", {}))
-    assert found["inference"] == inference(PLAN, spec)
-    assert found["train"] == training_configs.training(PLAN, spec, "dice_ce", {})
-    assert found["evaluate"] == training_configs.evaluation(PLAN, spec)
+    network = found["inference"]["unet" if members == 1 else "member_0"]
+    unet = network if members == 1 else network[2]
+    assert unet["filters"] == [4, 8, 8]
+    assert unet["strides"] == [1, [2, 2, 2], [2, 2, 2]]
+    assert found["train"]["patch"] == [16, 16, 8]
+    assert found["evaluate"]["window"] == [16, 24, 8]
+    assert found["inference"]["inferer"]["roi_size"] == [16, 24, 8]
 
 
 @pytest.mark.parametrize("part", ["into", "unet", "out_of"])
 def test_a_part_that_is_missing_or_another_is_refused(part):
-    config = inference(PLAN, spec_of(1))
+    config = inference_config(spec_of(1), RECIPE)
     with pytest.raises(Refused, match=part):
         check_configuration({name: value for name, value in config.items() if name != part}, config)
     with pytest.raises(Refused, match=part):
@@ -70,6 +76,6 @@ def test_a_part_that_is_missing_or_another_is_refused(part):
 
 
 def test_training_sees_patches_and_prediction_windows():
-    config = training_configs.training(PLAN, spec_of(1), "dice_ce", {})
+    config = training_config(spec_of(1), RECIPE)
     assert (config["patch"], config["window"]) == ([16, 16, 8], [16, 24, 8])
-    assert inference(PLAN, spec_of(1))["inferer"]["roi_size"] == [16, 24, 8]
+    assert inference_config(spec_of(1), RECIPE)["inferer"]["roi_size"] == [16, 24, 8]

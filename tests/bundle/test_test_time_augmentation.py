@@ -15,7 +15,7 @@ from pipeline.errors import RecordError
 from pipeline.inference.batch import Batch
 from pipeline.inference.options import Options
 from pipeline.inference.sources import find_jobs
-from pipeline.records.events import read_events
+from pipeline.records.events import ValidationEvent, read_events
 from pipeline.study.run import run_study
 from pipeline.training.checkpoint import load_checkpoint
 
@@ -38,27 +38,28 @@ def tta_bundle(study, tmp_path_factory):
 
 
 def points(run):
-    events = [event for event in read_events(run.events) if event["kind"] == "validation"]
-    return [{key: value for key, value in event.items() if key != "seconds"} for event in events]
+    events = [event for event in read_events(run.events) if isinstance(event, ValidationEvent)]
+    assert events
+    return [event.model_dump(exclude={"seconds"}) for event in events]
 
 
 def test_networks_and_curves_are_those_of_a_study_without(study, tiny_study):
     for run, plain in zip(study.runs(), tiny_study.runs(), strict=True):
-        mine, other = (json.loads(folder.record.read_text()) for folder in (run, plain))
+        augmented, other = (json.loads(folder.record.read_text()) for folder in (run, plain))
         assert run.key == plain.key
-        assert mine["weights_hash"] == other["weights_hash"]
+        assert augmented["weights_hash"] == other["weights_hash"]
         assert points(run) == points(plain)
-        assert mine["mean_dice"] != other["mean_dice"]
+        assert augmented["mean_dice"] != other["mean_dice"]
 
 
 def test_predict_gives_the_out_of_fold_masks_of_the_study(study, tmp_path):
     source = read_source(study, "dice_ce")
-    first = replace(source, runs=source.runs[:1], records=source.records[:1])
+    first = replace(source, runs=source.runs[:1])
     model = load_model(export_bundle(first, tmp_path / "bundle", origin="folds").root)
     differs = 0
     for run in source.runs:
-        model.network.load_state_dict(load_checkpoint(run.checkpoint)["network"])
-        for path in sorted(run.predictions.glob("*.nii.gz")):
+        model.network.load_state_dict(load_checkpoint(run.folder.checkpoint)["network"])
+        for path in sorted(run.folder.predictions.glob("*.nii.gz")):
             case = path.name.removesuffix(".nii.gz")
             (job,) = find_jobs(next(c.images[0] for c in source.dataset.cases if c.id == case), model.channels)
             masks = {}
@@ -74,10 +75,10 @@ def test_predict_gives_the_out_of_fold_masks_of_the_study(study, tmp_path):
     assert differs > 50
 
 
-def test_the_card_says_so(tta_bundle, ensemble):
-    said, other = ((root / "docs/README.md").read_text() for root in (tta_bundle, ensemble))
-    assert "--no-tta" in said
-    assert "mean of nine predictions" in said
+def test_the_card_states_it(tta_bundle, ensemble):
+    card, other = ((root / "docs/README.md").read_text() for root in (tta_bundle, ensemble))
+    assert "--no-tta" in card
+    assert "mean of nine predictions" in card
     assert "tta" not in other
 
 

@@ -144,11 +144,11 @@ def test_a_folder_without_images_is_an_error_that_names_it(name, bundle, tmp_pat
             config_file=str(bundle / f"configs/{name}.json"), bundle_root=str(bundle), dataset_dir=str(tmp_path),
             output_dir=str(tmp_path / "out"),
         )  # fmt: skip
-    said, error = "", caught.value
+    messages, error = "", caught.value
     while error is not None:
-        said, error = f"{said}\n{error!r}", error.__cause__ or error.__context__
-    assert "FileNotFoundError" in said
-    assert f"in {tmp_path}" in said
+        messages, error = f"{messages}\n{error!r}", error.__cause__ or error.__context__
+    assert "FileNotFoundError" in messages
+    assert f"in {tmp_path}" in messages
 
 
 def test_one_folder_of_a_dataset_suits_training_and_inference(bundle, tiny_dataset, tmp_path):

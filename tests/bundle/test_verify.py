@@ -187,7 +187,7 @@ def test_a_voxel_that_is_no_tie_fails(untrained, tmp_path):
         (lambda e: e["classes"].update({"1": "a\x1b[1m"}), "classes"),
     ],
 )
-def test_a_test_vector_that_is_none_is_refused_in_one_line(change, word, edited):
+def test_a_malformed_test_vector_is_refused_in_one_line(change, word, edited):
     edit(edited, EXPECTED, change)
     with pytest.raises(BundleError) as caught:
         verify_bundle(edited)

@@ -49,7 +49,7 @@ def tiny_dataset(tmp_path_factory):
 
 
 def tiny_request(dataset, out, **changes):
-    """Trained enough not to paint strays: to keep the largest component, MONAI alone would need scikit-image."""
+    """Train enough to leave no stray components: to remove them, MONAI alone would need scikit-image."""
     from pipeline.study.request import StudyRequest
 
     return StudyRequest(
@@ -119,5 +119,5 @@ def python_without_pipeline(tmp_path_factory):
 
 @pytest.fixture
 def copied(bundle, tmp_path):
-    """A copy of the final bundle to do things to."""
+    """A copy of the final bundle to change."""
     return Path(shutil.copytree(bundle, tmp_path / "bundle"))

@@ -4,11 +4,11 @@ import torch
 
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import write_manifest
-from pipeline.bundle.metadata import metadata
+from pipeline.bundle.metadata import Description, metadata
 from pipeline.bundle.model import load_model
 from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
-from pipeline.bundle.specification import BundleSpec, Fingerprint
+from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.data.plan import Plan
 from pipeline.network.architecture import build_network
@@ -24,18 +24,17 @@ RULES = ({"name": "MR", "conditions": {"Modality": "MR"}},)
 
 
 def write_untrained(root, loss="dice_ce", keep_largest=(), class_weights=()):
+    recipe = make_recipe(PLAN, loss, {}, keep_largest=keep_largest, class_weights=class_weights)
     spec = BundleSpec(
         name="untrained", channels=("T1",), classes=CLASSES, several_files=False, spacing_mm=PLAN.spacing_mm,
         patch=PLAN.inference_window, overlap=0.25, batch=PLAN.batch, precision="float32", members=1,
-        fingerprint=Fingerprint(cases=4, spacing_mm=((1, 1),) * 3, shape=((16, 16),) * 3, intensity=((0.0, 200.0),)),
+        fingerprint=TrainingRanges(cases=4, spacing_mm=((1, 1),) * 3, shape=((16, 16),) * 3, intensity=((0.0, 200.0),)),
         segments=default_segments(CLASSES), series_rules=RULES,
-        recipe=make_recipe(PLAN, loss, {}, keep_largest=keep_largest, class_weights=class_weights),
+        recipe=recipe,
     )  # fmt: skip
-    content = metadata(
-        PLAN, spec, version="1.0.0", task="test", description="untrained", channels=spec.channels, classes=CLASSES,
-        evaluation={}, data_source="none",
-    )  # fmt: skip
-    for name, config in (configurations(spec, spec.recipe) | {"metadata": content}).items():
+    description = Description("untrained", "1.0.0", task="test", description="untrained", data_source="none")
+    content = metadata(spec, recipe, description) | {"segloss": spec.model_dump(mode="json")}
+    for name, config in (configurations(spec, recipe) | {"metadata": content}).items():
         write_json(root / "configs" / f"{name}.json", config)
     weights = build_network(PLAN, 1, len(CLASSES) + 1, 0, 0).state_dict()
     # Scaled so that the classes differ by as much as those of a trained network.

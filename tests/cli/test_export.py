@@ -150,10 +150,9 @@ def test_a_final_training_uses_no_more_threads_than_a_run_of_the_study(tiny_stud
     """More threads than the study's wait for each other; then the time that the study took says nothing."""
     chosen = []
     source = read_source(tiny_study, "dice_ce")
-    monkeypatch.setitem(source.settings["machine"], "jobs", 4)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     final_weights(source, lambda step, of: None)
-    assert chosen[-1] == source.settings["machine"]["threads"]
+    assert chosen[-1] == source.threads
 
 
 @pytest.mark.parametrize("inside", ["", "masks"])

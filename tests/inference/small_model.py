@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from pipeline.bundle.configs import inference
+from pipeline.bundle.configurations import inference_config
 from pipeline.bundle.model import Model
+from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
-from pipeline.bundle.specification import BundleSpec, Fingerprint
+from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.data.plan import Plan
 
 CLASSES = {1: "shell", 2: "core"}
@@ -38,7 +39,7 @@ def small_model(channels=("MR",), spacing_mm=(1.0, 1.0, 1.0), keep_largest=(), c
     """Return a real `Model` with MONAI's transforms around a 1 x 1 x 1 convolution."""
     classes = CLASSES if classes is None else classes
     plan = small_plan(len(channels), spacing_mm)
-    fingerprint = Fingerprint(
+    fingerprint = TrainingRanges(
         cases=3, spacing_mm=((1.0, 1.0),) * 3, shape=((16, 32),) * 3, intensity=((50.0, 400.0),) * len(channels)
     )
     spec = BundleSpec(
@@ -55,7 +56,7 @@ def small_model(channels=("MR",), spacing_mm=(1.0, 1.0, 1.0), keep_largest=(), c
         fingerprint=fingerprint,
         segments=default_segments(classes),
     )
-    parser = ConfigParser(inference(plan, spec, keep_largest))
+    parser = ConfigParser(inference_config(spec, make_recipe(plan, "dice_ce", {}, keep_largest=keep_largest)))
     parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer", "restoring", "deciding")}
     network = torch.nn.Conv3d(len(channels), len(classes) + 1, 1)
     with torch.no_grad():

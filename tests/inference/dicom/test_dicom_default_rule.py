@@ -7,13 +7,13 @@ import pytest
 from dicom_series import slices, write
 
 from pipeline.bundle.series import default_series_rules
-from pipeline.bundle.specification import Fingerprint
+from pipeline.bundle.specification import TrainingRanges
 from pipeline.inference.dicom import find_series
 from pipeline.inference.dicom.rules import mismatch, parse_rules
 from pipeline.inference.dicom.spacing import spacing_values
 
 STUDY = Path(__file__).parents[4] / "shared/data/dicom/hippocampus_study"
-CROPS = Fingerprint(
+CROPS = TrainingRanges(
     cases=200, spacing_mm=((1.0, 1.0),) * 3, shape=((31, 43), (40, 59), (24, 47)), intensity=((0.0, 1.0),)
 )
 """The ranges of the hippocampus study."""
