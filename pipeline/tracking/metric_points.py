@@ -76,7 +76,7 @@ def _values(event: Event) -> Iterable[tuple[str, float | None]]:
     elif isinstance(event, ValidationEvent):
         yield "val/dice", event.mean_dice
         for metric in SURFACES:
-            finite = [value for value in event.by_class(metric).values() if value is not None]
+            finite = [v for v in event.by_class(metric).values() if v is not None and math.isfinite(v)]
             yield f"val/{metric}", sum(finite) / len(finite) if finite else None
         for metric in CURVES:
             yield from ((f"val/{class_name(label)}/{metric}", v) for label, v in event.by_class(metric).items())

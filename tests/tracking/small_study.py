@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pipeline.records.events import append_event
+from pipeline.records.events import StateCounts, SystemEvent, TrainEvent, ValidationEvent, append_event
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.table import Score, scores_frame, write_table
 
@@ -53,15 +53,23 @@ def write_events(study: StudyFolder, loss: str, fold: int, until: int = STEPS, s
     run = study.run(RunKey(loss, fold, 0))
     for step in range(since + 10, until + 1, 10):
         seconds = step * 0.25
-        training = {"loss": 1 / step, "learning_rate": 0.01, "gradient_norm": float("nan"), "seconds": seconds}
-        append_event(run.events, {"kind": "train", "step": step} | training)
+        training = TrainEvent(
+            step=step, loss=1 / step, learning_rate=0.01, gradient_norm=float("nan"), seconds=seconds
+        )
+        append_event(run.events, training)
         if step % 20 == 0:
             dice = DICE[loss] * step / STEPS
-            by_class = {name: dice for name in CLASSES}
-            point = {"dice": by_class, "mean_dice": dice, "hausdorff_mm": dict.fromkeys(CLASSES, float("inf"))}
-            point |= {"hausdorff95_mm": dict.fromkeys(CLASSES, 2.5), "counts": {"ok": 3, "missed": 1}}
-            append_event(run.events, {"kind": "validation", "step": step, "seconds": seconds} | point)
-            append_event(run.events, {"kind": "system", "step": step, "cpu_percent": 99.0, "memory_mb": 512.0})
+            validation = ValidationEvent(
+                step=step,
+                seconds=seconds,
+                dice=dict.fromkeys(CLASSES, dice),
+                hausdorff_mm=dict.fromkeys(CLASSES, float("inf")),
+                hausdorff95_mm=dict.fromkeys(CLASSES, 2.5),
+                mean_dice=dice,
+                counts=StateCounts(ok=3, missed=1),
+            )
+            append_event(run.events, validation)
+            append_event(run.events, SystemEvent(step=step, cpu_percent=99.0, memory_mb=512.0))
     return run
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_study import DICE, LOSSES, begin_study, finish_run, whole_study, write_events
 
 from pipeline.errors import RecordError
-from pipeline.records.events import append_event
+from pipeline.records.events import RestartEvent, TrainEvent, append_event
 from pipeline.system.folder_lock import exclusive
 from pipeline.tracking.mirror import Mirror, default_uri, mirror_study, tracking_uri
 
@@ -156,8 +156,8 @@ def test_a_run_trained_anew_leaves_nothing_of_its_first_training(tmp_path, uri):
     study = begin_study(tmp_path / "study")
     run = write_events(study, LOSSES[0], 0, until=20)
     mirror_study(study, uri, live=True)
-    append_event(run.events, {"kind": "restart", "step": 20, "why": "NaN in bfloat16"})
-    append_event(run.events, {"kind": "train", "step": 10, "loss": 7.0, "learning_rate": 0.01, "seconds": 3.0})
+    append_event(run.events, RestartEvent(step=20, why="NaN in bfloat16"))
+    append_event(run.events, TrainEvent(step=10, loss=7.0, learning_rate=0.01, seconds=3.0))
     mirror_study(study, uri, live=True)
     found = runs_of(uri)[f"run/{LOSSES[0]}/0/0"]
     assert [(m.step, m.value) for m in histories(uri, found)["train/loss"]] == [(10, 7.0)]
