@@ -42,23 +42,23 @@ def main() -> None:
 def several_at_once(folder: Path) -> dict[str, Any]:
     """Return a row of the steps a second of one, two and four runs on one GPU, at full resolution, and utilisation."""
     from pipeline.data.planning import budget_plans
-    from pipeline.study.machine import RUNS_A_GPU, trial, trials
-    from pipeline.study.workers import Workers
+    from pipeline.study.executors.reusable_pool import ReusablePool
+    from pipeline.study.machine import RUNS_PER_GPU, at_once, time_steps
 
     dataset, _, plan = planned(folder)
-    task = partial(trial, budget_plans(plan)[-1], len(dataset.classes), 1, "cuda", "float32")
+    task = partial(time_steps, budget_plans(plan)[-1], len(dataset.classes), 1, "cuda", "float32")
     rates, used = [], {}
-    with Workers() as workers:
-        workers.begin(max(RUNS_A_GPU))
-        with workers.pool(max(RUNS_A_GPU)) as pool:
-            for jobs in RUNS_A_GPU:
-                trials(pool, task, jobs)  # warm
+    with ReusablePool() as workers:
+        workers.start(max(RUNS_PER_GPU))
+        with workers.processes(max(RUNS_PER_GPU)) as pool:
+            for jobs in RUNS_PER_GPU:
+                at_once(pool, task, jobs)  # warm
                 with utilisation() as percents:
-                    done = trials(pool, task, jobs)
+                    done = at_once(pool, task, jobs)
                 rates.append(jobs / max(step_seconds for _, _, step_seconds in done))
                 used[str(jobs)] = statistics.mean(percents) if percents else None
     row = {
-        "what": f"steps a second of {', '.join(map(str, RUNS_A_GPU))} runs at once, {gpu_name()}",
+        "what": f"steps a second of {', '.join(map(str, RUNS_PER_GPU))} runs at once, {gpu_name()}",
         "segloss": " / ".join(f"{rate:.0f}" for rate in rates),
         "other": "",
         "ratio": f"{max(rates) / rates[0]:.2f}",

@@ -86,7 +86,7 @@ class Row:
 def dataset_of(bench: Bench, data: Path, work: Path) -> Dataset:
     """Return the cases of a bench; of OpenKBP only those in which all organs are annotated."""
     from pipeline.data.datalists import read_dataset
-    from pipeline.study.sweep import make_level
+    from pipeline.study.sweep_levels import make_level
 
     if bench.fraction is not None:
         make_level(work / bench.name, bench.fraction, bench.cases)
@@ -120,14 +120,14 @@ def arms(bench: Bench, data: Path, work: Path, replicate: int) -> Iterator[Any]:
     from pipeline.data.planning import make_plan, plan_for_budget
     from pipeline.data.scan import scan_dataset
     from pipeline.losses import parse_losses
-    from pipeline.study.sweep import FEATURES, small
+    from pipeline.study.sweep_levels import FEATURES, small_network
     from pipeline.training.preparation import prepare_dataset
     from pipeline.training.settings import RunSettings
 
     scanned = scan_dataset(dataset_of(bench, data, work), cache_folder=work / "checked")
     dataset, fingerprint = scanned.dataset, scanned.fingerprint
     plan = make_plan(dataset, fingerprint, bench.memory_gib)
-    plan = small(plan) if bench.fraction is not None else plan_for_budget(plan, bench.steps)
+    plan = small_network(plan) if bench.fraction is not None else plan_for_budget(plan, bench.steps)
     if bench.small_network:
         plan = replace(plan, channels=FEATURES, strides=plan.strides[: len(FEATURES) - 1])
     scans = {scan.case: scan for scan in fingerprint.scans}

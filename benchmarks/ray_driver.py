@@ -1,8 +1,8 @@
-"""What the driver of a study on Ray needs for itself: very many runs that do nothing, each with its list of cases.
+"""Time and memory of the driver of a study on Ray: very many runs that do nothing, each with its list of cases.
 
     python benchmarks/ray_driver.py [--runs 1000] [--cases 2000] [--workers 2]
 
-Prints runs a second, processor time and peak memory of the driver, and the bytes that travel to a worker with each run.
+Prints runs per second, processor time and peak memory of the driver, and the bytes that each run sends to its worker.
 """
 
 import argparse
@@ -14,12 +14,35 @@ from types import SimpleNamespace
 
 from pipeline.data.dataset import Case
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.ray_executor import run_on_ray
+from pipeline.study.executors.executor import ScheduledRun
+from pipeline.study.executors.ray import RayExecutor
 from pipeline.training.preparation import PreparedCase
 
 
+class Counter:
+    """A monitor that counts finished runs."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def is_needed(self, key: RunKey) -> bool:
+        """Return True: every run is needed."""
+        return True
+
+    def run_step(self, key: RunKey, stage: str, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def run_finished(self, key: RunKey) -> None:
+        """Count a run."""
+        self.runs += 1
+
+    def message(self, text: str) -> None:
+        """Print a line."""
+        print(text)
+
+
 def main() -> None:
-    """Print one line."""
+    """Print two lines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--cases", type=int, default=2000)
@@ -47,18 +70,21 @@ def main() -> None:
             plan=None,
         )
         keys = [RunKey("dice", fold, seed) for seed in range(arguments.runs // 5) for fold in range(5)]
-        runs = [(settings, RunFolder(root / "runs" / "dice" / f"fold{key.fold}_seed{key.seed}", key)) for key in keys]
+        runs = [
+            ScheduledRun(settings, RunFolder(root / "runs" / "dice" / f"fold{key.fold}_seed{key.seed}", key))
+            for key in keys
+        ]
         (root / "runs").mkdir()
         import ray.cloudpickle
 
         travels = len(ray.cloudpickle.dumps(settings))
-        done: list[RunKey] = []
+        monitor = Counter()
         start, before = time.perf_counter(), time.process_time()
-        run_on_ray(runs, arguments.workers, lambda *step: None, done.append, carry_out=does_nothing)  # type: ignore
+        RayExecutor(arguments.workers, task=does_nothing).execute(runs, monitor)
         seconds, own = time.perf_counter() - start, time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(done)} runs in {seconds:.1f} s, {1000 * own / len(done):.1f} ms of the driver's processor each")
-    print(f"{travels / 1e6:.2f} MB travel with a run, {travels / len(cases):.0f} bytes a case; peak {peak:.0f} MiB")
+    print(f"{monitor.runs} runs in {seconds:.1f} s, {1000 * own / monitor.runs:.1f} ms of driver processor time each")
+    print(f"{travels / 1e6:.2f} MB sent with each run, {travels / len(cases):.0f} bytes per case; peak {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

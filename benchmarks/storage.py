@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.records.folder import StudyFolder
+from pipeline.records.study import run_folders
 
 
 def size_of(paths: Iterable[Path]) -> int:
@@ -28,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = StudyFolder(arguments.study)
     settings = study.read_settings()
-    runs = [run for run in study.runs() if run.record.exists()]
+    runs = [run for run in run_folders(study) if run.record.exists()]
     cases, folds = len(settings["cases"]), settings["folds"]
     held_out = len(runs) * cases / folds  # cases x runs that were predicted
     prepared = [path for path in (study.root / "prepared").glob("*/*") if path.parent.name != "checked"]

@@ -17,7 +17,7 @@ from pipeline.losses import LossSpec, parse_losses
 from pipeline.network.precision import Precision
 from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.run import read_run
-from pipeline.records.study import StudyRecord, read_study
+from pipeline.records.study import StudyRecord, read_study, run_folders
 from pipeline.records.verdict import LossResult, Verdict, read_verdict
 
 _PLAN = TypeAdapter(Plan)
@@ -162,7 +162,7 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
 
 def _usable_runs(study: StudyFolder, label: str) -> tuple[StudyRun, ...]:
     runs = []
-    for run in study.runs():
+    for run in run_folders(study):
         record = read_run(run) if run.key.loss == label and run.checkpoint.exists() else None
         if record is not None and record.state == "ok" and record.learning_rate is not None:
             runs.append(StudyRun(run, record.learning_rate, record.training_seconds or 0.0))

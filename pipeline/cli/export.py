@@ -57,11 +57,12 @@ def export(
     from pipeline.bundle.license import read_license
     from pipeline.bundle.segment_codes import read_codes
     from pipeline.records.folder import StudyFolder
+    from pipeline.records.study import read_study
 
     if bundle is None and not costs:
         raise ConfigError("--out", "is missing", "name a folder for the bundle, or ask for --costs only")
     folder = StudyFolder(study)
-    folder.read_settings()
+    read_study(folder)
     given_license = read_license(license_)
     given_codes = read_codes(codes) if codes else {}
     given_rules = _read_rules(rules) if rules else None

@@ -13,7 +13,7 @@ from pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
     from pipeline.report.sweep import SweepPoint
-    from pipeline.study.sweep import SweepFolder
+    from pipeline.study.sweep_folder import SweepFolder
 
 LOSSES = "ce,weighted_ce,dice,dice_squared,dice_ce"
 FRACTIONS = "0.1,0.03,0.01,0.003,0.001,0.0003,0.0001"
@@ -39,7 +39,7 @@ def sweep(
     json: Annotated[bool, typer.Option("--json", help="Print the points as JSON.")] = False,
 ) -> None:
     """Train each loss on phantoms with 10 % to 0.01 % foreground and compare Dice and Hausdorff distance."""
-    from pipeline.cli.study import Watched
+    from pipeline.cli.study import ProgressBars
     from pipeline.study.sweep import SweepRequest, run_sweep
 
     request = SweepRequest(
@@ -55,8 +55,8 @@ def sweep(
         jobs=jobs,
         command="segloss " + " ".join(sys.argv[1:]),
     )
-    with Watched() as watcher:
-        folder = run_sweep(request, watcher, write_page)
+    with ProgressBars() as progress:
+        folder = run_sweep(request, progress, write_page)
     points = write_page(folder)
     if json:
         from pipeline.report.sweep import points_json
@@ -78,13 +78,13 @@ def write_page(folder: "SweepFolder") -> "Sequence[SweepPoint]":
 
     table = read_sweep(folder.table)
     points = sweep_points(table)
-    content = folder.read_settings()
+    record = folder.read_record()
     settings = SweepSettings(
-        cases=content["request"]["cases"],
-        shape=tuple(content["request"]["shape"]),
-        folds=content["request"]["folds"],
-        budget=content["request"]["budget"],
-        command=content.get("command") or "segloss sweep",
+        cases=record.request.cases,
+        shape=record.request.shape,
+        folds=record.request.folds,
+        budget=record.request.budget,
+        command=record.command or "segloss sweep",
     )
     write_text(folder.page, sweep_page(points, level_verdicts(table), settings))
     write_text(folder.figure, sweep_figure(points))

@@ -25,9 +25,10 @@ def track(
 ) -> None:
     """Replay to MLflow what it misses of a study's records; nothing is logged twice."""
     from pipeline.records.folder import StudyFolder
+    from pipeline.records.study import read_study
 
     folder = StudyFolder(study)
-    folder.read_settings()
+    read_study(folder)
     from pipeline.tracking.mirror import follow_study, mirror_study
 
     if follow:

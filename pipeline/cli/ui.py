@@ -24,9 +24,10 @@ def ui(
 ) -> None:
     """Open MLflow on 127.0.0.1: validation Dice and Hausdorff of each loss, over steps and in a table."""
     from pipeline.records.folder import StudyFolder
+    from pipeline.records.study import read_study
 
     folder = StudyFolder(study)
-    folder.read_settings()
+    read_study(folder)
     from pipeline.tracking.mirror import artifact_location, mirror_for_reading, tracking_uri
     from pipeline.tracking.saved_view import START_PATH
     from pipeline.tracking.server import LocalServer, choose_port

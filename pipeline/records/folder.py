@@ -1,17 +1,18 @@
-"""Where each thing stands in a study folder."""
+"""Paths of the files of a study and of its runs."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pipeline.errors import RecordError
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class RunKey:
-    """One run: loss x fold x seed. `loss` is the arm's display name, safe as a folder name."""
+    """One run: loss x fold x seed. `loss` is the display name of the arm, which is safe as a folder name.
+
+    Examples
+    --------
+    >>> RunKey("dice_ce", fold=0, seed=1).short_name
+    'dice_ce s1 f0'
+    """
 
     loss: str
     fold: int
@@ -19,19 +20,19 @@ class RunKey:
 
     @property
     def short_name(self) -> str:
-        """Return e.g. ``dice_ce s1 f0``."""
+        """Name for progress and tables, for example ``dice_ce s1 f0``."""
         return f"{self.loss} s{self.seed} f{self.fold}"
 
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """Paths inside one study.
+    """Paths inside one study; nothing is read or written.
 
     ::
 
         study.json                       settings, plan, dataset summary
         folds.json                       {"folds": [{"fold": 0, "cases": [...], "patients": [...]}]}
-        fingerprint.json
+        fingerprint.json                 measurements of each case, with the hash of its files
         cases.csv                        every out-of-fold case of every finished run
         verdict.json, report.html
         mlflow.db, mlartifacts/
@@ -45,6 +46,16 @@ class StudyFolder:
     def settings(self) -> Path:
         """Settings of the study, written before the first run."""
         return self.root / "study.json"
+
+    @property
+    def folds(self) -> Path:
+        """Cases and patients of each fold."""
+        return self.root / "folds.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """Measurements of each case when the study began."""
+        return self.root / "fingerprint.json"
 
     @property
     def cases(self) -> Path:
@@ -65,20 +76,6 @@ class StudyFolder:
         """Return the folder of one run."""
         return RunFolder(self.root / "runs" / key.loss / f"fold{key.fold}_seed{key.seed}", key)
 
-    def runs(self) -> Iterator["RunFolder"]:
-        """Yield the folders of all runs named by the settings, finished or not, in the order of the plan."""
-        for entry in self.read_settings()["runs"]:
-            yield self.run(RunKey(entry["loss"], entry["fold"], entry["seed"]))
-
-    def read_settings(self) -> dict[str, Any]:
-        """Return study.json; a `RecordError` where there is none."""
-        try:
-            return dict(json.loads(self.settings.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise RecordError(
-                self.root, "is not a study folder (no readable study.json)", "give the --out folder of `segloss study`"
-            ) from error
-
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -89,7 +86,7 @@ class RunFolder:
 
     @property
     def events(self) -> Path:
-        """Append-only JSON lines written while the run goes on."""
+        """Append-only JSON lines, written during the run."""
         return self.root / "events.jsonl"
 
     @property
@@ -99,17 +96,17 @@ class RunFolder:
 
     @property
     def cases(self) -> Path:
-        """The run's own part of the table of results."""
+        """Results of the held-out cases of this run."""
         return self.root / "cases.csv"
 
     @property
     def thresholds(self) -> Path:
-        """Dice of each case and class at each threshold of the probability, one class against the rest."""
+        """Dice of each case and class at each probability threshold, one class against the rest."""
         return self.root / "thresholds.csv"
 
     @property
     def checkpoint(self) -> Path:
-        """Weights after the last step, as predicted with."""
+        """Weights after the last step, with which the held-out cases were predicted."""
         return self.root / "checkpoint.pt"
 
     @property

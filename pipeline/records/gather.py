@@ -4,6 +4,7 @@ import pandas as pd
 
 from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
+from pipeline.records.study import run_folders
 from pipeline.records.table import COLUMNS, read_table, with_plain_names
 
 
@@ -11,7 +12,7 @@ def gather_cases(study: StudyFolder) -> pd.DataFrame:
     """Return the rows of every run that has its record, ordered by loss as planned, then fold, seed and case."""
     order: dict[str, int] = {}
     runs = []
-    for run in study.runs():
+    for run in run_folders(study):
         order.setdefault(run.key.loss, len(order))
         if run.record.exists():
             runs.append(run)
@@ -28,7 +29,7 @@ def gather_thresholds(study: StudyFolder) -> pd.DataFrame:
     Columns: ``loss, fold, seed, case, class, threshold, dice``.
     """
     text = {"loss": str, "case": str, "class": str}
-    paths = [run.thresholds for run in study.runs() if run.record.exists() and run.thresholds.exists()]
+    paths = [run.thresholds for run in run_folders(study) if run.record.exists() and run.thresholds.exists()]
     frames = []
     for path in paths:
         try:

@@ -8,6 +8,7 @@ from pipeline.records.events import Event, read_events
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.model import SparseRecord
 from pipeline.records.rate_search import RateSearch
+from pipeline.records.study import run_folders
 
 RunState = Literal["ok", "collapsed"]
 Kind = TypeVar("Kind", bound=Event)
@@ -118,4 +119,4 @@ def read_traces(study: StudyFolder) -> tuple[RunTrace, ...]:
     RecordError
         If the folder holds no study, or a file cannot be read.
     """
-    return tuple(RunTrace(run, read_run(run), read_events(run.events)) for run in study.runs())
+    return tuple(RunTrace(run, read_run(run), read_events(run.events)) for run in run_folders(study))

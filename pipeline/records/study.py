@@ -1,12 +1,17 @@
 """`study.json`: the settings of a study, written before its first run."""
 
-from typing import Any
+import json
+from typing import Literal
 
 from pydantic import Field
 
 from pipeline.errors import RecordError
-from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.records.folder import RunFolder, RunKey, StudyFolder
 from pipeline.records.model import RecordModel, SparseRecord
+from pipeline.system.files import write_json
+
+Precision = Literal["float32", "bfloat16"]
+"""Number format of the forward passes, as in `pipeline.network.precision`."""
 
 
 class DatasetSummary(SparseRecord):
@@ -51,8 +56,35 @@ class BudgetRecord(SparseRecord):
     steps: int | None = None
 
 
+class RequestRecord(SparseRecord):
+    """The arguments of `segloss study` that must stay the same for the study to be continued.
+
+    Attributes
+    ----------
+    dataset
+        Absolute path.
+    budget
+        Training budget per run as requested.
+    learning_rates
+        Candidates as requested; None for the default ones.
+    tta
+        Whether held-out cases are predicted with test-time augmentation.
+    tolerance_mm
+        Tolerances of surface Dice in mm as requested; None if they follow from the resolution.
+    """
+
+    dataset: str | None = None
+    folds: int | None = None
+    first_seed: int | None = None
+    budget: str | None = None
+    learning_rates: tuple[float, ...] | None = None
+    skip_bad: bool = False
+    tta: bool = False
+    tolerance_mm: str | None = None
+
+
 class PlanRecord(SparseRecord):
-    """The part of a plan that reports and comparisons read; `pipeline.data.plan.Plan` is the whole.
+    """The plan of a study, as `pipeline.data.plan.Plan` defines it; all axes in R, A, S order.
 
     Attributes
     ----------
@@ -71,8 +103,19 @@ class PlanRecord(SparseRecord):
     spacing_mm: tuple[float, ...] | None = None
     patch: tuple[int, ...] | None = None
     batch: int | None = None
+    normalisation: tuple[str, ...] = ()
+    intensity_range: tuple[tuple[float, float], ...] = ()
+    intensity_mean: tuple[float, ...] = ()
+    intensity_std: tuple[float, ...] = ()
     channels: tuple[int, ...] | None = None
+    strides: tuple[tuple[int, ...], ...] = ()
+    tolerance_mm: float | None = None
+    metrics: tuple[str, ...] = ()
     reasons: dict[str, str] = Field(default_factory=dict)
+    stem: tuple[int, ...] | None = None
+    window: tuple[int, ...] | None = None
+    tta: bool = False
+    class_tolerance_mm: dict[str, float] = Field(default_factory=dict)
 
 
 class MachineRecord(SparseRecord):
@@ -81,7 +124,7 @@ class MachineRecord(SparseRecord):
     device: str = "cpu"
     jobs: int = 1
     threads: int = 1
-    precision: str | None = None
+    precision: Precision | None = None
     precision_reason: str | None = None
     step_seconds: float | None = None
 
@@ -121,7 +164,7 @@ class StudyRecord(SparseRecord):
     name, created, command
         Display name, time in ISO 8601, and command line.
     request
-        Arguments that must stay the same for the study to be continued, by name.
+        The arguments that must stay the same for the study to be continued.
     losses
         Arms in the order of the plan.
     preflight
@@ -145,7 +188,7 @@ class StudyRecord(SparseRecord):
     id: str | None = None
     name: str = ""
     created: str | None = None
-    request: dict[str, Any] = Field(default_factory=dict)
+    request: RequestRecord = RequestRecord()
     command: str | None = None
     dataset: DatasetSummary = DatasetSummary()
     losses: tuple[ArmRecord, ...] = ()
@@ -158,7 +201,7 @@ class StudyRecord(SparseRecord):
     optimizer: str | None = None
     schedule: str | None = None
     trainer: str | None = None
-    precision: str | None = None
+    precision: Precision | None = None
     machine: MachineRecord = MachineRecord()
     plan: PlanRecord = PlanRecord()
     versions: dict[str, str] = Field(default_factory=dict)
@@ -192,3 +235,38 @@ def read_study(study: StudyFolder) -> StudyRecord:
             study.root, "is not a study folder (no readable study.json)", "give the --out folder of `segloss study`"
         ) from error
     return StudyRecord.parse(content, study.settings, "give the --out folder of `segloss study`")
+
+
+def write_study(study: StudyFolder, record: StudyRecord) -> None:
+    """Write the settings of a study, whole or not at all."""
+    write_json(study.settings, record.to_json())
+
+
+def run_folders(study: StudyFolder) -> tuple[RunFolder, ...]:
+    """Return the folders of all planned runs, finished or not, in the order of the plan.
+
+    Raises
+    ------
+    RecordError
+        If the folder holds no study, or one that cannot be read.
+    """
+    return tuple(study.run(planned.key) for planned in read_study(study).runs)
+
+
+def stored_content_hashes(study: StudyFolder) -> dict[str, str | None]:
+    """Return the SHA-256 of the files of each case when the study began; empty without a fingerprint.
+
+    Raises
+    ------
+    RecordError
+        If the fingerprint cannot be read.
+    """
+    if not study.fingerprint.exists():
+        return {}
+    try:
+        scans = json.loads(study.fingerprint.read_text(encoding="utf-8"))
+        return {scan["case"]: scan.get("content_hash") for scan in scans}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordError(
+            study.fingerprint, f"cannot be used ({error})", "restore the file, or use another --out"
+        ) from error

@@ -1,4 +1,4 @@
-"""What one run may cost, and how seconds become steps, the same number for every arm."""
+"""The training budget per run, and its conversion to steps, the same number for every arm."""
 
 import math
 import re
@@ -12,23 +12,38 @@ from pipeline.training.learning_rate import CANDIDATES, first_trial_steps
 MINIMUM_STEPS = 10
 
 MOST_VALIDATIONS = 5
-VALIDATION_SHARE = 0.25
-"""Of the cost of a training, at most, for the points of its curves."""
 
-PASSES_OF_A_STEP = 3
-"""Forward passes that a training step costs for each patch."""
+VALIDATION_SHARE = 0.25
+"""Largest cost of the validation curves, as a share of the cost of the training."""
+
+PASSES_PER_STEP = 3
+"""Cost of a training step per patch, in forward passes: one forward, and a backward pass of about two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Either seconds or steps of training in each run; the other is None."""
+    """Training budget per run: either seconds or optimizer steps; the other one is None.
+
+    Examples
+    --------
+    >>> Budget.parse("5min")
+    Budget(seconds=300.0, steps=None)
+    >>> Budget.parse("800steps")
+    Budget(seconds=None, steps=800)
+    """
 
     seconds: float | None
     steps: int | None
 
     @staticmethod
     def parse(text: str) -> "Budget":
-        """Read ``120s``, ``5min``, ``1h`` or ``800steps``; a `ConfigError` for anything else."""
+        """Return the budget that a text such as ``120s``, ``5min``, ``1h`` or ``800steps`` describes.
+
+        Raises
+        ------
+        ConfigError
+            If the text is neither a positive duration nor a whole number of at least `MINIMUM_STEPS` steps.
+        """
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|steps?)\s*", text)
         if match:
             number, unit = float(match[1]), match[2]
@@ -39,30 +54,57 @@ class Budget:
                 return Budget(number * factor, None)
         raise ConfigError(
             f"--budget {text}",
-            "is not a budget",
-            f"give seconds or steps, e.g. 120s, 5min or 800steps (≥ {MINIMUM_STEPS})",
+            f"must be a duration, or at least {MINIMUM_STEPS} steps",
+            "use e.g. 120s, 5min or 800steps",
         )
 
     def in_steps(self, step_seconds: float, learning_rates: int = len(CANDIDATES)) -> int:
-        """Return the steps of one training, so that it and the search over learning rates fit the seconds."""
+        """Return the optimizer steps of one training.
+
+        The training and its search over learning rates together fit the seconds of the budget, unless these afford
+        fewer than `MINIMUM_STEPS`.
+
+        Parameters
+        ----------
+        step_seconds
+            Measured time of one step, in seconds.
+        learning_rates
+            Candidates of the search; a single one means that there is no search.
+
+        Examples
+        --------
+        >>> Budget(seconds=100.0, steps=None).in_steps(step_seconds=0.1, learning_rates=1)
+        1000
+        >>> Budget(seconds=None, steps=800).in_steps(step_seconds=0.1)
+        800
+        """
         if self.steps is not None:
             return self.steps
         assert self.seconds is not None
         affordable = self.seconds / step_seconds
         steps = int(affordable)
-        while steps > MINIMUM_STEPS and steps + _search(steps, learning_rates) > affordable:
+        while steps > MINIMUM_STEPS and steps + _steps_of_search(steps, learning_rates) > affordable:
             steps -= max(1, steps // 100)
         return max(MINIMUM_STEPS, steps)
 
 
-def _search(steps: int, learning_rates: int) -> int:
+def _steps_of_search(steps: int, learning_rates: int) -> int:
     return first_trial_steps(steps) * learning_rates if learning_rates > 1 else 0
 
 
 def validations(steps: int, plan: Plan, shapes: Sequence[tuple[int, int, int]], overlap: float) -> int:
-    """Return how many points the curves of a run have: as many as cost little beside the training, 1 to 5.
+    """Return the number of points of a run's validation curves: 1 to 5, as many as cost little beside the training.
 
-    `shapes` are those of the validation cases (of the curves) on the plan's grid, `overlap` that of their windows.
+    Parameters
+    ----------
+    steps
+        Optimizer steps of the training.
+    plan
+        Plan with batch and window, in voxels.
+    shapes
+        Shapes of the validation cases on the grid of the plan, in voxels.
+    overlap
+        Overlap of neighboring windows, as a share of their edge.
     """
     windows = sum(
         math.prod(
@@ -71,5 +113,5 @@ def validations(steps: int, plan: Plan, shapes: Sequence[tuple[int, int, int]], 
         )
         for shape in shapes
     )
-    affordable = VALIDATION_SHARE * steps * plan.batch * PASSES_OF_A_STEP / max(windows, 1)
+    affordable = VALIDATION_SHARE * steps * plan.batch * PASSES_PER_STEP / max(windows, 1)
     return max(1, min(MOST_VALIDATIONS, int(affordable)))

@@ -1,4 +1,4 @@
-"""How runs share this machine: device, runs at once, threads, precision and the time of a step, by measurement."""
+"""How the runs of a study share this machine: device, runs at once, threads, precision and the time of a step."""
 
 import os
 import statistics
@@ -8,28 +8,50 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 from pipeline.data.plan import Plan
 from pipeline.errors import is_out_of_memory
 from pipeline.network.precision import Precision
-from pipeline.study.gpus import visible_gpus
-from pipeline.study.workers import Workers, on_a_gpu
+from pipeline.study.executors.gpu_sharing import visible_gpus
+from pipeline.study.executors.reusable_pool import ReusablePool, on_least_used_gpu
 
-RUNS_A_GPU = (1, 2, 4)
+RUNS_PER_GPU = (1, 2, 4)
+
 WORTHWHILE_GAIN = 1.1
-"""How many times the steps a second more runs on a GPU must make to be begun at once."""
+"""More runs at once must make at least this times as many steps per second."""
 
 TRIAL_STEPS = {"cpu": 6, "cuda": 40}
-TRIAL_WARM_UP = 1
-"""Steps that are not counted."""
 
-Trial = tuple[Precision, str, float]
-"""Precision, the reason for it, and seconds of a step."""
+WARM_UP_STEPS = 1
+"""First steps that are not counted: they also pay for allocations and the choice of convolution algorithms."""
+
+
+class Trial(NamedTuple):
+    """Timed training steps of one process."""
+
+    precision: Precision
+    precision_reason: str
+    step_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What all runs of a study have in common; stored with the study so that a continued study computes alike."""
+    """What all runs of a study have in common; the record stores it, so that a continued study computes alike.
+
+    Attributes
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    jobs
+        Runs at once.
+    threads
+        Threads of each run.
+    precision, precision_reason
+        Number format of the forward passes, and why it was chosen.
+    step_seconds
+        Time of one training step while `jobs` runs train at once, in seconds.
+    """
 
     device: str
     jobs: int
@@ -39,13 +61,13 @@ class Machine:
     step_seconds: float
 
     @property
-    def seconds_a_run_step(self) -> float:
-        """Seconds that a step of one run costs, when as many are made at once."""
+    def seconds_per_run_step(self) -> float:
+        """Seconds of the machine for each step of one run."""
         return self.step_seconds / self.jobs
 
 
 def available_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -56,76 +78,105 @@ def measure_machine(
     *,
     jobs: int | None,
     precision: Precision | None,
-    workers: Workers | None = None,
-    here: bool = False,
+    pool: ReusablePool | None = None,
+    in_process: bool = False,
 ) -> Machine:
-    """Time training steps in as many processes at once as runs will use, and choose the precision.
+    """Time training steps in as many processes at once as the study will use, and choose the precision.
 
-    On a CPU runs share the cores, one thread each where there are runs enough: small 3D networks gain little from a
-    second thread (`benchmarks/` measures it). Of each GPU one, two or four runs, as many as are worth it, where `jobs`
-    does not say. `here` times one run in this process.
+    On a CPU the runs share the cores, one thread each if there are enough runs: small 3D networks gain little from a
+    second thread (`benchmarks/training.py` measures it). Each GPU gets one, two or four runs, as many as pay off.
+
+    Parameters
+    ----------
+    plan
+        Preprocessing and network.
+    classes
+        Classes, the background among them.
+    runs
+        Runs of the study.
+    jobs
+        Runs at once; None to choose.
+    precision
+        Number format; None to choose.
+    pool
+        Processes to time in; None for processes that end with the call.
+    in_process
+        Time one run in this process instead.
     """
     cores, gpus = available_cores(), visible_gpus()
     device = "cuda" if gpus else "cpu"
-    if here:
-        return Machine(device, 1, 1, *trial(plan, classes, 1, device, precision))
-    if workers is None:
-        with Workers() as workers:
-            return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, workers=workers)
-    counts = at_once(runs, jobs)
+    if in_process:
+        return Machine(device, 1, 1, *time_steps(plan, classes, 1, device, precision))
+    if pool is None:
+        with ReusablePool() as pool:
+            return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, pool=pool)
+    counts = job_counts(runs, jobs)
 
     def threads_of(jobs: int) -> int:
         return max(1, cores // jobs)
 
-    def timed(jobs: int) -> list[Trial]:
-        with workers.pool(max(counts)) as pool:
-            return trials(pool, partial(trial, plan, classes, threads_of(jobs), device, precision), jobs)
+    def measure(jobs: int) -> list[Trial]:
+        with pool.processes(max(counts)) as processes:
+            return at_once(processes, partial(time_steps, plan, classes, threads_of(jobs), device, precision), jobs)
 
-    jobs, results = most_steps(counts, timed)
-    chosen, reason, _ = results[0]
-    if any(result[0] != chosen for result in results):
+    jobs, trials = fastest_job_count(counts, measure)
+    chosen, reason = trials[0].precision, trials[0].precision_reason
+    if any(trial.precision != chosen for trial in trials):
         chosen, reason = "float32", "trial processes disagreed on bfloat16"
-    return Machine(device, jobs, threads_of(jobs), chosen, reason, max(result[2] for result in results))
+    return Machine(device, jobs, threads_of(jobs), chosen, reason, max(trial.step_seconds for trial in trials))
 
 
-def at_once(runs: int, jobs: int | None) -> list[int]:
-    """Return how many runs at once are worth a trial, growing; `jobs` is the user's word."""
+def job_counts(runs: int, jobs: int | None) -> list[int]:
+    """Return the numbers of runs at once that are worth a trial, in ascending order.
+
+    Parameters
+    ----------
+    runs
+        Runs of the study.
+    jobs
+        Number requested by the user, None for no request.
+    """
     cores, gpus = available_cores(), visible_gpus()
     if jobs:
         return [jobs]
-    shares = [gpus * share for share in RUNS_A_GPU] if gpus else [cores]
-    return sorted({max(1, min(share, runs, cores)) for share in shares})
+    candidates = [gpus * per_gpu for per_gpu in RUNS_PER_GPU] if gpus else [cores]
+    return sorted({max(1, min(candidate, runs, cores)) for candidate in candidates})
 
 
-def most_steps(counts: Sequence[int], timed: Callable[[int], list[Trial]]) -> tuple[int, list[Trial]]:
-    """Return of growing counts of runs at once the last that was a tenth faster than the one before, with its trials.
+def fastest_job_count(counts: Sequence[int], measure: Callable[[int], list[Trial]]) -> tuple[int, list[Trial]]:
+    """Return the last of ascending counts of runs at once that was a tenth faster than the one before, and its trials.
 
-    `timed` returns a trial of each run. A count that the memory does not hold is the end, unless it is the first.
+    Parameters
+    ----------
+    counts
+        Runs at once, in ascending order, at least one.
+    measure
+        Returns a trial of each run. A count that does not fit in memory ends the search, unless it is the first.
     """
     best: tuple[int, list[Trial]] | None = None
     rate = 0.0
     for jobs in counts:
         try:
-            results = timed(jobs)
+            trials = measure(jobs)
         except (MemoryError, RuntimeError) as error:
             if best is None or not is_out_of_memory(error):
                 raise
             break
-        steps_a_second = jobs / max(result[2] for result in results)
-        if best is not None and steps_a_second < WORTHWHILE_GAIN * rate:
+        steps_per_second = jobs / max(trial.step_seconds for trial in trials)
+        if best is not None and steps_per_second < WORTHWHILE_GAIN * rate:
             break
-        best, rate = (jobs, results), steps_a_second
+        best, rate = (jobs, trials), steps_per_second
     assert best is not None, "no count was given"
     return best
 
 
-def trials(pool: Executor, task: Callable[[], Trial], jobs: int) -> list[Trial]:
-    """Return what the task gives in as many processes of a pool at once."""
-    return [future.result() for future in [pool.submit(on_a_gpu, task) for _ in range(jobs)]]
+def at_once(pool: Executor, task: Callable[[], Trial], jobs: int) -> list[Trial]:
+    """Return the results of a task that `jobs` processes of a pool carry out at once."""
+    return [future.result() for future in [pool.submit(on_least_used_gpu, task) for _ in range(jobs)]]
 
 
-def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:
-    """Return precision, reason and seconds of a whole training step, feed and augmentation included."""
+def time_steps(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:
+    """Return the median time of whole training steps on random patches, with patch sampling and augmentation."""
     import torch
 
     from pipeline.losses import LossSpec, build_loss
@@ -148,4 +199,4 @@ def trial(plan: Plan, classes: int, threads: int, device: str, precision: Precis
     marks = [time.perf_counter()]
     train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
     times = [after - before for before, after in pairwise(marks)]
-    return precision, reason, statistics.median(times[TRIAL_WARM_UP:])
+    return Trial(precision, reason, statistics.median(times[WARM_UP_STEPS:]))

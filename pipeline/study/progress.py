@@ -1,45 +1,46 @@
-"""Whoever shows the progress of a study."""
+"""Progress of a study: the interface of its displays."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from pipeline.records.folder import RunKey
+from pipeline.records.run import RunRecord
 
 
-class Watcher(Protocol):
-    """Whoever shows the progress of a study."""
+class Progress(Protocol):
+    """Interface for displaying the progress of a study."""
 
-    def say(self, text: str) -> None:
-        """Show one line."""
-
-    def stage(self, name: str, total: int) -> Callable[[], None]:
-        """Begin a stage of `total` parts and return what is called after each."""
-
-    def runs(self, total: int, done: int) -> None:
-        """Begin the runs, of which some may be done already."""
-
-    def run_step(self, key: RunKey, stage: str, done: int, of: int) -> None:
-        """Show how far a stage of a run is."""
-
-    def run_done(self, key: RunKey, record: Mapping[str, Any]) -> None:
-        """Show the result of a run."""
-
-
-class Quiet:
-    """A watcher that shows nothing."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
+    def message(self, text: str) -> None:
+        """Display one line."""
 
     def stage(self, name: str, total: int) -> Callable[[], None]:
-        """Show nothing."""
+        """Begin a stage of `total` parts and return the function to call after each part."""
+
+    def begin_runs(self, total: int, finished: int) -> None:
+        """Begin the runs, of which some may have finished earlier."""
+
+    def run_step(self, key: RunKey, stage: str, done: int, total: int) -> None:
+        """Display that `done` of `total` parts of a stage of a run are complete."""
+
+    def run_finished(self, key: RunKey, record: RunRecord) -> None:
+        """Display the result of a run."""
+
+
+class SilentProgress:
+    """Progress that displays nothing; base class for displays of a part of it."""
+
+    def message(self, text: str) -> None:
+        """Do nothing."""
+
+    def stage(self, name: str, total: int) -> Callable[[], None]:
+        """Do nothing."""
         return lambda: None
 
-    def runs(self, total: int, done: int) -> None:
-        """Show nothing."""
+    def begin_runs(self, total: int, finished: int) -> None:
+        """Do nothing."""
 
-    def run_step(self, key: RunKey, stage: str, done: int, of: int) -> None:
-        """Show nothing."""
+    def run_step(self, key: RunKey, stage: str, done: int, total: int) -> None:
+        """Do nothing."""
 
-    def run_done(self, key: RunKey, record: Mapping[str, Any]) -> None:
-        """Show nothing."""
+    def run_finished(self, key: RunKey, record: RunRecord) -> None:
+        """Do nothing."""

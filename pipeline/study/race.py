@@ -1,4 +1,4 @@
-"""`--race`: which losses of a study are out, from the table so far."""
+"""`--race`: the losses that the results so far exclude from winning."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,22 @@ import pandas as pd
 from pipeline.comparison.racing import FEWEST_BLOCKS, Block, losses_to_drop
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
-from pipeline.study.progress import Watcher
-from pipeline.system.files import write_json
+from pipeline.records.study import read_study, write_study
+from pipeline.study.progress import Progress
 
 
 def dropped_losses(table: pd.DataFrame, arms: Sequence[str], planned_blocks: Sequence[Block]) -> dict[str, str]:
-    """Return the losses that the race has dropped, each with the reason in words.
+    """Return the losses that the race drops, each with the reason as text.
 
-    All looks are taken again, in the order of the plan, each at the results of its own blocks alone. So the answer does
-    not depend on the order in which runs finished, nor on stops between them.
+    All looks are repeated in the order of the plan, each at the results of its own blocks alone. The answer therefore
+    depends neither on the order in which runs finished nor on stops between them.
 
     Parameters
     ----------
     table
-        The long table of all finished runs.
+        Long table of all finished runs, as `pipeline.records.gather.gather_cases` returns it.
     arms
-        Every loss that began, controls among them.
+        Labels of all arms that began, controls among them.
     planned_blocks
         (fold, seed) of the whole study, in the order of the plan.
     """
@@ -38,27 +38,27 @@ def dropped_losses(table: pd.DataFrame, arms: Sequence[str], planned_blocks: Seq
 
 
 class Race:
-    """The losses that are out, kept in the study's settings for the report."""
+    """The losses that are dropped so far; the record of the study holds them for the report."""
 
-    def __init__(self, study: StudyFolder, watcher: Watcher) -> None:
-        self.study, self.watcher = study, watcher
-        self.dropped: dict[str, str] = study.read_settings().get("dropped", {})
-        self.look()
+    def __init__(self, study: StudyFolder, progress: Progress) -> None:
+        self.study, self.progress = study, progress
+        self.dropped = read_study(study).dropped
+        self.update()
 
-    def keeps(self, key: RunKey) -> bool:
-        """Whether a run's loss is still in the race."""
+    def includes(self, key: RunKey) -> bool:
+        """Return whether the loss of a run is still in the race."""
         return key.loss not in self.dropped
 
-    def look(self) -> None:
-        """Drop what is clearly behind by now."""
-        settings = self.study.read_settings()
+    def update(self) -> None:
+        """Drop the losses that are clearly behind by now, and write them to the record of the study."""
+        record = read_study(self.study)
         table = gather_cases(self.study)
         if table.empty:
             return
-        blocks = list(dict.fromkeys((entry["fold"], entry["seed"]) for entry in settings["runs"]))
-        dropped = dropped_losses(table, [entry["label"] for entry in settings["losses"]], blocks)
+        blocks = list(dict.fromkeys((run.fold, run.seed) for run in record.runs))
+        dropped = dropped_losses(table, record.labels, blocks)
         for loss in dropped.keys() - self.dropped.keys():
-            self.watcher.say(f"{loss} is out: {dropped[loss]}")
+            self.progress.message(f"{loss} is dropped: {dropped[loss]}")
         if dropped != self.dropped:
             self.dropped = dropped
-            write_json(self.study.settings, settings | {"dropped": dropped})
+            write_study(self.study, record.model_copy(update={"dropped": dropped}))

@@ -1,10 +1,10 @@
-"""What a user asks of a study."""
+"""The arguments of a study."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.records.study import Precision, RequestRecord
 from pipeline.records.tolerance import ToleranceRequest
 
 DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
@@ -14,14 +14,59 @@ DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
 class StudyRequest:
     """The arguments of ``segloss study``.
 
-    `seeds` is how many seeds each loss and fold is trained with; `controls` names losses that get a second arm with
-    random streams of its own; `jobs` how many runs at once (None: measured); `precision` forces float32 or bfloat16;
-    `cache` is where prepared cases are kept (None: inside the study); with `race`, losses that are clearly behind are
-    dropped between blocks of folds and seeds; `executor` is ``local`` or ``ray``, with the `address` of a cluster.
-    `part` (i, n) carries out every n-th run from the i-th on of a study that exists, beside other parts; `part` (0, n)
-    begins a study and trains nothing. `memory_gib` is what one run may take; it bounds the patch. With `tta` held-out
-    cases are predicted with test-time augmentation. `tolerance_mm` gives tolerances of surface Dice as
-    `pipeline.records.tolerance.ToleranceRequest` reads them (None: by the resolution).
+    Attributes
+    ----------
+    dataset
+        Folder or list of cases.
+    out
+        Folder of the study.
+    losses
+        Names, import paths with arguments, or a YAML file, as `pipeline.losses.parse_losses` reads them.
+    controls
+        Losses that get a second arm with random streams of its own, separated by commas.
+    folds
+        Folds of the cross-validation.
+    seeds
+        Trainings of each loss and fold.
+    first_seed
+        The first seed; it also assigns cases to folds.
+    budget
+        Training budget per run, as `pipeline.study.budget.Budget.parse` reads it.
+    jobs
+        Runs at once; None to measure what this machine can do.
+    precision
+        Number format of the forward passes; None to measure which is faster and accurate.
+    learning_rates
+        Candidates of the search, or the only rate; None for the default candidates.
+    keep_predictions
+        Whether the out-of-fold masks are stored.
+    skip_bad
+        Whether the study continues without unusable cases.
+    race
+        Whether losses that are clearly behind are dropped between blocks of folds and seeds.
+    executor, address
+        ``local`` or ``ray``, and the address of a Ray cluster.
+    part
+        (i, n) carries out every n-th run from the i-th on of an existing study, beside other parts; (0, n) creates the
+        study and trains nothing.
+    memory_gib
+        Memory that one run may use, in GiB; it bounds the patch.
+    tta
+        Whether held-out cases are predicted with test-time augmentation.
+    tolerance_mm
+        Tolerances of surface Dice, as `pipeline.records.tolerance.ToleranceRequest` reads them; None to derive them
+        from the resolution.
+    track
+        Whether the records are mirrored to MLflow.
+    cache
+        Folder of the prepared cases; None for the folder of the study.
+    command
+        Command line, for the record.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range or does not fit another.
     """
 
     dataset: Path
@@ -33,7 +78,7 @@ class StudyRequest:
     first_seed: int = 0
     budget: str = "300s"
     jobs: int | None = None
-    precision: str | None = None
+    precision: Precision | None = None
     learning_rates: tuple[float, ...] | None = None
     keep_predictions: bool = True
     skip_bad: bool = False
@@ -49,33 +94,38 @@ class StudyRequest:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("folds", 2), ("seeds", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"--{name} {value}", f"is less than {least}", f"give {least} or more")
-        if self.jobs is not None and self.jobs < 1:
-            raise ConfigError(f"--jobs {self.jobs}", "is less than 1", "give 1 or more, or leave it out")
+        for name, minimum, value in (("folds", 2, self.folds), ("seeds", 1, self.seeds), ("jobs", 1, self.jobs)):
+            if value is not None and value < minimum:
+                raise ConfigError(f"--{name} {value}", f"must be at least {minimum}", f"use --{name} {minimum} or more")
         if not self.memory_gib > 0:
-            raise ConfigError(f"--memory {self.memory_gib}", "is no memory", "give GiB, e.g. 4")
+            raise ConfigError(f"--memory {self.memory_gib}", "must be a positive number of GiB", "use e.g. --memory 4")
         if self.precision not in (None, "float32", "bfloat16"):
             raise ConfigError(
-                f"--precision {self.precision}", "is unknown", "give float32 or bfloat16, or leave it out"
+                f"--precision {self.precision}", "must be float32 or bfloat16", "use one of them, or omit the option"
             )
-
         ToleranceRequest.parse(self.tolerance_mm)
         if self.executor not in ("local", "ray"):
-            raise ConfigError(f"--executor {self.executor}", "is unknown", "give local or ray")
+            raise ConfigError(f"--executor {self.executor}", "must be local or ray", "use one of them")
         if self.address is not None and self.executor != "ray":
-            raise ConfigError(f"--address {self.address}", "is of a Ray cluster", "give --executor ray too")
+            raise ConfigError(f"--address {self.address}", "must be used with Ray", "add --executor ray")
 
-    def identity(self) -> dict[str, Any]:
-        """Return what must be the same for a study to be continued.
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds in order, beginning with the first one."""
+        return tuple(range(self.first_seed, self.first_seed + self.seeds))
 
-        How it is carried out may differ, and there may be more losses, controls and seeds than before.
+    def identity(self) -> RequestRecord:
+        """Return the arguments that must stay the same for the study to be continued.
+
+        The way in which it is carried out may differ, and losses, controls and seeds may be added.
         """
-        left_out = {"out", "jobs", "track", "cache", "command", "keep_predictions", "precision"}
-        left_out |= {"losses", "controls", "seeds", "race", "executor", "address", "part", "memory_gib"}
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
-        values["dataset"] = str(self.dataset.resolve())
-        values["learning_rates"] = list(self.learning_rates) if self.learning_rates else None
-        return values
+        return RequestRecord(
+            dataset=str(self.dataset.resolve()),
+            folds=self.folds,
+            first_seed=self.first_seed,
+            budget=self.budget,
+            learning_rates=self.learning_rates,
+            skip_bad=self.skip_bad,
+            tta=self.tta,
+            tolerance_mm=self.tolerance_mm,
+        )

@@ -1,275 +1,228 @@
-"""`segloss study`: from a dataset to a verdict."""
+"""`segloss study`: from a dataset to its table of results."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.data.datalists import read_dataset
-from pipeline.data.dataset import Case, Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
-from pipeline.data.folds import Fold, make_folds
+from pipeline.data.folds import make_folds
 from pipeline.data.plan import Plan
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import DatasetError, RecordError
 from pipeline.losses import LossSpec
-from pipeline.network.prediction import WINDOW_OVERLAP
-from pipeline.records.folder import RunFolder, RunKey, StudyFolder
+from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.gather import gather_cases
+from pipeline.records.run import read_run
+from pipeline.records.study import StudyRecord
 from pipeline.records.table import write_table
 from pipeline.records.tolerance import ToleranceRequest
-from pipeline.study.budget import Budget, validations
-from pipeline.study.executor import run_here, run_locally
-from pipeline.study.gpus import visible_gpus
-from pipeline.study.machine import Machine, at_once
-from pipeline.study.progress import Quiet, Watcher
+from pipeline.study.arms import arms_of
+from pipeline.study.budget import Budget
+from pipeline.study.context import StudyContext
+from pipeline.study.continuation import (
+    check_same_files,
+    check_same_plan,
+    extend_study,
+    missing_runs,
+    plan_of_study,
+    read_matching_study,
+)
+from pipeline.study.creation import create_study
+from pipeline.study.executors.executor import ScheduledRun
+from pipeline.study.executors.gpu_sharing import visible_gpus
+from pipeline.study.executors.reusable_pool import ReusablePool
+from pipeline.study.executors.selection import select_executor
+from pipeline.study.machine import job_counts
+from pipeline.study.progress import Progress, SilentProgress
 from pipeline.study.race import Race
 from pipeline.study.request import StudyRequest
-from pipeline.study.settings import (
-    arms_of,
-    begin_study,
-    check_same,
-    check_unchanged,
-    extend_study,
-    further_runs,
-    jsonable,
-    plan_as_begun,
-)
-from pipeline.study.workers import Workers
+from pipeline.study.run_settings import settings_of_run
 from pipeline.system.files import remove_leftovers
 from pipeline.system.folder_lock import exclusive
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.run import MAXIMUM_CURVE_CASES, delete_progress
-from pipeline.training.settings import RunSettings
+from pipeline.training.run import delete_progress
 
 PREPARED = "prepared"
-"""Where prepared cases are kept inside a study that is given no other place."""
+"""Folder of the prepared cases inside a study without another cache."""
 
 CHECKED = "checked"
-"""What was found of them by the check, beside them."""
+"""Folder of the results of the dataset check, inside the cache."""
 
 
 def run_study(
     request: StudyRequest,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     on_begin: Callable[[StudyFolder], None] | None = None,
-    adjust: Callable[[Plan], Plan] = lambda plan: plan,
-    here: bool = False,
+    adjust_plan: Callable[[Plan], Plan] = lambda plan: plan,
+    in_process: bool = False,
 ) -> StudyFolder:
-    """Carry out a study, or what is left of it, and write its table.
+    """Carry out a study, or the rest of it, and write its table.
 
     Parameters
     ----------
     request
-        What the user asks for.
-    watcher
-        Shows the progress.
+        Arguments of the user.
+    progress
+        Receives the progress; None for silence.
     on_begin
-        Called before the runs, with all that is known of them on disk; begins a mirror to MLflow, for one.
-    adjust
-        Changes the plan, always in the same way, e.g. to a smaller network.
-    here
+        Called before the runs, once the record is on disk, for example to begin a mirror to MLflow.
+    adjust_plan
+        Changes the plan, always in the same way, for example to a smaller network.
+    in_process
         Do everything in this process, one run after the other: for studies so small that processes cost more.
 
     Raises
     ------
     ConfigError, DatasetError, RecordError
-        Before any training, where the request cannot be carried out.
+        Before any training, if the request cannot be carried out.
+    TrainingError
+        If a run cannot be completed. The same request continues the study.
     """
-    watcher = watcher or Quiet()
-    losses = arms_of(request)
-    budget = Budget.parse(request.budget)
+    progress = progress or SilentProgress()
+    arms = arms_of(request)
+    Budget.parse(request.budget)
     dataset = read_dataset(request.dataset)
     study = StudyFolder(request.out)
-    whole = request.part is None
     part, parts = request.part or (0, 1)
     if part and not study.settings.exists():
-        raise RecordError(study.root, "holds no study to take a part of", f"begin it with --part 0/{parts}")
-    with exclusive(study.root / f".part{part}" if part else study.root), Workers(_shares_cores(request)) as workers:
-        if whole:
+        raise RecordError(study.root, "holds no study of which a part could run", f"begin it with --part 0/{parts}")
+    # Parts of one study run beside each other, so that each locks a folder of its own.
+    with exclusive(study.root / f".part{part}" if part else study.root), ReusablePool() as pool:
+        if request.part is None:
             for folder in (study.root, study.root / PREPARED, study.root / PREPARED / CHECKED):
                 remove_leftovers(folder)
-        new = not study.settings.exists()
-        if not new:
-            check_same(study, request, losses)
-        elif not here and request.executor == "local" and visible_gpus():  # without one, this process needs the cores
-            workers.begin(max(at_once(len(losses) * request.folds * request.seeds, request.jobs)))
-        cache = request.cache or study.root / PREPARED
-        dataset, fingerprint = _scan(dataset, request.skip_bad, cache / CHECKED, watcher)
-        tolerance = ToleranceRequest.parse(request.tolerance_mm)
-        plan = adjust(replace(make_plan(dataset, fingerprint, request.memory_gib, tolerance), tta=request.tta))
-        if not new:
-            plan = plan_as_begun(study, plan)
-        check_unchanged(study, fingerprint)
-        folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
-        hashes = {scan.case: scan.content_hash for scan in fingerprint.scans}
-        further = [] if new or part else further_runs(study, request, folds, losses)
-        warnings = _preflight(losses, fingerprint, plan, watcher) if new or further else ()
-        advance = watcher.stage("preparing", len(dataset.cases))
-        prepared = prepare_dataset(dataset, plan, hashes, cache, workers=0 if here else None, on_case=advance)
-        if new:
-            plan = begin_study(
-                study, request, dataset, fingerprint, plan, folds, losses, budget, warnings, watcher, workers, here
-            )
+        record = read_matching_study(study, request, arms) if study.settings.exists() else None
+        if record is None and not in_process:
+            _start_early(request, len(arms), pool)
+        context = _checked_context(request, arms, dataset, record, adjust_plan, progress)
+        further = () if record is None or part else missing_runs(record, context)
+        warnings = _preflight(context, progress) if record is None or further else ()
+        advance = progress.stage("preparing", len(context.dataset.cases))
+        prepared = prepare_dataset(
+            context.dataset,
+            context.plan,
+            context.content_hashes,
+            _cache_of(request),
+            workers=0 if in_process else None,
+            on_case=advance,
+        )
+        if record is None:
+            context, record = create_study(context, warnings, progress, pool, in_process)
         elif further:
-            extend_study(study, request, losses, further, warnings, watcher)
-        if whole or part:
+            record = extend_study(record, context, further, warnings, progress)
+        if request.part is None or part:
             if on_begin:
                 on_begin(study)
-            _train_all(study, request, dataset, fingerprint, plan, folds, losses, prepared, watcher, workers, here)
-        if whole:
+            check_same_plan(context, record)
+            runs = _scheduled_runs(context, record, prepared, progress)
+            race = Race(study, progress) if request.race else None
+            if runs:
+                executor = select_executor(request, request.jobs or record.machine.jobs, pool, in_process)
+                executor.execute(runs, _StudyMonitor(study, race, progress))
+        if request.part is None:
             write_table(study.cases, gather_cases(study))
     return study
 
 
-def _shares_cores(request: StudyRequest) -> bool:
-    """Whether the last runs may begin beside others: not where the user said how many, or a race drops runs late."""
-    return request.jobs is None and not request.race
+def _cache_of(request: StudyRequest) -> Path:
+    return request.cache or request.out / PREPARED
 
 
-def _scan(dataset: Dataset, skip_bad: bool, remembered: Path, watcher: Watcher) -> tuple[Dataset, Fingerprint]:
-    """Return the usable part of a dataset; problems are said all at once and refuse it unless bad cases are skipped."""
-    advance = watcher.stage("checking", len(dataset.cases))
-    result = scan_dataset(dataset, on_case=advance, cache_folder=remembered)
+def _start_early(request: StudyRequest, arms: int, pool: ReusablePool) -> None:
+    """Start the processes beside the check of the dataset, on machines with a GPU: without one, it needs the cores."""
+    if request.executor == "local" and visible_gpus():
+        pool.start(max(job_counts(arms * request.folds * request.seeds, request.jobs)))
+
+
+def _checked_context(
+    request: StudyRequest,
+    arms: tuple[LossSpec, ...],
+    dataset: Dataset,
+    record: StudyRecord | None,
+    adjust_plan: Callable[[Plan], Plan],
+    progress: Progress,
+) -> StudyContext:
+    """Return the inputs of a study after a check of all files; those of an existing study must be unchanged."""
+    study = StudyFolder(request.out)
+    dataset, fingerprint = _scan(dataset, request.skip_bad, _cache_of(request) / CHECKED, progress)
+    plan = make_plan(dataset, fingerprint, request.memory_gib, ToleranceRequest.parse(request.tolerance_mm))
+    plan = adjust_plan(replace(plan, tta=request.tta))
+    if record is not None:
+        plan = plan_of_study(record, plan)
+        check_same_files(study, fingerprint)
+    folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
+    return StudyContext(request, study, dataset, fingerprint, plan, folds, arms)
+
+
+def _scan(dataset: Dataset, skip_bad: bool, cached_results: Path, progress: Progress) -> tuple[Dataset, Fingerprint]:
+    """Return the usable part of a dataset. All problems are reported at once; they refuse it unless skipped."""
+    advance = progress.stage("checking", len(dataset.cases))
+    result = scan_dataset(dataset, on_case=advance, cache_folder=cached_results)
     errors = result.errors
     refused = bool(errors) and not (skip_bad and result.dataset.cases)
-    # A single problem stands in the refusal itself: one line.
+    # The refusal itself names a single problem, so that the command prints one line.
     for problem in errors if len(errors) > 1 or not refused else ():
-        watcher.say(problem.line())
+        progress.message(problem.line())
     if refused:
         bad = len({problem.case for problem in errors})
-        remedy = ("mend or remove them (listed above)" if len(errors) > 1 else "mend or remove it") + (
-            ", or give --skip-bad to go on without" if result.dataset.cases else ""
+        remedy = ("fix or remove them (listed above)" if len(errors) > 1 else "fix or remove it") + (
+            ", or use --skip-bad to continue without" if result.dataset.cases else ""
         )
         raise DatasetError(
             dataset.root, f"{bad} of {len(dataset.cases)} cases cannot be used: {errors[0].line()}", remedy
         )
     if len(result.dataset.classes) < 2:
-        raise DatasetError(dataset.root, "the labels hold no class but the background", "give labels with foreground")
+        raise DatasetError(dataset.root, "has no class but the background", "use labels with foreground")
     return result.dataset, result.fingerprint
 
 
-def _preflight(losses: Sequence[LossSpec], fingerprint: Fingerprint, plan: Plan, watcher: Watcher) -> tuple[str, ...]:
-    """Say what each loss's user should know before days of training, and return it."""
+def _preflight(context: StudyContext, progress: Progress) -> tuple[str, ...]:
+    """Report and return the warnings about the losses that a user should see before days of training."""
     from pipeline.losses.preflight import preflight
 
-    arms = [spec for spec in losses if not spec.control]
-    lines = tuple(item.line() for item in preflight(arms, list(fingerprint.class_voxels().values()), plan))
+    losses = [spec for spec in context.arms if not spec.control]
+    voxels = list(context.fingerprint.class_voxels().values())
+    lines = tuple(warning.line() for warning in preflight(losses, voxels, context.plan))
     for line in lines:
-        watcher.say(line)
+        progress.message(line)
     return lines
 
 
-def _train_all(
-    study: StudyFolder,
-    request: StudyRequest,
-    dataset: Dataset,
-    fingerprint: Fingerprint,
-    plan: Plan,
-    folds: Sequence[Fold],
-    losses: Sequence[LossSpec],
-    prepared: Mapping[str, PreparedCase],
-    watcher: Watcher,
-    workers: Workers,
-    here: bool,
-) -> None:
-    """Carry out the runs that have no record yet."""
-    settings = study.read_settings()
-    planned = json.loads(json.dumps(jsonable(asdict(plan))))
-    if {"tta": False} | settings["plan"] | {"reasons": {}} != planned | {"reasons": {}}:
-        raise RecordError(
-            study.root,
-            "the dataset or its plan has changed since the study began",
-            "give another --out; versions with other metrics are not mixed either",
-        )
-    stored_machine = Machine(**settings["machine"])
-    originals = {case.id: case for case in dataset.cases}
-    specs = {spec.label: spec for spec in losses}
-    by_index = {fold.index: fold for fold in folds}
-    waiting: list[tuple[RunSettings, RunFolder]] = []
-    everything = list(study.runs())
-    if request.part:
-        everything = everything[request.part[0] - 1 :: request.part[1]]
-    for folder in everything:
+def _scheduled_runs(
+    context: StudyContext, record: StudyRecord, prepared: dict[str, PreparedCase], progress: Progress
+) -> list[ScheduledRun]:
+    """Return the runs of this request that have no record yet, and report how many have one."""
+    folders = [context.folder.run(planned.key) for planned in record.runs]
+    if context.request.part:
+        part, parts = context.request.part
+        folders = folders[part - 1 :: parts]
+    scheduled = []
+    for folder in folders:
         if folder.record.exists():
-            delete_progress(folder)
+            delete_progress(folder)  # A kill between the record and this removal left the checkpoints.
         else:
-            fold = by_index[folder.key.fold]
-            run_settings = _settings_of(
-                folder.key,
-                specs[folder.key.loss],
-                fold,
-                dataset,
-                fingerprint,
-                plan,
-                prepared,
-                originals,
-                settings,
-                request,
-            )
-            waiting.append((run_settings, folder))
-    watcher.runs(len(everything), len(everything) - len(waiting))
-    race = Race(study, watcher) if request.race else None
-    if waiting:
-        jobs = request.jobs or stored_machine.jobs
-
-        def done(key: RunKey) -> None:
-            watcher.run_done(key, json.loads(study.run(key).record.read_text(encoding="utf-8")))
-            if race:
-                race.look()
-
-        wanted = race.keeps if race else (lambda key: True)
-        if here:
-            run_here(waiting, watcher.run_step, done, wanted)
-        elif request.executor == "ray":
-            from pipeline.study.ray_executor import run_on_ray
-
-            workers.end()
-            run_on_ray(waiting, jobs, watcher.run_step, done, wanted, watcher.say, address=request.address)
-        else:
-            share = _shares_cores(request) and stored_machine.threads == 1 and stored_machine.device == "cpu"
-            run_locally(waiting, jobs, watcher.run_step, done, wanted, watcher.say, workers, share)
+            scheduled.append(ScheduledRun(settings_of_run(folder.key, context, record, prepared), folder))
+    progress.begin_runs(len(folders), len(folders) - len(scheduled))
+    return scheduled
 
 
-def _settings_of(
-    key: RunKey,
-    spec: LossSpec,
-    fold: Fold,
-    dataset: Dataset,
-    fingerprint: Fingerprint,
-    plan: Plan,
-    prepared: Mapping[str, PreparedCase],
-    originals: Mapping[str, Case],
-    settings: Mapping[str, Any],
-    request: StudyRequest,
-) -> RunSettings:
-    held_out = set(fold.cases)
-    fitting = [case for case in dataset.cases if case.id not in held_out]
-    scans = {scan.case: scan for scan in fingerprint.scans}
-    values = sorted(dataset.classes)
-    voxels = [
-        sum(scans[case.id].classes[value].voxels for case in fitting if value in scans[case.id].classes)
-        for value in values
-    ]
-    curve_shapes = [prepared[case_id].shape for case_id in fold.cases[:MAXIMUM_CURVE_CASES]]
-    return RunSettings(
-        loss=spec,
-        fold=key.fold,
-        seed=key.seed,
-        plan=plan,
-        classes=dataset.foreground,
-        class_voxels=tuple(voxels),
-        training=tuple(prepared[case.id] for case in fitting),
-        patients=tuple(case.patient for case in fitting),
-        validation=tuple(prepared[case.id] for case in dataset.cases if case.id in held_out),
-        originals={case_id: originals[case_id] for case_id in fold.cases},
-        steps=settings["budget"]["steps"],
-        validations=validations(settings["budget"]["steps"], plan, curve_shapes, WINDOW_OVERLAP),
-        precision=settings["precision"],
-        learning_rates=tuple(settings["learning_rates"]),
-        threads=settings["machine"]["threads"],
-        device=settings["machine"]["device"],
-        keep_predictions=request.keep_predictions,
-    )
+class _StudyMonitor:
+    """Monitor that displays the progress of runs, and lets the race drop losses after each of them."""
+
+    def __init__(self, study: StudyFolder, race: Race | None, progress: Progress) -> None:
+        self.study, self.race = study, race
+        self.run_step, self.message = progress.run_step, progress.message
+        self._run_finished = progress.run_finished
+
+    def is_needed(self, key: RunKey) -> bool:
+        return self.race is None or self.race.includes(key)
+
+    def run_finished(self, key: RunKey) -> None:
+        record = read_run(self.study.run(key))
+        assert record is not None, f"{key.short_name} was reported without its record"
+        self._run_finished(key, record)
+        if self.race is not None:
+            self.race.update()

@@ -17,7 +17,7 @@ import pipeline
 from pipeline.records.events import RateSearchEvent, read_events
 from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.scope import scope_of
-from pipeline.records.study import read_study
+from pipeline.records.study import read_study, run_folders
 from pipeline.records.table import read_table
 from pipeline.tracking import artifacts
 from pipeline.tracking.metric_points import OF_LOSS, OF_RUN, Point, best_points, mean_curves, run_points, table_points
@@ -73,7 +73,7 @@ class StudyRecords:
     @classmethod
     def read(cls, study: StudyFolder) -> "StudyRecords":
         """Read what a study says of itself; a `RecordError` where there is none."""
-        settings = study.read_settings()
+        settings = read_study(study).to_json()
         study_id = settings.get("id") or hashlib.sha256(study.settings.read_bytes()).hexdigest()[:12]
         path = study.root / "fingerprint.json"
         fingerprint = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -90,7 +90,7 @@ class StudyRecords:
         runs: list[Wanted] = []
         finished: dict[str, list[tuple[RunFolder, Wanted]]] = {}
         planned: dict[str, int] = {}
-        for folder in self.study.runs():
+        for folder in run_folders(self.study):
             loss = folder.key.loss
             planned[loss] = planned.get(loss, 0) + 1
             if folder.events.exists() or folder.record.exists():
@@ -225,7 +225,7 @@ class StudyRecords:
     def _first_of_plan(self, loss: str, finished: list[tuple[RunFolder, Wanted]]) -> list[tuple[RunFolder, Wanted]]:
         by_key = {folder.key: (folder, run) for folder, run in finished}
         first = []
-        for folder in self.study.runs():
+        for folder in run_folders(self.study):
             if folder.key.loss == loss:
                 if folder.key not in by_key:
                     break

@@ -13,6 +13,7 @@ from types import FrameType
 
 from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
+from pipeline.records.study import run_folders
 from pipeline.system.files import FileStates, file_states
 from pipeline.system.folder_lock import exclusive
 from pipeline.tracking.session import MirrorResult, Session, artifact_location, default_uri, tracking_uri
@@ -219,12 +220,12 @@ class Mirror:
 
 
 def _is_complete(study: StudyFolder) -> bool:
-    return study.verdict.exists() and all(run.record.exists() for run in study.runs())
+    return study.verdict.exists() and all(run.record.exists() for run in run_folders(study))
 
 
 def _state_of_files(study: StudyFolder) -> FileStates:
     """Return what changes whenever the records do."""
     paths: list[Path] = [study.verdict, study.report, study.cases]
-    for run in study.runs():
+    for run in run_folders(study):
         paths += [run.events, run.record]
     return file_states(paths)

@@ -15,8 +15,8 @@ def no_training(monkeypatch):
         raise AssertionError("training began")
 
     monkeypatch.setattr("pipeline.study.run.prepare_dataset", train)
-    monkeypatch.setattr("pipeline.study.settings.measure_machine", train)
-    monkeypatch.setattr("pipeline.study.run.run_locally", train)
+    monkeypatch.setattr("pipeline.study.creation.measure_machine", train)
+    monkeypatch.setattr("pipeline.study.executors.worker_processes.WorkerProcessExecutor.execute", train)
 
 
 def write_case(root, name, label_shape=(12, 10, 8)):
@@ -124,8 +124,8 @@ def test_inspecting_it_says_so_and_names_the_file(make, tmp_path, monkeypatch, c
         (("--losses", "dice,dice"), "named 2 times"),
         (("--losses", "no.such.module:Loss"), "no.such.module"),
         (("--losses", "tversky{no_such_argument=1}"), "no_such_argument"),
-        (("--budget", "soon"), "not a budget"),
-        (("--folds", "1"), "less than 2"),
+        (("--budget", "soon"), "must be a duration"),
+        (("--folds", "1"), "must be at least 2"),
         (("--learning-rates", "fast"), "positive numbers"),
         (("--tolerance-mm", "some"), "give one distance in mm"),
     ],

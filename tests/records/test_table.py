@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.records.folder import StudyFolder
 from pipeline.records.gather import gather_cases
+from pipeline.records.study import run_folders
 from pipeline.records.table import COLUMNS, Score, read_table, scores_frame, write_table
 
 HOSTILE = ["=cmd|'/c calc'!A1", "+1", "-2+3", "@SUM(A1)", "'=1", "''=1", "'quoted", "plain", "ünïcode ☃"]
@@ -42,7 +43,7 @@ def test_runs_of_before_the_tolerance_was_stored_are_gathered_with_later_ones(tm
     study = StudyFolder(tmp_path)
     runs = [{"loss": "ce", "fold": fold, "seed": 0} for fold in (0, 1)]
     study.settings.write_text(json.dumps({"runs": runs}))
-    for folder in study.runs():
+    for folder in run_folders(study):
         folder.record.parent.mkdir(parents=True)
         folder.record.write_text("{}")
         frame = scores_frame("ce", folder.key.fold, 0, [Score("a", "x", "nsd", 0.5, "ok", 2.0)])

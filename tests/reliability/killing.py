@@ -24,23 +24,24 @@ from commands import forked
 
 from pipeline.data.plan import Plan
 from pipeline.records.folder import RunFolder, StudyFolder
-from pipeline.study.progress import Quiet
+from pipeline.records.study import run_folders
+from pipeline.study.progress import SilentProgress
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
-from pipeline.study.sweep import small
+from pipeline.study.sweep_levels import small_network
 from pipeline.system.files import write_json
 from pipeline.training.checkpoint import ResumePoint
 
 DYING = 77
 
 
-class Watcher(Quiet):
+class PipedProgress(SilentProgress):
     """Write every step to a pipe, so that the parent knows how far a killed child came."""
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
 
-    def run_step(self, key, stage, done, of):
+    def run_step(self, key, stage, done, total):
         if stage == "training":
             os.write(self.pipe, f"{key.loss} {key.fold} {done}\n".encode())
 
@@ -119,7 +120,7 @@ class Outcome:
 
 def studying(request: StudyRequest) -> Callable[[int], object]:
     """Return what carries out a study and writes its steps to a pipe."""
-    return lambda pipe: carry_out(request, Watcher(pipe))
+    return lambda pipe: carry_out(request, PipedProgress(pipe))
 
 
 def attempt(work: Callable[[int], object], *, write_moment: int | None = None, cpu_s: float | None = None) -> Outcome:
@@ -185,15 +186,15 @@ def _cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def carry_out(request: StudyRequest, watcher: Quiet) -> StudyFolder:
+def carry_out(request: StudyRequest, progress: SilentProgress) -> StudyFolder:
     """Run the study, then write its table and verdict (the page is left out: it holds the time of writing)."""
     from pipeline.comparison.evidence import read_evidence
     from pipeline.records.table import write_table
 
-    study = run_study(request, watcher, adjust=tiny, here=True)
+    study = run_study(request, progress, adjust_plan=tiny, in_process=True)
     evidence = read_evidence(study)
     write_table(study.cases, evidence.table)
-    write_json(study.verdict, evidence.verdict)
+    write_json(study.verdict, evidence.verdict.to_json())
     return study
 
 
@@ -201,7 +202,7 @@ def tiny(plan: Plan) -> Plan:
     """Return the plan with the smallest network and a panel of three metrics."""
     from dataclasses import replace
 
-    return replace(small(plan), metrics=("dice", "hausdorff_mm", "hausdorff95_mm"))
+    return replace(small_network(plan), metrics=("dice", "hausdorff_mm", "hausdorff95_mm"))
 
 
 def results_of(study: StudyFolder) -> dict[str, object]:
@@ -279,7 +280,7 @@ def kill_until(
 
     random = np.random.default_rng(seed)
     # Here, not in a child: its children then find every module imported, and a kill costs what it interrupts.
-    carry_out(replace(request, out=folder / "never stopped"), Quiet())
+    carry_out(replace(request, out=folder / "never stopped"), SilentProgress())
     expected = results_of(StudyFolder(folder / "never stopped"))
     whole = attempt(studying(replace(request, out=folder / "again")))
     assert whole.finished, whole.failed
@@ -319,7 +320,7 @@ def _without_state(study: StudyFolder, reached: dict[tuple[str, int], int]) -> l
     first_save = 3
     return [
         run
-        for run in study.runs()
+        for run in run_folders(study)
         if reached.get((run.key.loss, run.key.fold), 0) > first_save
         and not run.record.exists()
         and ResumePoint(run.root).load() is None

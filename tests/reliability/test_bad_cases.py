@@ -14,16 +14,16 @@ from test_killed_studies import request
 
 from pipeline.errors import DatasetError
 from pipeline.study import run
-from pipeline.study.progress import Quiet
+from pipeline.study.progress import SilentProgress
 from pipeline.study.run import run_study
 
 
-class Listening(Quiet):
+class RecordingProgress(SilentProgress):
     def __init__(self):
-        self.said = []
+        self.messages = []
 
-    def say(self, text):
-        self.said.append(text)
+    def message(self, text):
+        self.messages.append(text)
 
 
 class ScanPassed(Exception):
@@ -48,18 +48,18 @@ def asked(tmp_path, monkeypatch):
 
 
 def test_all_bad_cases_are_said_before_the_study_is_refused(asked):
-    watcher = Listening()
-    with pytest.raises(DatasetError, match=r"2 of 4 cases cannot be used: .* or give --skip-bad to go on without"):
-        run_study(asked, watcher)
-    assert len(watcher.said) == 2
-    assert "ball_0.nii.gz" in watcher.said[0]
-    assert "ball_2.nii.gz" in watcher.said[1]
-    assert not [line for line in watcher.said if "\n" in line]
+    progress = RecordingProgress()
+    with pytest.raises(DatasetError, match=r"2 of 4 cases cannot be used: .* or use --skip-bad to continue without"):
+        run_study(asked, progress)
+    assert len(progress.messages) == 2
+    assert "ball_0.nii.gz" in progress.messages[0]
+    assert "ball_2.nii.gz" in progress.messages[1]
+    assert not [line for line in progress.messages if "\n" in line]
 
 
 def test_with_skip_bad_the_rest_goes_on(asked):
-    watcher = Listening()
+    progress = RecordingProgress()
     with pytest.raises(ScanPassed) as passed:
-        run_study(replace(asked, skip_bad=True), watcher)
+        run_study(replace(asked, skip_bad=True), progress)
     assert passed.value.args[0] == ["ball_1", "ball_3"]
-    assert len(watcher.said) == 2
+    assert len(progress.messages) == 2

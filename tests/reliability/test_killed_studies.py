@@ -10,11 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
-from killing import Watcher, attempt, carry_out, differences, kill_until, results_of, studying
+from killing import PipedProgress, attempt, carry_out, differences, kill_until, results_of, studying
 from tiny_dataset import make_tiny_dataset
 
 from pipeline.records.folder import RunKey, StudyFolder
-from pipeline.study.progress import Quiet
+from pipeline.study.progress import SilentProgress
 from pipeline.study.request import StudyRequest
 from pipeline.training.checkpoint import ResumePoint
 
@@ -34,18 +34,18 @@ def request(root: Path, **changes: object) -> StudyRequest:
     return StudyRequest(**(settings | changes))  # type: ignore[arg-type]
 
 
-class DiesAtStepEight(Watcher):
+class DiesAtStepEight(PipedProgress):
     """Kill the process as soon as the first run has taken eight steps."""
 
-    def run_step(self, key, stage, done, of):
-        super().run_step(key, stage, done, of)
+    def run_step(self, key, stage, done, total):
+        super().run_step(key, stage, done, total)
         if stage == "training" and key.fold == 0 and done == 8:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_damaged_last_state_costs_an_epoch_more_and_no_result(tmp_path: Path) -> None:
     asked = request(tmp_path, losses="dice")
-    carry_out(replace(asked, out=tmp_path / "whole"), Quiet())
+    carry_out(replace(asked, out=tmp_path / "whole"), SilentProgress())
     study = StudyFolder(tmp_path / "stopped")
     attempt(lambda pipe: carry_out(replace(asked, out=study.root), DiesAtStepEight(pipe)))
     point = ResumePoint(study.run(RunKey("dice", 0, 0)).root)

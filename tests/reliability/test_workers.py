@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -10,10 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+
+from recording_monitor import RecordingMonitor
+
 from pipeline.cli.failures import as_user_error
 from pipeline.errors import TrainingError
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study import executor
+from pipeline.study.executors.executor import ScheduledRun
+from pipeline.study.executors.reusable_pool import ReusablePool
+from pipeline.study.executors.worker_processes import WorkerProcessExecutor
 
 TORCH_SAYS = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
 
@@ -24,7 +31,7 @@ def folders(root: Path, count: int = 4):
     for fold in range(count):
         folder = RunFolder(root / str(fold), RunKey("dice", fold, 0))
         folder.root.mkdir()
-        found.append((settings, folder))
+        found.append(ScheduledRun(settings, folder))
     return found
 
 
@@ -33,7 +40,7 @@ def carry_out(monkeypatch):
     """Run with a pool whose jobs do what `does` says, and return how many were at once each time, and what was said."""
 
     def carried(runs, jobs, does):
-        at_once, said = [], []
+        at_once, monitor = [], RecordingMonitor()
 
         @contextmanager
         def pool(workers, *begin):
@@ -52,13 +59,13 @@ def carry_out(monkeypatch):
 
             yield Pool()
 
-        monkeypatch.setattr("pipeline.study.workers.worker_pool", pool)
-        done = []
+        monkeypatch.setattr("pipeline.study.executors.reusable_pool.worker_pool", pool)
         try:
-            executor.run_locally(runs, jobs, lambda *step: None, done.append, say=said.append)
+            with ReusablePool() as processes:
+                WorkerProcessExecutor(processes, jobs).execute(runs, monitor)
         except TrainingError as error:
-            return at_once, said, done, error
-        return at_once, said, done, None
+            return at_once, monitor.messages, monitor.finished, error
+        return at_once, monitor.messages, monitor.finished, None
 
     return carried
 
@@ -73,7 +80,7 @@ def test_a_worker_that_dies_once_is_one_line_and_the_study_goes_on(tmp_path, car
     assert at_once == [4, 2]
     assert len(said) == 1
     assert "a worker process died" in said[0]
-    assert "going on from the last state with 2 at once" in said[0]
+    assert "continuing from the last checkpoint with 2 at once" in said[0]
     assert sorted(key.fold for key in done) == [0, 1, 2, 3]
 
 
@@ -86,7 +93,7 @@ def test_memory_that_is_never_enough_ends_with_the_next_smaller_setting(tmp_path
     assert at_once == [4, 2, 1, 1]
     assert len(said) == 3
     assert done == []
-    assert "had no memory left twice" in str(ended)
+    assert "ran out of memory twice" in str(ended)
     assert "--memory 0.73, which halves the patch of 64×64×64 voxels" in str(ended)
     assert "\n" not in str(ended)
 
@@ -138,6 +145,7 @@ def test_a_run_that_another_process_carries_out_is_left_to_it(tmp_path):
     from pipeline.system.folder_lock import exclusive
     from pipeline.training.run import run
 
-    (settings, folder), *_ = folders(tmp_path, 1)
+    (scheduled,) = folders(tmp_path, 1)
+    settings, folder = scheduled.settings, scheduled.folder
     with exclusive(folder.root), pytest.raises(RecordError, match=f"in use by process {os.getpid()}"):
         run(settings, folder)

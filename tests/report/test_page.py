@@ -12,6 +12,7 @@ from fake_study import column, write_fake_study
 from pipeline.comparison.evidence import read_evidence
 from pipeline.errors import RecordError
 from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.records.study import run_folders
 from pipeline.records.table import read_table, write_table
 from pipeline.report.build import build_report
 from pipeline.report.loss_tables import presence_table
@@ -327,7 +328,7 @@ def test_dropped_losses_and_preflight_warnings_are_shown_and_take_no_cases_from_
     settings = json.loads(study.settings.read_text())
     settings |= {"dropped": {"focal": "behind dice by 20 points"}, "preflight": ["note: dice: <no> gradient"]}
     study.settings.write_text(json.dumps(settings))
-    for run in list(study.runs()):
+    for run in list(run_folders(study)):
         if run.key.loss == "focal" and run.key.fold > 0:
             run.record.unlink()
     verdict = build_report(study)

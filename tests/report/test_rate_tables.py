@@ -4,6 +4,7 @@ import pytest
 from fake_study import write_fake_study
 
 from pipeline.comparison.evidence import read_evidence
+from pipeline.records.study import run_folders
 from pipeline.report.build import build_report
 from pipeline.report.rate_tables import rates_table
 
@@ -24,7 +25,7 @@ def study(tmp_path):
 
 
 def record(study, loss, searches):
-    for run, found in zip((run for run in study.runs() if run.key.loss == loss), searches, strict=True):
+    for run, found in zip((run for run in run_folders(study) if run.key.loss == loss), searches, strict=True):
         run.record.write_text(json.dumps(json.loads(run.record.read_text()) | {"learning_rate_search": found}))
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 from fake_study import write_fake_study
 
 from pipeline.records.gather import gather_cases, gather_thresholds
+from pipeline.records.study import run_folders
 from pipeline.report.build import build_report
 
 GRID = (0.25, 0.5, 0.75)
@@ -12,7 +13,7 @@ def leave_thresholds(study, peaks):
     """Dice at three thresholds for each run, best at the loss's own."""
     cases = gather_cases(study)
     half = cases[(cases["metric"] == "dice") & cases["value"].notna()]
-    for run in study.runs():
+    for run in run_folders(study):
         mine = half[(half["loss"] == run.key.loss) & (half["fold"] == run.key.fold) & (half["seed"] == run.key.seed)]
         levels = [mine.assign(threshold=level, dice=mine["value"] - abs(level - peaks[run.key.loss])) for level in GRID]
         columns = ["loss", "fold", "seed", "case", "class", "threshold", "dice"]

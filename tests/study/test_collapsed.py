@@ -6,6 +6,7 @@ import pytest
 from tiny_dataset import make_tiny_dataset
 
 from pipeline.records.events import StateCounts, TrainEvent, ValidationEvent, read_events
+from pipeline.records.study import run_folders
 from pipeline.records.table import read_table
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
@@ -23,9 +24,9 @@ def test_a_loss_that_only_knows_background_is_stopped_and_has_no_score(tmp_path)
             learning_rates=(0.01,),
             precision="float32",
         ),
-        here=True,
+        in_process=True,
     )
-    for run in study.runs():
+    for run in run_folders(study):
         record = json.loads(run.record.read_text())
         trained = [event.step for event in read_events(run.events) if isinstance(event, TrainEvent)]
         if run.key.loss == "dice_ce":

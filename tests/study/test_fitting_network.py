@@ -7,7 +7,7 @@ import pytest
 from pipeline.data.plan import Plan
 from pipeline.study.budget import Budget
 from pipeline.study.machine import Machine
-from pipeline.study.settings import fitting_network
+from pipeline.study.network_choice import choose_network
 
 PLAN = Plan(
     spacing_mm=(1.0, 1.0, 1.0),
@@ -36,7 +36,7 @@ def chosen(budget, device, full, behind, jobs=(1, 1)):
         machine = Machine(device, jobs[0] if fine else jobs[1], 1, "float32", "", full if fine else behind)
         return machine, Budget.parse(budget).in_steps(machine.step_seconds, 1)
 
-    plan, machine, steps = fitting_network(PLAN, Budget.parse(budget), timed)
+    plan, machine, steps = choose_network(PLAN, Budget.parse(budget), timed)
     assert (machine, steps) == timed(plan)
     return plan, tried[:-1]
 
@@ -74,4 +74,4 @@ def test_what_counts_on_a_gpu_is_a_step_among_all_that_are_made_at_once():
 def test_a_network_without_a_stem_stays_on_a_gpu():
     plain = dataclasses.replace(PLAN, stem=(1, 1, 1))
     machine = Machine("cuda", 1, 1, "float32", "", 0.01)
-    assert fitting_network(plain, Budget.parse("100steps"), lambda plan: (machine, 100)) == (plain, machine, 100)
+    assert choose_network(plain, Budget.parse("100steps"), lambda plan: (machine, 100)) == (plain, machine, 100)

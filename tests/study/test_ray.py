@@ -11,12 +11,16 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from recording_monitor import RecordingMonitor
 from tiny_dataset import make_tiny_dataset
 
 from pipeline.errors import ConfigError, RecordError, TrainingError
 from pipeline.records.folder import RunFolder, RunKey, StudyFolder
-from pipeline.study import ray_executor
-from pipeline.study.progress import Quiet
+from pipeline.records.study import run_folders
+from pipeline.study.executors import ray as ray_executor
+from pipeline.study.executors.executor import ScheduledRun
+from pipeline.study.executors.ray import RayExecutor
+from pipeline.study.progress import SilentProgress
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.system.ray_cluster import ray_connection
@@ -40,7 +44,7 @@ def runs(tmp_path):
         threads=1, device="cpu", training=(), originals={}, plan=SimpleNamespace(patch=(64, 64, 64))
     )
     return [
-        (settings, RunFolder(tmp_path / "runs" / "dice" / f"fold{fold}_seed0", RunKey("dice", fold, 0)))
+        ScheduledRun(settings, RunFolder(tmp_path / "runs" / "dice" / f"fold{fold}_seed0", RunKey("dice", fold, 0)))
         for fold in range(3)
     ]
 
@@ -61,21 +65,19 @@ def carried(cluster, runs):
             does(key.fold, len((folder / "begun").read_text()))
             (folder / "run.json").write_text("{}")
 
-        said, done = [], []
-        runs[0][1].root.parents[1].mkdir(exist_ok=True)
+        monitor = RecordingMonitor()
+        runs[0].folder.root.parents[1].mkdir(exist_ok=True)
         try:
-            ray_executor.run_on_ray(
-                runs, 2, lambda *step: None, done.append, say=said.append, address=cluster.address, carry_out=carry_out
-            )
+            RayExecutor(2, cluster.address, carry_out).execute(runs, monitor)
         except Exception as error:
-            return said, done, error
-        return said, done, None
+            return monitor.messages, monitor.finished, error
+        return monitor.messages, monitor.finished, None
 
     return carry
 
 
 def begun(runs):
-    return [len((folder.root / "begun").read_text()) for _, folder in runs if folder.root.exists()]
+    return [len((folder.root / "begun").read_text()) for folder in (run.folder for run in runs) if folder.root.exists()]
 
 
 def test_a_run_whose_worker_is_killed_is_given_to_another_and_no_other_is_done_twice(carried, runs):
@@ -85,7 +87,7 @@ def test_a_run_whose_worker_is_killed_is_given_to_another_and_no_other_is_done_t
 
     said, done, error = carried(does)
     assert error is None
-    assert said == ["dice s0 f1: its worker or node was lost; it continues from its last state on another"]
+    assert said == ["dice s0 f1: its worker or node was lost; continuing from the last checkpoint on another"]
     assert sorted(key.fold for key in done) == [0, 1, 2]
     assert begun(runs) == [1, 2, 1]
 
@@ -97,7 +99,7 @@ def test_a_run_that_always_kills_its_worker_ends_the_study_after_four_of_them(ca
 
     said, _, error = carried(does)
     assert type(error) is TrainingError
-    assert str(error) == "dice s0 f0: was lost with its worker 4 times; call again; it continues"
+    assert str(error) == "dice s0 f0: lost its worker 4 times; repeat the command, which continues the study"
     assert len(said) == 3
     assert begun(runs)[0] == 4
 
@@ -108,10 +110,10 @@ def test_a_run_without_memory_is_tried_once_more_alone_at_the_end(carried, runs)
             raise MemoryError
 
     said, done, error = carried(does)
-    assert said == ["dice s0 f0: had no memory left; it is tried again at the end, alone on a node"]
+    assert said == ["dice s0 f0: ran out of memory; it is retried at the end, alone on a node"]
     assert sorted(key.fold for key in done) == [1, 2]
     assert type(error) is TrainingError
-    assert "had no memory left twice, the second time alone on a node" in str(error)
+    assert "ran out of memory twice, the second time alone on a node" in str(error)
     assert "--memory 0.73, which halves the patch of 64×64×64 voxels" in str(error)
     assert begun(runs) == [2, 1, 1]
 
@@ -128,25 +130,25 @@ def test_an_error_of_a_run_comes_back_as_it_is_and_is_not_tried_again(carried, r
 
 def test_a_record_that_is_not_seen_here_is_said_to_lie_on_no_shared_file_system(cluster, runs, monkeypatch):
     monkeypatch.setattr(ray_executor, "VISIBLE_WITHIN_S", 0.0)
-    runs[0][1].root.parents[1].mkdir(exist_ok=True)
+    runs[0].folder.root.parents[1].mkdir(exist_ok=True)
 
     def writes_nothing(settings, key, root, progress, at):
         return None
 
     with pytest.raises(ConfigError, match="on a file system that all nodes share"):
-        ray_executor.run_on_ray(runs, 2, lambda *step: None, print, address=cluster.address, carry_out=writes_nothing)
+        RayExecutor(2, cluster.address, writes_nothing).execute(runs, RecordingMonitor())
 
 
 def test_a_node_that_does_not_see_the_data_is_named_before_any_run(cluster, runs):
-    runs[0][1].root.parents[1].mkdir(exist_ok=True)
-    runs[0][0].training = (SimpleNamespace(folder=Path("/nowhere/prepared")),)
+    runs[0].folder.root.parents[1].mkdir(exist_ok=True)
+    runs[0].settings.training = (SimpleNamespace(folder=Path("/nowhere/prepared")),)
     with pytest.raises(ConfigError, match="does not see /nowhere/prepared; mount it at the same path on every node"):
-        ray_executor.run_on_ray(runs, 2, lambda *step: None, print, address=cluster.address)
+        RayExecutor(2, cluster.address).execute(runs, RecordingMonitor())
 
 
 def test_a_cluster_that_does_not_answer_is_one_line():
     with pytest.raises(ConfigError, match=r"--address 127.0.0.1:9: no Ray cluster answers"):
-        ray_executor.run_on_ray([(SimpleNamespace(threads=1), None)], 1, print, print, address="127.0.0.1:9")
+        RayExecutor(1, "127.0.0.1:9").execute([ScheduledRun(SimpleNamespace(threads=1), None)], RecordingMonitor())
 
 
 def test_what_a_signal_does_is_left_to_the_command(cluster):
@@ -165,16 +167,14 @@ def test_what_the_memory_monitor_ends_is_named_and_not_tried_for_ever(runs):
     everything_is_too_much = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 100}
     node = {"num_cpus": 1, "include_dashboard": False, "_system_config": everything_is_too_much}
     started = Cluster(initialize_head=True, head_node_args=node)
-    runs[0][1].root.parents[1].mkdir(exist_ok=True)
-    said = []
+    runs[0].folder.root.parents[1].mkdir(exist_ok=True)
+    monitor = RecordingMonitor()
     try:
-        with pytest.raises(TrainingError, match="had no memory left twice"):
-            ray_executor.run_on_ray(
-                runs[:1], 1, lambda *step: None, print, say=said.append, address=started.address, carry_out=waits
-            )
+        with pytest.raises(TrainingError, match="ran out of memory twice"):
+            RayExecutor(1, started.address, waits).execute(runs[:1], monitor)
     finally:
         started.shutdown()
-    assert said == ["dice s0 f0: had no memory left; it is tried again at the end, alone on a node"]
+    assert monitor.messages == ["dice s0 f0: ran out of memory; it is retried at the end, alone on a node"]
 
 
 def tiny(plan):
@@ -189,18 +189,18 @@ def tiny(plan):
     )
 
 
-class KillsANode(Quiet):
+class KillsANode(SilentProgress):
     """Kills a node, its raylet and its workers, once a run is in training there."""
 
     def __init__(self, cluster, node, study):
         self.cluster, self.node, self.study = cluster, node, study
-        self.said, self.done = [], []
+        self.messages, self.finished = [], []
 
-    def say(self, text):
-        self.said.append(text)
+    def message(self, text):
+        self.messages.append(text)
 
-    def run_step(self, key, stage, done, of):
-        if stage == "training" and done < of and self.node is not None and self._is_there(key):
+    def run_step(self, key, stage, done, total):
+        if stage == "training" and done < total and self.node is not None and self._is_there(key):
             node, self.node = self.node, None
             self.cluster.remove_node(node, allow_graceful=False)
 
@@ -210,8 +210,8 @@ class KillsANode(Quiet):
         (raylet,) = self.node.all_processes["raylet"]
         return psutil.Process(int(worker)).ppid() == raylet.process.pid
 
-    def run_done(self, key, record):
-        self.done.append(key)
+    def run_finished(self, key, record):
+        self.finished.append(key)
 
 
 @pytest.mark.slow
@@ -229,23 +229,23 @@ def test_a_node_killed_midway_loses_nothing_doubles_nothing_and_leaves_the_bytes
         precision="float32",
         part=(0, 1),
     )
-    run_study(request, adjust=tiny, here=True)
+    run_study(request, adjust_plan=tiny, in_process=True)
     shutil.copytree(tmp_path / "local", tmp_path / "by_ray")
     request = dataclasses.replace(request, part=None)
-    local = run_study(request, adjust=tiny, here=True)
+    local = run_study(request, adjust_plan=tiny, in_process=True)
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    watcher = KillsANode(cluster, cluster.add_node(num_cpus=1), StudyFolder(tmp_path / "by_ray"))
+    progress = KillsANode(cluster, cluster.add_node(num_cpus=1), StudyFolder(tmp_path / "by_ray"))
     try:
         by_ray = dataclasses.replace(request, out=tmp_path / "by_ray", executor="ray", address=cluster.address)
-        other = run_study(by_ray, watcher, adjust=tiny)
+        other = run_study(by_ray, progress, adjust_plan=tiny)
     finally:
         cluster.shutdown()
-    assert watcher.node is None, "no node was killed: the runs were too short"
-    assert sum("its worker or node was lost" in line for line in watcher.said) == 1
-    assert sorted(watcher.done) == sorted(run.key for run in local.runs())
+    assert progress.node is None, "no node was killed: the runs were too short"
+    assert sum("its worker or node was lost" in line for line in progress.messages) == 1
+    assert sorted(progress.finished) == sorted(run.key for run in run_folders(local))
     assert other.cases.read_bytes() == local.cases.read_bytes()
-    for run in local.runs():
+    for run in run_folders(local):
         twin = other.run(run.key)
         names = sorted(path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file())
         assert sorted(path.relative_to(twin.root) for path in twin.root.rglob("*") if path.is_file()) == names

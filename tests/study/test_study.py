@@ -14,19 +14,20 @@ from pipeline.data import planning
 from pipeline.errors import ConfigError, RecordError
 from pipeline.metrics.evaluation import evaluate_folders
 from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.records.study import read_study, run_folders
 from pipeline.records.table import read_table
-from pipeline.study.progress import Quiet
+from pipeline.study.progress import SilentProgress
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.system.files import write_json
 
 
-class Listening(Quiet):
+class RecordingProgress(SilentProgress):
     def __init__(self):
-        self.said = []
+        self.messages = []
 
-    def say(self, text):
-        self.said.append(text)
+    def message(self, text):
+        self.messages.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def study(request_):
 
 
 def records(study):
-    return {run.key: json.loads(run.record.read_text()) for run in study.runs()}
+    return {run.key: json.loads(run.record.read_text()) for run in run_folders(study)}
 
 
 def test_every_case_is_predicted_once_by_each_loss_out_of_its_fold(study):
@@ -67,7 +68,7 @@ def test_every_case_is_predicted_once_by_each_loss_out_of_its_fold(study):
 
 def test_evaluating_the_masks_of_a_study_gives_its_own_table(study, request_):
     table = read_table(study.cases)
-    for run in study.runs():
+    for run in run_folders(study):
         found = evaluate_folders(
             request_.dataset / "labelsTr", run.predictions, cases=json.loads(run.record.read_text())["cases"], workers=1
         )
@@ -91,7 +92,7 @@ def test_losses_share_weights_and_feed_and_a_control_does_not(study):
 
 
 def test_masks_lie_on_the_grid_of_their_image(study, request_):
-    for run in study.runs():
+    for run in run_folders(study):
         masks = sorted(run.predictions.iterdir())
         assert len(masks) == 4
         for path in masks:
@@ -126,9 +127,9 @@ def test_other_settings_are_refused_for_a_study_that_exists(study, request_, cha
         run_study(dataclasses.replace(request_, **change))
 
 
-def test_a_study_begun_with_another_optimiser_is_not_continued(study, request_, tmp_path):
+def test_a_study_begun_with_another_optimizer_is_not_continued(study, request_, tmp_path):
     begun = StudyFolder(shutil.copytree(study.root, tmp_path / "begun"))
-    settings = begun.read_settings()
+    settings = json.loads(begun.settings.read_text())
     del settings["optimizer"]  # as before there was a choice
     write_json(begun.settings, settings)
     with pytest.raises(RecordError, match="optimizer AdamW → Muon and AdamW"):
@@ -137,7 +138,7 @@ def test_a_study_begun_with_another_optimiser_is_not_continued(study, request_, 
 
 def test_a_study_begun_before_test_time_augmentation_could_be_asked_for_is_continued(study, request_, tmp_path):
     begun = StudyFolder(shutil.copytree(study.root, tmp_path / "begun"))
-    settings = begun.read_settings()
+    settings = json.loads(begun.settings.read_text())
     del settings["request"]["tta"], settings["plan"]["tta"]
     write_json(begun.settings, settings)
     run_study(dataclasses.replace(request_, out=begun.root))
@@ -151,10 +152,10 @@ def test_a_control_of_a_loss_that_is_not_there_is_refused(request_):
 
 def test_a_further_seed_adds_runs_and_touches_no_other(study, request_, tmp_path):
     shutil.copytree(study.root, tmp_path / "grown")
-    watcher = Listening()
-    grown = run_study(dataclasses.replace(request_, out=tmp_path / "grown", seeds=2), watcher)
-    assert "6 runs more than the 6 that were planned" in watcher.said
-    for run in study.runs():
+    progress = RecordingProgress()
+    grown = run_study(dataclasses.replace(request_, out=tmp_path / "grown", seeds=2), progress)
+    assert "6 runs more than the 6 that were planned" in progress.messages
+    for run in run_folders(study):
         assert grown.run(run.key).record.read_bytes() == run.record.read_bytes()
     table = read_table(grown.cases)
     assert table.groupby("seed")["case"].nunique().to_dict() == {0: 8, 1: 8}
@@ -166,12 +167,12 @@ def test_ray_gives_the_same_bytes_as_this_process(study, request_, tmp_path):
     pytest.importorskip("ray")
     other = run_study(dataclasses.replace(request_, out=tmp_path / "by_ray", executor="ray"))
     assert other.cases.read_bytes() == study.cases.read_bytes()
-    for run in study.runs():
+    for run in run_folders(study):
         twin = other.run(run.key)
         assert twin.checkpoint.read_bytes() == run.checkpoint.read_bytes()
         for mask in run.predictions.iterdir():
             assert (twin.predictions / mask.name).read_bytes() == mask.read_bytes()
-    assert StudyFolder(tmp_path / "by_ray").read_settings()["runs"] == study.read_settings()["runs"]
+    assert read_study(other).runs == read_study(study).runs
 
 
 def test_parts_together_give_the_same_bytes_as_the_whole(study, request_, tmp_path):
@@ -180,7 +181,7 @@ def test_parts_together_give_the_same_bytes_as_the_whole(study, request_, tmp_pa
         run_study(dataclasses.replace(request_, out=out, part=(1, 2)))
     for part in range(3):
         run_study(dataclasses.replace(request_, out=out, part=(part, 2)))
-        finished = sum(run.record.exists() for run in StudyFolder(out).runs())
+        finished = sum(run.record.exists() for run in run_folders(StudyFolder(out)))
         assert finished == 3 * part
     assert not StudyFolder(out).cases.exists()
     whole = run_study(dataclasses.replace(request_, out=out))
@@ -194,12 +195,12 @@ def test_the_network_is_that_of_the_budget_and_stays_it(steps, stem, channels, t
         dataset=make_tiny_dataset(tmp_path / "balls", cases=4, times=2), out=tmp_path / "out", losses="ce", folds=2,
         budget=f"{steps}steps", learning_rates=(0.01,), precision="float32",
     )  # fmt: skip
-    study = run_study(request, here=True)
-    plan = study.read_settings()["plan"]
-    assert (tuple(plan["stem"]), plan["channels"][0]) == (stem, channels)
+    study = run_study(request, in_process=True)
+    plan = read_study(study).plan
+    assert (plan.stem, plan.channels[0]) == (stem, channels)
     monkeypatch.setattr(planning, "LONG_STEPS", 1 if steps < 11 else 1000)
-    first = next(iter(study.runs()))
+    first = next(iter(run_folders(study)))
     before = records(study)
     first.record.unlink()
-    run_study(request, here=True)
+    run_study(request, in_process=True)
     assert records(study)[first.key]["weights_hash"] == before[first.key]["weights_hash"]

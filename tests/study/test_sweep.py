@@ -8,8 +8,11 @@ import pytest
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError, RecordError
 from pipeline.records.rate_search import RateSearch
-from pipeline.study.progress import Quiet
-from pipeline.study.sweep import SweepFolder, SweepRequest, gather_sweep, make_level, run_sweep, small
+from pipeline.records.study import read_study, run_folders
+from pipeline.study.progress import SilentProgress
+from pipeline.study.sweep import SweepRequest, gather_sweep, run_sweep
+from pipeline.study.sweep_folder import SweepFolder
+from pipeline.study.sweep_levels import make_level, small_network
 from pipeline.training.learning_rate import CANDIDATES, beats_chance, default_rate
 
 PLAN = Plan(
@@ -66,12 +69,12 @@ def test_a_level_that_is_there_is_left_alone(tmp_path):
 
 
 def test_the_network_of_a_sweep_is_small_and_its_patch_the_whole_volume():
-    plan = small(PLAN)
+    plan = small_network(PLAN)
     assert plan.patch == PLAN.patch
     assert plan.channels == (8, 16, 32)
     assert len(plan.strides) == 2
     assert plan.batch == 1
-    assert small(dataclasses.replace(PLAN, strides=((2, 2, 2), (2, 2, 1)))).strides == ((2, 2, 2), (2, 2, 1))
+    assert small_network(dataclasses.replace(PLAN, strides=((2, 2, 2), (2, 2, 1)))).strides == ((2, 2, 2), (2, 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_the_network_of_a_sweep_is_small_and_its_patch_the_whole_volume():
         ({"fractions": (-0.1,)}, "different numbers above 0"),
         ({"cases": 3}, "too few for 2 folds"),
         ({"losses": "dize"}, "unknown loss"),
-        ({"budget": "soon"}, "is not a budget"),
+        ({"budget": "soon"}, "must be a duration"),
     ],
 )
 def test_wrong_requests_are_refused_before_anything_is_written(tmp_path, settings, says):
@@ -96,9 +99,9 @@ def done(tmp_path_factory):
     """A sweep of one level, continued with a second level."""
     root = tmp_path_factory.mktemp("sweep") / "sweep"
     levels = []
-    run_sweep(request(root), Quiet(), levels.append)
+    run_sweep(request(root), SilentProgress(), levels.append)
     first = {path: path.stat().st_mtime_ns for path in root.rglob("run.json")}
-    run_sweep(request(root, fractions=(0.05, 0.01)), Quiet(), levels.append)
+    run_sweep(request(root, fractions=(0.05, 0.01)), SilentProgress(), levels.append)
     return SweepFolder(root), first, levels
 
 
@@ -107,7 +110,7 @@ def test_a_sweep_is_continued_with_a_further_level_and_trains_nothing_twice(done
     assert len(first) == 2
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert len(list(sweep.root.rglob("run.json"))) == 4
-    assert sweep.read_settings()["fractions"] == [0.05, 0.01]
+    assert sweep.read_record().fractions == (0.05, 0.01)
     assert len(levels) == 3
 
 
@@ -122,20 +125,20 @@ def test_the_table_holds_every_case_of_every_level_once(done):
 
 def test_the_networks_of_the_levels_are_small(done):
     sweep, *_ = done
-    assert sweep.study(0.05).read_settings()["plan"]["channels"] == [8, 16, 32]
+    assert read_study(sweep.study(0.05)).plan.channels == (8, 16, 32)
 
 
 def test_other_settings_are_refused(done):
     sweep, *_ = done
     with pytest.raises(RecordError, match="budget 10steps → 20steps"):
-        run_sweep(request(sweep.root, budget="20steps"), Quiet())
+        run_sweep(request(sweep.root, budget="20steps"), SilentProgress())
 
 
 def test_small_structures_get_a_recorded_rate_that_no_threshold_decides(tmp_path):
     """After 20 steps no voxel of 8 reaches one half, so that hard Dice would be 0 at every rate."""
     asked = request(tmp_path, fractions=(0.002,), budget="20steps")
-    folder = run_sweep(dataclasses.replace(asked, learning_rates=None), Quiet())
-    for run in folder.study(0.002).runs():
+    folder = run_sweep(dataclasses.replace(asked, learning_rates=None), SilentProgress())
+    for run in run_folders(folder.study(0.002)):
         record = json.loads(run.record.read_text())
         search = RateSearch.from_json(record["learning_rate_search"])
         assert record["state"] == "collapsed" or record["learning_rate"] == search.chosen

@@ -53,9 +53,7 @@ def write_events(study: StudyFolder, loss: str, fold: int, until: int = STEPS, s
     run = study.run(RunKey(loss, fold, 0))
     for step in range(since + 10, until + 1, 10):
         seconds = step * 0.25
-        training = TrainEvent(
-            step=step, loss=1 / step, learning_rate=0.01, gradient_norm=float("nan"), seconds=seconds
-        )
+        training = TrainEvent(step=step, loss=1 / step, learning_rate=0.01, gradient_norm=float("nan"), seconds=seconds)
         append_event(run.events, training)
         if step % 20 == 0:
             dice = DICE[loss] * step / STEPS

@@ -1,0 +1,126 @@
+"""Continuation of a study: checks that it is still the same study, and its extension by losses and seeds."""
+
+from collections.abc import Sequence
+
+from pipeline.data.fingerprint import Fingerprint
+from pipeline.data.plan import Plan
+from pipeline.data.planning import budget_plans
+from pipeline.errors import RecordError
+from pipeline.losses import LossSpec
+from pipeline.records.folder import StudyFolder
+from pipeline.records.study import PlannedRun, StudyRecord, read_study, stored_content_hashes, write_study
+from pipeline.study.arms import arm_records, study_name
+from pipeline.study.context import StudyContext
+from pipeline.study.creation import plan_record
+from pipeline.study.progress import Progress
+from pipeline.study.request import StudyRequest
+from pipeline.training.learning_rate import SEARCH
+from pipeline.training.optimizer import OPTIMIZER
+
+FIRST_OPTIMIZER, FIRST_SEARCH = "AdamW", "hard Dice"
+"""Optimizer and measure of the search in studies of versions that did not record them."""
+
+MOST_NAMED_CASES = 5
+
+
+def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequence[LossSpec]) -> StudyRecord:
+    """Return the record of a study that the request continues; more losses and seeds than before extend it.
+
+    Raises
+    ------
+    RecordError
+        If the study cannot be read, or has other settings.
+    """
+    record = read_study(study)
+    stored, requested = record.request.model_dump(mode="json"), request.identity().model_dump(mode="json")
+    differences = [f"{name} {stored[name]} → {value}" for name, value in requested.items() if stored[name] != value]
+    optimizer = record.optimizer or FIRST_OPTIMIZER
+    if optimizer != OPTIMIZER:
+        differences.append(f"optimizer {optimizer} → {OPTIMIZER}")
+    search = record.learning_rate_search or FIRST_SEARCH
+    if len(record.learning_rates) > 1 and search != SEARCH:
+        differences.append(f"search over learning rates by {search} → by {SEARCH}")
+    specs = {spec.label: spec.text for spec in arms}
+    missing = [arm.label for arm in record.losses if specs.get(arm.label) != arm.spec]
+    if missing:
+        differences.append(f"without {', '.join(missing)}")
+    if request.seeds < len(record.seeds):
+        differences.append(f"seeds {len(record.seeds)} → {request.seeds}")
+    if differences:
+        raise RecordError(
+            study.root,
+            f"holds a study with other settings ({'; '.join(differences)})",
+            "use another --out, or the same settings",
+        )
+    return record
+
+
+def check_same_files(study: StudyFolder, fingerprint: Fingerprint) -> None:
+    """Refuse to continue a study whose files have changed: half of its runs were trained on the earlier ones.
+
+    Raises
+    ------
+    RecordError
+        If a case was added, removed or changed since the study began.
+    """
+    stored = stored_content_hashes(study)
+    present = {scan.case: scan.content_hash for scan in fingerprint.scans}
+    changed = sorted(case for case in stored.keys() | present.keys() if stored.get(case) != present.get(case))
+    if changed:
+        names = ", ".join(changed[:MOST_NAMED_CASES]) + (", …" if len(changed) > MOST_NAMED_CASES else "")
+        raise RecordError(
+            study.root,
+            f"began with other files of {len(changed)} case(s): {names}",
+            "restore them, or use another --out",
+        )
+
+
+def check_same_plan(context: StudyContext, record: StudyRecord) -> None:
+    """Refuse to continue a study whose plan has changed; the reasons of the plan may differ.
+
+    Raises
+    ------
+    RecordError
+        If the plan differs, for example because another version computes other metrics.
+    """
+    stored, present = (plan.to_json() | {"reasons": {}} for plan in (record.plan, plan_record(context.plan)))
+    if {"tta": False} | stored != present:  # Versions without test-time augmentation did not record it.
+        raise RecordError(
+            context.folder.root,
+            "the dataset or its plan has changed since the study began",
+            "use another --out; results of versions with other metrics cannot be mixed",
+        )
+
+
+def missing_runs(record: StudyRecord, context: StudyContext) -> tuple[PlannedRun, ...]:
+    """Return the requested runs that the record does not plan."""
+    planned = {run.key for run in record.runs}
+    return tuple(run for run in context.runs if run.key not in planned)
+
+
+def extend_study(
+    record: StudyRecord,
+    context: StudyContext,
+    further: Sequence[PlannedRun],
+    warnings: Sequence[str],
+    progress: Progress,
+) -> StudyRecord:
+    """Append the runs of further losses and seeds to the plan, write the record and return it."""
+    progress.message(f"{len(further)} runs more than the {len(record.runs)} that were planned")
+    extended = record.model_copy(
+        update={
+            "losses": arm_records(context.arms),
+            "seeds": context.request.all_seeds,
+            "preflight": tuple(warnings),
+            "name": study_name(record.dataset.name, context.arms),
+            "command": context.request.command,
+            "runs": (*record.runs, *further),
+        }
+    )
+    write_study(context.folder, extended)
+    return extended
+
+
+def plan_of_study(record: StudyRecord, plan: Plan) -> Plan:
+    """Return the plan with the network that the budget of an existing study has chosen."""
+    return next((fitting for fitting in budget_plans(plan) if fitting.channels == record.plan.channels), plan)
