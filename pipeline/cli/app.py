@@ -1,7 +1,7 @@
 """The console command `segloss`.
 
-A command is a function in a module of its own, which imports what is heavy (torch, monai, mlflow) only when it runs:
-`segloss --help` answers at once.
+A command is a function in a module of its own. It imports heavy packages (torch, monai, mlflow) only when it runs, so
+that `segloss --help` answers at once.
 """
 
 import importlib
@@ -29,7 +29,7 @@ def build_app() -> typer.Typer:
     """Return the application with one command for each module named in `COMMANDS` that exists."""
     app = typer.Typer(
         name="segloss",
-        help="Which loss for your 3D segmentation? Train with each, compare fairly, hand over the winner.",
+        help="Find the best loss for your 3D segmentation: train with each, compare fairly, export the winner.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
@@ -48,14 +48,14 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
         typer.echo(f"segloss {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line: one line for what a user did wrong or a machine refused, a traceback for what we did."""
+    """Run the command line. User errors and refusals of the machine print one line; bugs print their traceback."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     warnings.simplefilter("ignore")

@@ -13,41 +13,45 @@ from pipeline.errors import ExitCode
 if TYPE_CHECKING:
     from pipeline.tracking.mirror import MirrorResult
 
+LOWEST_PRIORITY = 19
+
 
 def track(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the study is complete.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue until the study is complete.")] = False,
     uri: Annotated[
-        str | None, typer.Option(help="Address of MLflow; left out: MLFLOW_TRACKING_URI, else inside the study.")
+        str | None,
+        typer.Option(help="Address of MLflow; default: MLFLOW_TRACKING_URI, else a database inside the study."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     until_stopped: Annotated[bool, typer.Option("--until-stopped", hidden=True)] = False,
 ) -> None:
-    """Replay to MLflow what it misses of a study's records; nothing is logged twice."""
+    """Log to MLflow what it lacks of the records of a study; nothing is logged twice."""
     from pipeline.records.folder import StudyFolder
     from pipeline.records.study import read_study
 
     folder = StudyFolder(study)
     read_study(folder)
+    # Only now: MLflow takes seconds to import.
     from pipeline.tracking.mirror import follow_study, mirror_study
 
     if follow:
-        os.nice(19)
-        told = (lambda found: None) if json else _say
-        result = follow_study(folder, uri, on_sync=told, until_stopped=until_stopped)
+        os.nice(LOWEST_PRIORITY)
+        on_sync = (lambda result: None) if json else _print_result
+        result = follow_study(folder, uri, on_sync=on_sync, until_stopped=until_stopped)
     else:
         result = mirror_study(folder, uri)
     if json:
         print_json(result.to_json())
     elif result.reached:
-        _say(result)
+        _print_result(result)
         console.print(f"MLflow: {result.uri}", highlight=False, markup=False)
     if not result.reached:
         err.print(result.warning(folder) or "", highlight=False, markup=False)
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
 
 
-def _say(result: "MirrorResult") -> None:
+def _print_result(result: "MirrorResult") -> None:
     if result.reached:
         text = f"{len(result.runs)} runs in MLflow; {result.created_runs} new, {result.logged_points} points logged"
     else:

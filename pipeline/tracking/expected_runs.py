@@ -1,32 +1,49 @@
-"""The MLflow runs that the records of a study ask for, as plain values."""
+"""The MLflow runs that the records of a study call for, as plain values."""
 
-import getpass
 import hashlib
 import json
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 import pipeline
-from pipeline.records.events import RateSearchEvent, read_events
-from pipeline.records.folder import RunFolder, StudyFolder
-from pipeline.records.scope import scope_of
-from pipeline.records.study import read_study, run_folders
+from pipeline.records.events import RateSearchEvent
+from pipeline.records.folder import RunFolder
+from pipeline.records.run import RunRecord, RunTrace
 from pipeline.records.table import read_table
-from pipeline.tracking import artifacts
-from pipeline.tracking.metric_points import OF_LOSS, OF_RUN, Point, best_points, mean_curves, run_points, table_points
-from pipeline.tracking.names import LONGEST_PARAM, LONGEST_TAG, cut, pseudonyms
+from pipeline.records.verdict import Verdict
+from pipeline.tracking.artifacts import write_run_artifacts, write_study_artifacts
+from pipeline.tracking.metric_points import (
+    SUMMARY_PREFIXES,
+    TRAINING_PREFIXES,
+    MetricPoint,
+    best_points,
+    curve_points,
+    mean_curves,
+    table_points,
+)
+from pipeline.tracking.mlflow_limits import LONGEST_PARAM, LONGEST_TAG, truncated
+from pipeline.tracking.origin import origin_tags
+from pipeline.tracking.run_names import (
+    STUDY_KEY,
+    study_name,
+    summary_key,
+    summary_name,
+    training_key,
+    training_name,
+)
+from pipeline.tracking.study_records import StudyRecords
+
+Params = Mapping[str, object]
+"""Parameters by name; None and empty text are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetUse:
-    """Which cases a run used, by pseudonym, and what for (`context`)."""
+    """The cases of a dataset, by pseudonym, that a run used for a purpose (`context`)."""
 
     name: str
     context: str
@@ -34,15 +51,37 @@ class DatasetUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One MLflow run as it should be. `key` is unique in the study; `sources` are the files its artifacts come from."""
+class ExpectedRun:
+    """One MLflow run as the records call for it.
+
+    Attributes
+    ----------
+    key
+        Identity within the study.
+    name
+        Name that MLflow shows.
+    started_ms
+        Start in milliseconds since 1970.
+    tags, params, points, datasets
+        Content of the run.
+    finished
+        Whether nothing will be added.
+    seconds
+        Duration so far, in seconds.
+    parent
+        Key of the parent run.
+    sources
+        Files from which the artifacts are made.
+    write_artifacts
+        Writes the artifacts into a folder.
+    """
 
     key: str
     name: str
     started_ms: int
     tags: Mapping[str, str]
     params: Mapping[str, str]
-    points: tuple[Point, ...] = ()
+    points: tuple[MetricPoint, ...] = ()
     datasets: tuple[DatasetUse, ...] = ()
     finished: bool = False
     seconds: float = 0.0
@@ -50,248 +89,222 @@ class Wanted:
     sources: tuple[Path, ...] = ()
     write_artifacts: Callable[[Path], None] | None = field(default=None, compare=False)
 
-    def digest(self, state: str) -> str:
-        """Return a hash of all that MLflow should show, so that what it shows already is left alone."""
+    def digest(self, status: str) -> str:
+        """Return a hash of everything that MLflow should show; a run that carries it is up to date."""
         content = hashlib.sha256()
-        plain = (self.name, sorted(self.tags.items()), sorted(self.params.items()), self.points, self.parent, state)
-        content.update(repr(plain).encode())
+        values = (self.name, sorted(self.tags.items()), sorted(self.params.items()), self.points, self.parent, status)
+        content.update(repr(values).encode())
         for path in self.sources:
             content.update(path.read_bytes() if path.exists() else b"-")
         return content.hexdigest()[:32]
 
 
-@dataclass(slots=True)
-class StudyRecords:
-    """The records of a study, read once; the runs wanted follow from them alone."""
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """A run that has begun, and the MLflow run that it calls for."""
 
-    study: StudyFolder
-    settings: dict[str, Any]
-    verdict: dict[str, Any]
-    id: str
-    names: dict[str, str]
-
-    @classmethod
-    def read(cls, study: StudyFolder) -> "StudyRecords":
-        """Read what a study says of itself; a `RecordError` where there is none."""
-        settings = read_study(study).to_json()
-        study_id = settings.get("id") or hashlib.sha256(study.settings.read_bytes()).hexdigest()[:12]
-        path = study.root / "fingerprint.json"
-        fingerprint = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        verdict = json.loads(study.verdict.read_text(encoding="utf-8")) if study.verdict.exists() else {}
-        return cls(study, settings, verdict, study_id, pseudonyms(settings, fingerprint, study_id))
-
-    @property
-    def scope(self) -> dict[str, Any]:
-        """The conditions of the trainings: those of the verdict, until there is one those of the settings."""
-        return self.verdict.get("scope") or scope_of(read_study(self.study)).to_json()
-
-    def wanted(self) -> list[Wanted]:
-        """Return the run of the study, one for each run that has begun, and one summary for each loss."""
-        runs: list[Wanted] = []
-        finished: dict[str, list[tuple[RunFolder, Wanted]]] = {}
-        planned: dict[str, int] = {}
-        for folder in run_folders(self.study):
-            loss = folder.key.loss
-            planned[loss] = planned.get(loss, 0) + 1
-            if folder.events.exists() or folder.record.exists():
-                run = self._run(folder)
-                runs.append(run)
-                if run.finished:
-                    finished.setdefault(loss, []).append((folder, run))
-        done = sum(map(len, finished.values()))
-        whole = done == sum(planned.values())
-        summaries = [self._summary(loss, finished.get(loss, []), planned[loss]) for loss in planned]
-        return [self._study(done, whole), *summaries, *runs]
-
-    def _study(self, done: int, whole: bool) -> Wanted:
-        settings, verdict = self.settings, self.verdict
-        planned = scope_of(read_study(self.study))  # parameters cannot change in MLflow: from the settings alone
-        note = f"{settings['name']}: {len(settings['losses'])} losses, {settings['folds']} folds"
-        if verdict:
-            note += f"\n\n{_answer(verdict)}"
-        note = "\n\n".join([note, *self.scope["words"]])
-        tags = {"mlflow.note.content": note} | {
-            f"segloss.{name}": str(verdict[name]) for name in ("verdict", "recommended") if verdict.get(name)
-        }
-        params = {
-            "losses": ", ".join(loss["label"] for loss in settings["losses"]),
-            "folds": settings["folds"],
-            "seeds": ", ".join(map(str, settings["seeds"])),
-            "budget": settings["budget"]["asked"],
-            "steps": settings["budget"]["steps"],
-            "dataset": settings["dataset"]["name"],
-            "cases": settings["dataset"]["cases"],
-            "precision": settings.get("precision"),
-            "optimizer": settings.get("optimizer"),
-            "schedule": planned.schedule,
-            "epochs": None if planned.epochs is None else f"{planned.epochs:.4g}",
-            "channels": ", ".join(map(str, planned.channels or ())),
-            "patch": ", ".join(map(str, planned.patch or ())),
-            "test_time_augmentation": settings["request"].get("tta") or None,
-        }
-        points = tuple(Point("runs/finished", count, float(count), 0.0) for count in range(1, done + 1))
-        cases = tuple(sorted(self.names.values()))
-        return Wanted(
-            key="study",
-            name=settings["name"],
-            started_ms=self._created_ms(),
-            tags=self._tags("study", tags),
-            params=_texts(params),
-            points=points,
-            datasets=(DatasetUse(settings["dataset"]["name"], "study", cases),),
-            finished=whole,
-            sources=(self.study.settings, self.study.verdict, self.study.report, self.study.cases),
-            write_artifacts=lambda into: artifacts.write_study(self.study, settings, self.names, into),
-        )
-
-    def _run(self, folder: RunFolder) -> Wanted:
-        key, events = folder.key, read_events(folder.events)
-        points = run_points(events)
-        record: dict[str, Any] = {}
-        seconds = max((point.seconds for point in points), default=0.0)
-        rates = [event for event in events if isinstance(event, RateSearchEvent)]
-        params = {"loss": key.loss, "fold": key.fold, "seed": key.seed, "steps": self.settings["budget"]["steps"]}
-        tags = {"segloss.loss": key.loss, "segloss.fold": str(key.fold), "segloss.seed": str(key.seed)}
-        if rates:
-            tags["segloss.learning_rate_search"] = json.dumps(rates[-1].candidates)
-        if folder.record.exists():
-            record = json.loads(folder.record.read_text(encoding="utf-8"))
-            step, seconds = record["steps"], record["seconds"]
-            points += best_points(points, step, seconds)
-            points += table_points(read_table(folder.cases), OF_RUN, step, seconds)
-            points += [
-                Point(f"time/{name}", step, float(record[name]), seconds)
-                for name in ("seconds", "training_seconds")
-                if record.get(name) is not None
-            ]
-            params |= {"learning_rate": record.get("learning_rate"), "precision": record.get("precision")}
-            tags |= {f"segloss.{name}": record[name] for name in ("state", "feed_hash") if record.get(name)}
-            tags["mlflow.note.content"] = (
-                f"collapsed: {record['why']}" if record.get("why") else self._formula(key.loss)
-            )
-        return Wanted(
-            key=f"run/{key.loss}/{key.fold}/{key.seed}",
-            name=key.short_name,
-            started_ms=_began_ms(folder, seconds),
-            tags=self._tags("run", tags),
-            params=_texts(params),
-            points=tuple(points),
-            datasets=self._datasets(record.get("cases", ())),
-            finished=bool(record),
-            seconds=seconds,
-            parent="study",
-            sources=(folder.record, folder.cases) if record else (),
-            write_artifacts=(
-                (lambda into: artifacts.write_run(folder, record, points, self.settings, self.names, into))
-                if record
-                else None
-            ),
-        )
-
-    def _summary(self, loss: str, finished: list[tuple[RunFolder, Wanted]], planned: int) -> Wanted:
-        """Return the run of one loss; its point at step n is over the first n runs as planned, so it never changes."""
-        ordered = self._first_of_plan(loss, finished)
-        points: list[Point] = []
-        tables: list[pd.DataFrame] = []
-        seconds = 0.0
-        for count, (folder, run) in enumerate(ordered, start=1):
-            tables.append(read_table(folder.cases))
-            seconds += run.seconds
-            points += table_points(pd.concat(tables, ignore_index=True), OF_LOSS, count, seconds)
-            points.append(Point("runs/finished", count, float(count), seconds))
-        whole = len(ordered) == planned
-        params = {"loss": loss, "runs": planned}
-        note = "\n\n".join([f"{loss} over {planned} runs: {self._formula(loss)}", *self.scope["words"]])
-        tags = {"segloss.loss": loss, "mlflow.note.content": note}
-        if whole:
-            points += mean_curves([run.points for _, run in ordered])
-            points.append(Point("time/seconds", planned, seconds / planned, seconds))
-            rates = sorted({run.params["learning_rate"] for _, run in ordered if run.params.get("learning_rate")})
-            params |= {"learning_rate": ", ".join(rates), "steps": self.settings["budget"]["steps"]}
-            params["optimizer"] = self.settings.get("optimizer")
-            collapsed = sum(run.tags.get("segloss.state") == "collapsed" for _, run in ordered)
-            points.append(Point("runs/collapsed", planned, float(collapsed), seconds))
-        return Wanted(
-            key=f"summary/{loss}",
-            name=loss,
-            started_ms=self._created_ms(),
-            tags=self._tags("summary", tags),
-            params=_texts(params),
-            points=tuple(points),
-            finished=whole,
-            seconds=seconds,
-        )
-
-    def _first_of_plan(self, loss: str, finished: list[tuple[RunFolder, Wanted]]) -> list[tuple[RunFolder, Wanted]]:
-        by_key = {folder.key: (folder, run) for folder, run in finished}
-        first = []
-        for folder in run_folders(self.study):
-            if folder.key.loss == loss:
-                if folder.key not in by_key:
-                    break
-                first.append(by_key[folder.key])
-        return first
-
-    def _datasets(self, validation: tuple[str, ...] | list[str]) -> tuple[DatasetUse, ...]:
-        if not validation:
-            return ()
-        held_out, name = set(validation), self.settings["dataset"]["name"]
-        training = tuple(sorted(alias for case, alias in self.names.items() if case not in held_out))
-        unseen = tuple(sorted(self.names[case] for case in held_out if case in self.names))
-        return DatasetUse(name, "training", training), DatasetUse(name, "validation", unseen)
-
-    def _formula(self, loss: str) -> str:
-        return next(
-            (str(entry.get("formula") or "") for entry in self.settings["losses"] if entry["label"] == loss), ""
-        )
-
-    def _tags(self, kind: str, more: Mapping[str, Any]) -> dict[str, str]:
-        common = {
-            "segloss.study_id": self.id,
-            "segloss.study": self.settings["name"],
-            "segloss.kind": kind,
-            "segloss.version": str(self.settings.get("segloss", pipeline.__version__)),
-            "mlflow.source.name": "segloss study",
-            "mlflow.source.type": "LOCAL",
-        }
-        return {key: cut(str(value), LONGEST_TAG) for key, value in (common | _who() | dict(more)).items()}
-
-    def _created_ms(self) -> int:
-        return int(datetime.fromisoformat(self.settings["created"]).timestamp() * 1000)
+    trace: RunTrace
+    expected: ExpectedRun
 
 
-def _answer(verdict: Mapping[str, Any]) -> str:
-    """Return kind and recommendation in a line; without replicated trainings there is neither."""
-    if not verdict.get("replicated", True):
+def expected_runs(records: StudyRecords) -> list[ExpectedRun]:
+    """Return the run of the study, a summary of each loss, and a run for each training that has begun."""
+    trainings = [_Training(t, _training_run(records, t)) for t in records.traces if t.state != "not begun"]
+    losses = list(dict.fromkeys(trace.key.loss for trace in records.traces))
+    summaries = [_summary_run(records, loss, _finished_in_order(records, loss, trainings)) for loss in losses]
+    finished = sum(training.expected.finished for training in trainings)
+    return [_study_run(records, finished), *summaries, *(training.expected for training in trainings)]
+
+
+def _finished_in_order(records: StudyRecords, loss: str, trainings: Sequence[_Training]) -> list[_Training]:
+    """Return the finished trainings of a loss, up to the first planned one that has not finished."""
+    by_key = {training.trace.key: training for training in trainings if training.expected.finished}
+    ordered = []
+    for trace in records.traces:
+        if trace.key.loss == loss:
+            if trace.key not in by_key:
+                break
+            ordered.append(by_key[trace.key])
+    return ordered
+
+
+def _study_run(records: StudyRecords, finished: int) -> ExpectedRun:
+    """Return the run that stands for the whole study."""
+    settings, verdict, folder = records.settings, records.verdict, records.folder
+    scope = records.planned_scope  # Parameters cannot be changed in MLflow, so that they come from the settings alone.
+    note = [f"{settings.name}: {len(settings.losses)} losses, {settings.folds} folds"]
+    note += [_headline(verdict)] if verdict else []
+    tags = {"mlflow.note.content": "\n\n".join([*note, *records.scope.words])}
+    if verdict:
+        tags["segloss.verdict"] = verdict.verdict
+        if verdict.recommended:
+            tags["segloss.recommended"] = verdict.recommended
+    params = {
+        "losses": ", ".join(settings.labels),
+        "folds": settings.folds,
+        "seeds": ", ".join(map(str, settings.seeds)),
+        "budget": settings.budget.asked,
+        "steps": settings.budget.steps,
+        "dataset": settings.dataset.name,
+        "cases": settings.dataset.cases,
+        "precision": settings.precision,
+        "optimizer": settings.optimizer,
+        "schedule": scope.schedule,
+        "epochs": None if scope.epochs is None else f"{scope.epochs:.4g}",
+        "channels": ", ".join(map(str, scope.channels or ())),
+        "patch": ", ".join(map(str, scope.patch or ())),
+        "test_time_augmentation": settings.request.tta or None,
+    }
+    points = (MetricPoint("runs/finished", count, float(count), 0.0) for count in range(1, finished + 1))
+    return ExpectedRun(
+        key=STUDY_KEY,
+        name=study_name(settings),
+        started_ms=_created_ms(records),
+        tags=_tags(records, "study", tags),
+        params=_param_texts(params),
+        points=tuple(points),
+        datasets=(DatasetUse(settings.dataset.name, "study", tuple(sorted(records.pseudonyms.values()))),),
+        finished=finished == len(records.traces),
+        sources=(folder.settings, folder.verdict, folder.report, folder.cases),
+        write_artifacts=lambda into: write_study_artifacts(records, into),
+    )
+
+
+def _training_run(records: StudyRecords, trace: RunTrace) -> ExpectedRun:
+    """Return the run of one training, whether or not it has finished."""
+    key, record, folder = trace.key, trace.record, trace.folder
+    points = curve_points(trace.events)
+    seconds = max((point.seconds for point in points), default=0.0)
+    params: dict[str, object] = {
+        "loss": key.loss,
+        "fold": key.fold,
+        "seed": key.seed,
+        "steps": records.settings.budget.steps,
+    }
+    tags = {"segloss.loss": key.loss, "segloss.fold": str(key.fold), "segloss.seed": str(key.seed)}
+    searches = trace.of_kind(RateSearchEvent)
+    if searches:
+        tags["segloss.learning_rate_search"] = json.dumps(searches[-1].candidates)
+    if record is not None:
+        seconds = record.seconds or seconds
+        points += _result_points(points, folder, record, seconds)
+        params |= {"learning_rate": record.learning_rate, "precision": record.precision}
+        tags["segloss.state"] = record.state
+        if record.feed_hash:
+            tags["segloss.feed_hash"] = record.feed_hash
+        tags["mlflow.note.content"] = f"collapsed: {record.why}" if record.why else records.formula(key.loss)
+
+    def write_artifacts(into: Path) -> None:
+        if record is not None:
+            write_run_artifacts(records, trace, record, into)
+
+    return ExpectedRun(
+        key=training_key(key),
+        name=training_name(key),
+        started_ms=_started_ms(folder, seconds),
+        tags=_tags(records, "run", tags),
+        params=_param_texts(params),
+        points=tuple(points),
+        datasets=_dataset_uses(records, record),
+        finished=record is not None,
+        seconds=seconds,
+        parent=STUDY_KEY,
+        sources=(folder.record, folder.cases) if record else (),
+        write_artifacts=write_artifacts if record else None,
+    )
+
+
+def _result_points(
+    curves: Sequence[MetricPoint], folder: RunFolder, record: RunRecord, seconds: float
+) -> list[MetricPoint]:
+    """Return the points that follow from the record of a finished training, all at its last step."""
+    step = record.steps or 0
+    times = {"seconds": record.seconds, "training_seconds": record.training_seconds}
+    return [
+        *best_points(curves, step, seconds),
+        *table_points(read_table(folder.cases), TRAINING_PREFIXES, step, seconds),
+        *(MetricPoint(f"time/{name}", step, time, seconds) for name, time in times.items() if time is not None),
+    ]
+
+
+def _summary_run(records: StudyRecords, loss: str, finished: Sequence[_Training]) -> ExpectedRun:
+    """Return the summary of one loss.
+
+    Its point at step n is the mean over the first n trainings in the order of the plan, so that it never changes.
+    """
+    planned = sum(trace.key.loss == loss for trace in records.traces)
+    points: list[MetricPoint] = []
+    tables: list[pd.DataFrame] = []
+    seconds = 0.0
+    for count, training in enumerate(finished, start=1):
+        tables.append(read_table(training.trace.folder.cases))
+        seconds += training.expected.seconds
+        points += table_points(pd.concat(tables, ignore_index=True), SUMMARY_PREFIXES, count, seconds)
+        points.append(MetricPoint("runs/finished", count, float(count), seconds))
+    complete = len(finished) == planned
+    params: dict[str, object] = {"loss": loss, "runs": planned}
+    note = [f"{loss} over {planned} runs: {records.formula(loss)}", *records.scope.words]
+    tags = {"segloss.loss": loss, "mlflow.note.content": "\n\n".join(note)}
+    if complete:
+        runs = [training.expected for training in finished]
+        points += mean_curves([run.points for run in runs])
+        points.append(MetricPoint("time/seconds", planned, seconds / planned, seconds))
+        rates = sorted({run.params["learning_rate"] for run in runs if run.params.get("learning_rate")})
+        params |= {"learning_rate": ", ".join(rates), "steps": records.settings.budget.steps}
+        params["optimizer"] = records.settings.optimizer
+        collapsed = sum(run.tags.get("segloss.state") == "collapsed" for run in runs)
+        points.append(MetricPoint("runs/collapsed", planned, float(collapsed), seconds))
+    return ExpectedRun(
+        key=summary_key(loss),
+        name=summary_name(loss),
+        started_ms=_created_ms(records),
+        tags=_tags(records, "summary", tags),
+        params=_param_texts(params),
+        points=tuple(points),
+        finished=complete,
+        seconds=seconds,
+    )
+
+
+def _dataset_uses(records: StudyRecords, record: RunRecord | None) -> tuple[DatasetUse, ...]:
+    """Return the cases of a finished training and its held-out cases."""
+    if record is None or not record.cases:
+        return ()
+    held_out, name = set(record.cases), records.settings.dataset.name
+    training = tuple(sorted(alias for case, alias in records.pseudonyms.items() if case not in held_out))
+    validation = tuple(sorted(records.pseudonyms[case] for case in held_out if case in records.pseudonyms))
+    return DatasetUse(name, "training", training), DatasetUse(name, "validation", validation)
+
+
+def _tags(records: StudyRecords, kind: str, tags: Mapping[str, str]) -> dict[str, str]:
+    common = {
+        "segloss.study_id": records.id,
+        "segloss.study": records.settings.name,
+        "segloss.kind": kind,
+        "segloss.version": records.settings.segloss or pipeline.__version__,
+        "mlflow.source.name": "segloss study",
+        "mlflow.source.type": "LOCAL",
+    }
+    return {key: truncated(value, LONGEST_TAG) for key, value in (common | origin_tags() | dict(tags)).items()}
+
+
+def _param_texts(params: Params) -> dict[str, str]:
+    return {key: truncated(str(value), LONGEST_PARAM) for key, value in params.items() if value not in (None, "")}
+
+
+def _headline(verdict: Verdict) -> str:
+    """Return kind and recommendation of a verdict; without replicated trainings there is neither."""
+    if not verdict.replicated:
         return "Verdict: **none**, each loss was trained once"
-    return f"Verdict: **{verdict.get('verdict')}**, recommended: **{verdict.get('recommended')}**"
+    return f"Verdict: **{verdict.verdict}**, recommended: **{verdict.recommended}**"
 
 
-def _texts(params: Mapping[str, Any]) -> dict[str, str]:
-    return {key: cut(str(value), LONGEST_PARAM) for key, value in params.items() if value not in (None, "")}
+def _created_ms(records: StudyRecords) -> int:
+    created = records.settings.created
+    return int(datetime.fromisoformat(created).timestamp() * 1000) if created else 0
 
 
-def _began_ms(folder: RunFolder, seconds: float) -> int:
-    """Return when a run began, as its files tell: events hold the seconds since then, not the time of day."""
+def _started_ms(folder: RunFolder, seconds: float) -> int:
+    """Return the start of a run by the time of its last file: events hold seconds since then, not the time of day."""
     last = folder.record if folder.record.exists() else folder.events
     return int((last.stat().st_mtime - seconds) * 1000)
-
-
-@cache
-def _who() -> dict[str, str]:
-    """Return who runs it and from which commit, where that is known."""
-    found = {}
-    try:
-        found["mlflow.user"] = getpass.getuser()
-    except (OSError, KeyError):
-        found["mlflow.user"] = "unknown"
-    checkout = Path(pipeline.__file__).parent.parent
-    if (checkout / ".git").exists():
-        try:
-            answer = subprocess.run(
-                ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
-            )
-            found["mlflow.source.git.commit"] = answer.stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            pass
-    return found

@@ -1,4 +1,4 @@
-"""MLflow as a mirror of the records: it can be late, lost and rebuilt, and training never waits for it."""
+"""MLflow as a mirror of the records: it may be late, lost and rebuilt, and no training waits for it."""
 
 import json
 import os
@@ -31,50 +31,54 @@ __all__ = [
 
 INTERVAL_S = 5.0
 LONGEST_PAUSE_S = 60.0
+
 SHARE_OF_A_CORE = 0.02
-"""What following a study may take of a core from the trainings; pauses are at most four times as long for it."""
+"""Processor time that following a study may take from the trainings, as a share of one core."""
+
+LONGEST_STRETCH = 4
+"""Pauses grow to at most this times the interval to respect that share."""
 
 STOP_WITHIN_S = 30.0
 
 
 def mirror_study(study: StudyFolder, uri: str | None = None, live: bool = False) -> MirrorResult:
-    """Bring MLflow to the state of the records; where it is there already, nothing is logged.
+    """Bring MLflow to the state of the records; if it is there already, log nothing.
 
     Parameters
     ----------
     study
-        Read only; the database inside it is the one thing that is written.
+        Only read, except for the database inside it.
     uri
-        See `tracking_uri`.
+        Address of MLflow; None for the default of `tracking_uri`.
     live
-        Whether runs without a record are going on; else they show as KILLED, until they continue.
+        Whether runs without a record are being carried out; otherwise they show as KILLED until they continue.
 
     Returns
     -------
     MirrorResult
-        With `reached` false where the server does not answer within seconds.
+        Its `reached` is False if the server does not answer within seconds.
 
     Raises
     ------
     RecordError
-        Where `study` is none, or another process mirrors it at this moment.
+        If the folder holds no study, or another process mirrors it.
     """
     with exclusive(study.root / ".mirror"):
-        return Session(study, tracking_uri(study, uri)).sync(live)
+        return Session(study, tracking_uri(study, uri)).synchronize(live)
 
 
 def mirror_for_reading(study: StudyFolder, uri: str | None = None) -> MirrorResult:
-    """Bring MLflow up to date and return what is there; where another process is at it, only look.
+    """Bring MLflow up to date and return its runs; only read them while another process mirrors the study.
 
     Raises
     ------
     RecordError
-        Where MLflow cannot be reached, or holds nothing of this study.
+        If MLflow cannot be reached.
     """
     try:
         result = mirror_study(study, uri)
     except RecordError:
-        result = Session(study, tracking_uri(study, uri)).look()
+        result = Session(study, tracking_uri(study, uri)).read()
     if not result.reached:
         raise RecordError(
             result.uri, f"cannot be reached ({result.problem})", "check the address in MLFLOW_TRACKING_URI"
@@ -89,13 +93,29 @@ def follow_study(
     on_sync: Callable[[MirrorResult], None] = lambda result: None,
     until_stopped: bool = False,
 ) -> MirrorResult:
-    """Mirror a study while it goes on; ends when it is complete, on SIGTERM or SIGINT, or with the parent process.
+    """Mirror a study while it is carried out; return when it is complete, on SIGTERM or SIGINT, or with the parent.
 
-    With `until_stopped` it goes on when the study is complete: what is written before the signal is mirrored then.
+    The files are checked every `interval_s` seconds, or up to four times less often if reading them takes more than a
+    fiftieth of a core. MLflow is called when they have changed. While it does not answer, the pauses double up to a
+    minute, so that a dead server costs little. Call this in the main thread, which alone may set signal handlers.
 
-    The files are looked at every `interval_s` seconds, or up to four times less often where reading them takes more
-    than a fiftieth of a core, and MLflow is called where they changed. While it does not answer, the pauses double up
-    to a minute. Call it in the main thread.
+    Parameters
+    ----------
+    study
+        The study; another process may be writing to it.
+    uri
+        Address of MLflow; None for the default of `tracking_uri`.
+    interval_s
+        Time between two checks of the files, in seconds.
+    on_sync
+        Called with the result of each synchronization.
+    until_stopped
+        Continue when the study is complete, until a signal: what is written before the signal is mirrored after it.
+
+    Raises
+    ------
+    RecordError
+        If the folder holds no study, or another process still mirrors it when a signal arrives.
     """
     stop = threading.Event()
 
@@ -105,43 +125,46 @@ def follow_study(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     parent = os.getppid()
+
+    def must_stop_within(seconds: float) -> bool:
+        # An orphan gets another parent process: it must not outlive a study that was killed.
+        return stop.wait(seconds) or os.getppid() != parent
+
     while True:
         try:
             with exclusive(study.root / ".mirror"):
-                return _follow(study, tracking_uri(study, uri), interval_s, on_sync, stop, parent, until_stopped)
+                session = Session(study, tracking_uri(study, uri))
+                return _follow(session, interval_s, on_sync, must_stop_within, until_stopped)
         except RecordError:
-            if stop.wait(interval_s) or os.getppid() != parent:
+            if must_stop_within(interval_s):
                 raise
 
 
 def _follow(
-    study: StudyFolder,
-    uri: str,
+    session: Session,
     interval_s: float,
     on_sync: Callable[[MirrorResult], None],
-    stop: threading.Event,
-    parent: int,
+    must_stop_within: Callable[[float], bool],
     until_stopped: bool,
 ) -> MirrorResult:
-    seen: object = None
-    session = Session(study, uri)
+    mirrored: FileStates | None = None
     pause = interval_s
     while True:
-        now = _state_of_files(study)
-        if now != seen:
+        states = _states_of_files(session.study)
+        if states != mirrored:
             before = time.process_time()
-            result = session.sync(live=True)
+            result = session.synchronize(live=True)
             affordable = (time.process_time() - before) / SHARE_OF_A_CORE
             on_sync(result)
-            seen = now if result.reached else None
+            mirrored = states if result.reached else None
             if not result.reached:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
-                pause = min(max(interval_s, affordable), 4 * interval_s)
-                if not until_stopped and _is_complete(study):
+                pause = min(max(interval_s, affordable), LONGEST_STRETCH * interval_s)
+                if not until_stopped and _is_complete(session.study):
                     return result
-        if stop.wait(pause) or os.getppid() != parent:
-            return session.sync(live=False)
+        if must_stop_within(pause):
+            return session.synchronize(live=False)
 
 
 class Mirror:
@@ -152,9 +175,9 @@ class Mirror:
         mirror = Mirror(study)
         mirror.start()
         ...                         # the study
-        mirror.finish(print)        # one last replay, within a bounded time; a line where MLflow was not reached
+        mirror.finish(print)        # a last synchronization, within a bounded time; a line if MLflow was not reached
 
-    ``with Mirror(study) as mirror: ...`` starts it, and stops it where that was not done inside.
+    ``with Mirror(study) as mirror: ...`` starts it, and stops it unless that was done inside.
     """
 
     def __init__(self, study: StudyFolder, uri: str | None = None) -> None:
@@ -163,27 +186,27 @@ class Mirror:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start the process, at a low priority and in a session of its own: Ctrl-C reaches the study alone."""
+        """Start the process at a low priority, in a session of its own so that Ctrl-C reaches the study alone."""
         self._process = self._track("--follow", "--until-stopped")
 
     def stop(self, within_s: float = STOP_WITHIN_S) -> MirrorResult:
-        """Let it replay what is left and end; after `within_s` it is killed, and the result says so."""
+        """Let the process mirror the rest and end; kill it after `within_s` seconds, which the result then states."""
         until = time.monotonic() + within_s
         result = None
         if self._process is not None:
             self._process.terminate()
-            result = self._answer(self._process, until)
+            result = self._result_of(self._process, until)
             self._process = None
         if result is None:
-            result = self._answer(self._track(), until)
+            result = self._result_of(self._track(), until)
         return result or MirrorResult(False, self.uri, problem=f"no answer within {within_s:g} s")
 
-    def finish(self, say: Callable[[str], None], within_s: float = STOP_WITHIN_S) -> MirrorResult:
-        """Stop, with a last replay, started or not; say one line where MLflow was not reached."""
+    def finish(self, message: Callable[[str], None], within_s: float = STOP_WITHIN_S) -> MirrorResult:
+        """Stop after a last synchronization, whether or not it was started; report a line if MLflow was not reached."""
         result = self.stop(within_s)
         warning = result.warning(self.study)
         if warning is not None:
-            say(warning)
+            message(warning)
         return result
 
     def __enter__(self) -> "Mirror":
@@ -206,11 +229,11 @@ class Mirror:
         )
 
     @staticmethod
-    def _answer(process: "subprocess.Popen[str]", until: float) -> MirrorResult | None:
-        """Return what the process says; None where it says nothing, as when stopped before it had begun."""
+    def _result_of(process: "subprocess.Popen[str]", until: float) -> MirrorResult | None:
+        """Return the result that the process prints; None if it prints none, e.g. when stopped before it began."""
         try:
-            answer, _ = process.communicate(timeout=max(0.0, until - time.monotonic()))
-            return MirrorResult(**json.loads(answer))
+            output, _ = process.communicate(timeout=max(0.0, until - time.monotonic()))
+            return MirrorResult(**json.loads(output))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -223,8 +246,8 @@ def _is_complete(study: StudyFolder) -> bool:
     return study.verdict.exists() and all(run.record.exists() for run in run_folders(study))
 
 
-def _state_of_files(study: StudyFolder) -> FileStates:
-    """Return what changes whenever the records do."""
+def _states_of_files(study: StudyFolder) -> FileStates:
+    """Return sizes and times of all files that change with the records."""
     paths: list[Path] = [study.verdict, study.report, study.cases]
     for run in run_folders(study):
         paths += [run.events, run.record]

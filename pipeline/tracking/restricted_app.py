@@ -1,7 +1,7 @@
-"""MLflow's web application without what acts for its visitors.
+"""MLflow's web application without the services that act for its visitors.
 
-MLflow offers an assistant whose tools run commands on this machine, calls to language models, and jobs. There is no
-setting for the first two, so their addresses answer 404 here; pages, runs, metrics and artifacts stay.
+MLflow offers an assistant whose tools run commands on this machine, calls to language models, and jobs. The first two
+cannot be switched off by a setting, so that their addresses answer 404 here. Pages, runs, metrics and artifacts stay.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -11,36 +11,42 @@ from mlflow.server.fastapi_app import app as mlflow_app
 
 from pipeline.tracking.saved_view import START_PATH
 
-CLOSED_SEGMENTS = frozenset({"assistant", "gateway", "jobs", "mcp", "mcp-servers", "webhooks"})
+BLOCKED_SEGMENTS = frozenset({"assistant", "gateway", "jobs", "mcp", "mcp-servers", "webhooks"})
 
 _Message = MutableMapping[str, Any]
 
 
-def is_closed(path: str) -> bool:
-    """Return whether an address belongs to what is left out."""
-    return not CLOSED_SEGMENTS.isdisjoint(path.lower().split("/"))
+def is_blocked(path: str) -> bool:
+    """Return whether an address belongs to one of the blocked services.
+
+    Examples
+    --------
+    >>> is_blocked("/ajax-api/3.0/mlflow/assistant/config"), is_blocked("/get-artifact")
+    (True, False)
+    """
+    return not BLOCKED_SEGMENTS.isdisjoint(path.lower().split("/"))
 
 
 _START = b"""<!doctype html><meta charset="utf-8"><title>segloss</title><script>
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 location.replace("/" + location.hash);
 </script>"""
-"""A page that goes on to MLflow's, without the panel of the assistant that opens there at the first visit."""
+"""A page that leads to MLflow's own, and keeps the panel of its assistant from opening at the first visit."""
 
 
 async def app(
     scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]
 ) -> None:
-    """Answer as MLflow does (ASGI), or 404."""
-    if scope["type"] == "http" and is_closed(scope["path"]):
-        await _answer(send, 404, b"application/json", b'{"detail": "not offered by segloss ui"}')
+    """Answer an ASGI request as MLflow does, or with 404 if it is blocked."""
+    if scope["type"] == "http" and is_blocked(scope["path"]):
+        await _respond(send, 404, b"application/json", b'{"detail": "not offered by segloss ui"}')
     elif scope["type"] == "http" and scope["path"] == START_PATH:
-        await _answer(send, 200, b"text/html; charset=utf-8", _START)
+        await _respond(send, 200, b"text/html; charset=utf-8", _START)
     else:
         await mlflow_app(scope, receive, send)
 
 
-async def _answer(send: Callable[[_Message], Awaitable[None]], status: int, kind: bytes, body: bytes) -> None:
+async def _respond(send: Callable[[_Message], Awaitable[None]], status: int, kind: bytes, body: bytes) -> None:
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

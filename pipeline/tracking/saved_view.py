@@ -1,7 +1,7 @@
-"""What MLflow's page shows first: the summary of each loss, with Dice and Hausdorff as columns.
+"""The first view of MLflow's page: the summary of each loss, with Dice and Hausdorff distance as columns.
 
-MLflow keeps the columns of a runs table in the browser. A shared view is the one way to hand them over: an experiment
-tag ``mlflow.sharedViewState.<key>`` holds the state as JSON, and ``?viewStateShareKey=<key>`` opens it.
+MLflow stores the columns of a runs table in the browser. A shared view is the only way to set them from outside: an
+experiment tag ``mlflow.sharedViewState.<key>`` holds the state as JSON, and ``?viewStateShareKey=<key>`` opens it.
 """
 
 import json
@@ -11,11 +11,11 @@ from urllib.parse import quote
 COLUMNS = ("dice", "hausdorff_mm", "hausdorff95_mm", "assd_mm", "nsd", "runs/finished")
 PARAMS = ("learning_rate",)
 START_PATH = "/segloss"
-"""Where `segloss ui` begins: it sets up the browser and goes on to the page behind the ``#``."""
+"""First page of `segloss ui`: it prepares the browser and leads to the page after the ``#``."""
 
 
 def experiment_tags(study_id: str) -> dict[str, str]:
-    """Return the tags of the experiment: its kind, the metric that charts begin with, and the shared view."""
+    """Return the tags of the experiment: its kind, the primary metric of its charts, and the shared view."""
     return {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": "val/dice",
@@ -25,13 +25,21 @@ def experiment_tags(study_id: str) -> dict[str, str]:
 
 
 def runs_page(page: str, experiment_id: str, study_id: str) -> str:
-    """Return the address of the table that compares the losses; `page` is that of MLflow, ending in a slash."""
+    """Return the address of the table that compares the losses.
+
+    Parameters
+    ----------
+    page
+        Address of MLflow's page, which ends with a slash.
+    experiment_id, study_id
+        Ids in MLflow.
+    """
     shown = f"viewStateShareKey={_share_key(study_id)}&workflowType=machine_learning"
     return f"{page}#/experiments/{experiment_id}/runs?{shown}"
 
 
 def compare_page(page: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """Return the address of MLflow's comparison of some runs."""
+    """Return the address of MLflow's comparison of some runs; `page` is the address of MLflow's page with its slash."""
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
     return f"{page}#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
 

@@ -1,4 +1,4 @@
-"""An MLflow server for people at this machine: on 127.0.0.1, with nothing that runs code for a visitor."""
+"""An MLflow server for users of this machine: on 127.0.0.1, without services that run code for a visitor."""
 
 import os
 import signal
@@ -16,28 +16,50 @@ from pipeline.errors import ConfigError, RecordError
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
 READY_WITHIN_S = 90.0
-CLOSED = {
+LAST_PORT = FIRST_PORT + 49
+END_WITHIN_S = 5.0
+
+RESTRICTIONS = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+"""Environment of the server: no jobs, no pickles, no telemetry."""
 
 
-def choose_port(asked: int | None) -> int:
-    """Return the port asked for, or the first free one from 5000; a `ConfigError` where the one asked for is taken."""
-    if asked is not None:
-        if not _is_free(asked):
-            raise ConfigError(f"--port {asked}", "is taken or not allowed", "give another, or leave it out")
-        return asked
-    for port in range(FIRST_PORT, FIRST_PORT + 50):
+def choose_port(requested: int | None) -> int:
+    """Return the requested port, or the first free one from 5000.
+
+    Raises
+    ------
+    ConfigError
+        If the requested port is taken, or no port from 5000 to 5049 is free.
+    """
+    if requested is not None:
+        if not _is_free(requested):
+            raise ConfigError(f"--port {requested}", "is taken or not allowed", "use another, or omit the option")
+        return requested
+    for port in range(FIRST_PORT, LAST_PORT + 1):
         if _is_free(port):
             return port
-    raise ConfigError("--port", f"none from {FIRST_PORT} to {FIRST_PORT + 49} is free", "give one with --port")
+    raise ConfigError("--port", f"must be given: no port from {FIRST_PORT} to {LAST_PORT} is free", "use another one")
 
 
 class LocalServer:
-    """A context in which MLflow's server shows one database; it ends with the context, workers included."""
+    """A context in which MLflow's server shows one database; the server and its workers end with the context.
+
+    Parameters
+    ----------
+    uri
+        Address of the database.
+    artifacts
+        URI of the folder of the artifacts.
+    port
+        Port on 127.0.0.1.
+    log
+        File for the output of the server.
+    """
 
     def __init__(self, uri: str, artifacts: str, port: int, log: Path) -> None:
         self.uri, self.artifacts, self.port, self.log = uri, artifacts, port, log
@@ -46,7 +68,7 @@ class LocalServer:
     def __enter__(self) -> "LocalServer":
         from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
 
-        where = {BACKEND_STORE_URI_ENV_VAR: self.uri, ARTIFACT_ROOT_ENV_VAR: self.artifacts}
+        stores = {BACKEND_STORE_URI_ENV_VAR: self.uri, ARTIFACT_ROOT_ENV_VAR: self.artifacts}
         command = [sys.executable, "-m", "uvicorn", "pipeline.tracking.restricted_app:app", "--workers", "1"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
@@ -55,7 +77,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **CLOSED, **where},
+                env={**os.environ, **RESTRICTIONS, **stores},
                 start_new_session=True,
             )
         try:
@@ -78,19 +100,21 @@ class LocalServer:
         until = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise RecordError(self.log, f"MLflow's server ended with code {self.process.returncode}", "read why")
+                raise RecordError(
+                    self.log, f"shows why MLflow's server ended with code {self.process.returncode}", "read it"
+                )
             try:
                 with urllib.request.urlopen(f"{self.address}/health", timeout=2):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.25)
-        raise RecordError(self.log, f"MLflow's server is not ready after {READY_WITHIN_S:g} s", "read why")
+        raise RecordError(self.log, f"shows why MLflow's server is not ready after {READY_WITHIN_S:g} s", "read it")
 
     def _end(self) -> None:
-        for number, within_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             try:
-                os.killpg(self.process.pid, number)
-                self.process.wait(within_s)
+                os.killpg(self.process.pid, number)  # The server leads a group of its own: its workers are in it.
+                self.process.wait(END_WITHIN_S)
             except ProcessLookupError:
                 return
             except subprocess.TimeoutExpired:
@@ -98,10 +122,11 @@ class LocalServer:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as listener:
+        # A port of a server that has just ended is free, although the kernel holds it back for a minute.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            listener.bind((HOST, port))
         except (OSError, OverflowError):
             return False
     return True

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tracking"))
 from small_study import DICE, LOSSES, whole_study
 
 from pipeline.errors import ConfigError
-from pipeline.tracking.restricted_app import is_closed
+from pipeline.tracking.restricted_app import is_blocked
 from pipeline.tracking.server import choose_port
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
@@ -64,7 +64,7 @@ def test_the_next_port_is_used_where_5000_is_taken(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "closed"),
+    ("path", "blocked"),
     [
         ("/ajax-api/3.0/mlflow/assistant/config", True),
         ("/gateway/x/mlflow/invocations", True),
@@ -74,8 +74,8 @@ def test_the_next_port_is_used_where_5000_is_taken(monkeypatch):
         ("/", False),
     ],
 )
-def test_what_acts_for_visitors_is_closed(path, closed):
-    assert is_closed(path) is closed
+def test_services_that_act_for_visitors_are_blocked(path, blocked):
+    assert is_blocked(path) is blocked
 
 
 def test_the_server_is_on_loopback_and_answers_no_foreign_host_nor_assistant(pages):

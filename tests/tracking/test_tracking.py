@@ -11,6 +11,8 @@ from small_study import DICE, LOSSES, begin_study, finish_run, whole_study, writ
 
 from pipeline.errors import RecordError
 from pipeline.records.events import RestartEvent, TrainEvent, append_event
+from pipeline.records.scope import Scope, Slope
+from pipeline.records.verdict import Verdict
 from pipeline.system.folder_lock import exclusive
 from pipeline.tracking.mirror import Mirror, default_uri, mirror_study, tracking_uri
 
@@ -109,7 +111,7 @@ def test_no_non_finite_metric_reaches_mlflow(tmp_path, uri):
         assert not [key for key in run.data.metrics if "gradient" in key or key == "val/hausdorff_mm"]
 
 
-def test_a_second_replay_logs_nothing(tmp_path, uri):
+def test_a_second_synchronization_logs_nothing(tmp_path, uri):
     study = whole_study(tmp_path / "study")
     first = mirror_study(study, uri)
     second = mirror_study(study, uri)
@@ -119,7 +121,7 @@ def test_a_second_replay_logs_nothing(tmp_path, uri):
     assert doubles(uri) == []
 
 
-def test_replay_goes_on_where_the_last_one_ended(tmp_path, uri):
+def test_a_synchronization_continues_where_the_last_one_ended(tmp_path, uri):
     study = begin_study(tmp_path / "study")
     write_events(study, LOSSES[0], 0, until=20)
     first = mirror_study(study, uri, live=True)
@@ -135,7 +137,7 @@ def test_replay_goes_on_where_the_last_one_ended(tmp_path, uri):
     assert runs_of(uri)["study"].info.status == "KILLED"
 
 
-def test_pieces_and_one_replay_give_the_same_runs(tmp_path, uri, empty_database):
+def test_many_synchronizations_and_one_give_the_same_runs(tmp_path, uri, empty_database):
     study = begin_study(tmp_path / "study")
     for loss, fold in ((LOSSES[1], 1), (LOSSES[0], 0), (LOSSES[1], 0), (LOSSES[0], 1)):
         finish_run(study, loss, fold)
@@ -204,7 +206,7 @@ def test_neither_names_of_cases_nor_patients_nor_paths_leave_the_study(tmp_path,
     mirror_study(study, uri)
     rows = repr([(run.data.to_dictionary(), run.inputs.to_dictionary()) for run in runs_of(uri).values()])
     files = [path for path in tmp_path.rglob("artifacts/**/*") if path.is_file()]
-    assert {path.name for path in files} >= {"config.json", "run.json", "cases.csv", "curves.png", "checkpoint.pt"}
+    assert {path.name for path in files} >= {"config.json", "run.json", "cases.csv", "curves.svg", "checkpoint.pt"}
     texts = rows + "".join(path.read_bytes().decode("latin-1") for path in files)
     assert "miller" not in texts.lower()
     assert str(study.root) not in texts
@@ -235,13 +237,16 @@ def test_the_runs_of_study_and_losses_name_the_scope_of_the_verdict(tmp_path, ur
     settings = json.loads(study.settings.read_text()) | {"optimizer": "Muon and AdamW", "schedule": "one cycle"}
     settings["plan"] = {"channels": [16, 32], "patch": [24, 28, 20], "batch": 2}
     study.settings.write_text(json.dumps(settings))
-    scope = {"words": ["This holds for trainings like these.", "Dice still rises."]}
-    study.verdict.write_text(json.dumps({"verdict": "inconclusive", "replicated": False, "scope": scope}))
+    slope = Slope(loss=LOSSES[0], metric="dice", change=0.02, runs=2)
+    scope = Scope(steps=40, optimizer="Muon and AdamW", slopes=(slope,))
+    verdict = Verdict(verdict="inconclusive", recommended=None, primary="dice", replicated=False, scope=scope)
+    study.verdict.write_text(json.dumps(verdict.to_json()))
+    assert len(scope.words) == 2
     mirror_study(study, uri)
     runs = runs_of(uri)
     for key in ("study", f"summary/{LOSSES[0]}"):
         note = runs[key].data.tags["mlflow.note.content"]
-        assert all(sentence in note for sentence in scope["words"])
+        assert all(sentence in note for sentence in scope.words)
         assert runs[key].data.params["optimizer"] == "Muon and AdamW"
     assert "Verdict: **none**, each loss was trained once" in runs["study"].data.tags["mlflow.note.content"]
     assert (runs["study"].data.params["epochs"], runs["study"].data.params["channels"]) == ("40", "16, 32")
@@ -255,7 +260,7 @@ def test_a_study_without_a_verdict_yet_names_the_scope_of_its_settings(tmp_path,
     assert f"This holds for trainings like these: {steps} steps" in note
 
 
-def test_a_server_that_does_not_answer_costs_seconds_and_replay_is_whole_later(tmp_path, uri):
+def test_a_server_that_does_not_answer_costs_seconds_and_the_mirror_is_complete_later(tmp_path, uri):
     study = whole_study(tmp_path / "study")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
