@@ -14,7 +14,7 @@ from pipeline.comparison.evidence import read_evidence
 from pipeline.records.events import TrainEvent, ValidationEvent
 from pipeline.records.folder import StudyFolder
 from pipeline.records.run import RunRecord, read_traces
-from pipeline.records.study import StudyRecord, read_study
+from pipeline.records.study import StudyRecord, read_study, run_folders
 from pipeline.records.verdict import read_verdict
 from pipeline.report.build import build_report
 
@@ -44,7 +44,7 @@ def contains(new: object, old: object) -> bool:
 
 def test_settings_and_runs_are_written_back_as_they_were(study: StudyFolder) -> None:
     assert read_study(study).to_json() == json.loads(study.settings.read_text())
-    for run in study.runs():
+    for run in run_folders(study):
         stored = json.loads(run.record.read_text())
         assert RunRecord.model_validate(stored).to_json() == stored
 
