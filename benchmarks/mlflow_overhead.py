@@ -1,9 +1,9 @@
-"""What mirroring to MLflow costs a training: the same small study with a server, with a dead one, and without any.
+"""Cost of the MLflow mirror for a training: a small study with a database, with a dead server, and without a mirror.
 
     python benchmarks/mlflow_overhead.py DATASET [--steps 120] [--repeats 1]
 
-Prints one line: seconds of training (`training_seconds` of every run) in sum, and the ratios to the study without a
-mirror. Studies are interleaved, one run at a time, the search over learning rates left out.
+Prints one line: the sum of the training times (`training_seconds` of every run) in seconds, and their difference from
+the study without a mirror in percent. Studies are interleaved, one run at a time, without a learning-rate search.
 """
 
 import argparse
@@ -18,7 +18,7 @@ DEAD = "http://127.0.0.1:9"
 
 
 def training_seconds(dataset: Path, steps: int, folder: Path, *options: str, uri: str | None = None) -> float:
-    """Run a study of one loss and two folds and return what its trainings took."""
+    """Run a study of one loss and two folds and return the sum of its training times in seconds."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment |= {"MLFLOW_TRACKING_URI": uri} if uri else {}
     command = [sys.executable, "-m", "pipeline", "study", str(dataset), "--out", str(folder), "--losses", "dice"]

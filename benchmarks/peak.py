@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a command with all processes that it starts."""
+"""Time and peak memory of a command with all processes that it starts."""
 
 import os
 import subprocess
@@ -11,14 +11,23 @@ from pathlib import Path
 import psutil
 
 EVERY_S = 0.05
+"""Interval between two readings of the memory, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a command took.
+    """Resources that a command used.
 
-    `seconds` by the clock, `cpu_seconds` of it and of all children it waited for; `peak_mib` is the largest sum over
-    its processes of their memory, in which pages that several share count once (PSS).
+    Attributes
+    ----------
+    seconds
+        Elapsed time in seconds.
+    cpu_seconds
+        Processor time of the command and of all children that it waited for, in seconds.
+    peak_mib
+        Largest sum of the memory of its processes, in MiB; pages that several share count once (PSS).
+    output
+        Text on stdout.
     """
 
     seconds: float
@@ -28,7 +37,13 @@ class Measured:
 
 
 def measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measured:
-    """Run a command, which must succeed, and return what it took and what it printed on stdout."""
+    """Run a command and return its resources and output.
+
+    Raises
+    ------
+    RuntimeError
+        If the command fails.
+    """
     start = time.perf_counter()
     process = subprocess.Popen(
         list(command), stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}

@@ -70,10 +70,8 @@ def main() -> None:
             plan=None,
         )
         keys = [RunKey("dice", fold, seed) for seed in range(arguments.runs // 5) for fold in range(5)]
-        runs = [
-            ScheduledRun(settings, RunFolder(root / "runs" / "dice" / f"fold{key.fold}_seed{key.seed}", key))
-            for key in keys
-        ]
+        folders = [RunFolder(root / "runs" / "dice" / f"fold{key.fold}_seed{key.seed}", key) for key in keys]
+        runs = [ScheduledRun(settings, folder) for folder in folders]  # type: ignore[arg-type]
         (root / "runs").mkdir()
         import ray.cloudpickle
 

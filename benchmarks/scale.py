@@ -1,10 +1,10 @@
-"""Seconds and peak memory of `inspect`, folds and the cache of prepared cases as the number of cases grows.
+"""Time and peak memory of `inspect`, folds and the cache of prepared cases for growing numbers of cases.
 
     python benchmarks/scale.py [--cases 200,2000,20000] [--stages inspect,folds,cache] [--json FILE]
 
-Cases are phantoms of 20 voxels an edge, gzipped NIfTI, no two alike. Each stage is a process of its own; memory is that
-of all its processes together, pages that they share counted once. The last line is `segloss inspect` on files like
-those of the hippocampus (35 x 50 x 36 voxels of float32): cases a second and core, by the clock and by processor time.
+Cases are phantoms of 20 voxels an edge, gzipped NIfTI, no two alike. Each stage is a process of its own; its memory is
+that of all its processes together, where shared pages count once. The last line is `segloss inspect` on files like
+those of the hippocampus (35 x 50 x 36 voxels of float32): cases per second and core, by elapsed and by processor time.
 """
 
 import argparse
@@ -23,8 +23,8 @@ import nibabel as nib
 import numpy as np
 from peak import measured
 
-KB_A_CASE = 10
-"""Memory that may grow with each case: what is known of it. The voxels of one small phantom are 40 kB."""
+KB_PER_CASE = 10
+"""Memory that each case may add, in kB, for its measurements. The voxels of one small phantom are 40 kB."""
 
 CORES = len(os.sched_getaffinity(0))
 SMALL = (20, 20, 20)
@@ -33,7 +33,7 @@ STAGES = ("inspect", "folds", "cache")
 
 
 def write_dataset(root: Path, cases: int, shape: tuple[int, int, int]) -> Path:
-    """Write a Decathlon folder: noise with two bodies in it, other voxels in each image, three labels by turns."""
+    """Write a Decathlon folder: noise with two bodies, different voxels in each image, three labels in turn."""
     for folder in ("imagesTr", "labelsTr"):
         (root / folder).mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def write_dataset(root: Path, cases: int, shape: tuple[int, int, int]) -> Path:
         name = f"phantom_{index:06d}.nii.gz"
         kind = index % len(labels)
         voxels = np.roll(images[kind].ravel(order="F"), index)
-        voxels[:8] = 300 + index  # a dataset with two images alike is refused
+        voxels[:8] = 300 + index  # a dataset with two identical images is refused
         packer = zlib.compressobj(1, wbits=31)
         (root / "imagesTr" / name).write_bytes(packer.compress(head + voxels.astype("<f4").tobytes()) + packer.flush())
         first = root / "labelsTr" / f"phantom_{kind:06d}.nii.gz"
@@ -72,7 +72,7 @@ def write_dataset(root: Path, cases: int, shape: tuple[int, int, int]) -> Path:
 
 
 def carry_out(stage: str, dataset: Path, cache: Path, edge: int) -> None:
-    """Do in this process what a study does before its first run: `folds` up to the folds, `cache` the rest too."""
+    """Do in this process what a study does before its first run: `folds` ends with the folds, `cache` continues."""
     from dataclasses import replace
 
     from pipeline.data.datalists import read_dataset
@@ -86,7 +86,7 @@ def carry_out(stage: str, dataset: Path, cache: Path, edge: int) -> None:
     make_folds(result.dataset, result.fingerprint, 5, 0)
     if stage == "cache":
         hashes = {scan.case: scan.content_hash for scan in result.fingerprint.scans}
-        # left to itself, a small dataset is prepared without other processes
+        # by default, a small dataset is prepared without other processes
         prepare_dataset(result.dataset, replace(plan, patch=(edge,) * 3), hashes, cache, workers=CORES)
 
 
@@ -97,11 +97,13 @@ def dataset_of(cases: int, shape: tuple[int, int, int]) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Print a line for each number of cases and stage."""
+    """Print a line for each number of cases and each stage."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", default="200,2000,20000")
     parser.add_argument("--stages", default=",".join(STAGES))
-    parser.add_argument("--hippocampus", type=int, default=2000, help="cases of that size for `inspect`; 0: none")
+    parser.add_argument(
+        "--hippocampus", type=int, default=2000, help="cases of the size of the hippocampus for `inspect`; 0: none"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=3, metavar=("STAGE", "DATASET", "CACHE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -135,7 +137,12 @@ def main() -> None:
             "per_cpu_second": cases / figures["cpu_seconds"],
         }
         row = {"stage": "inspect", "shape": HIPPOCAMPUS, "cases": cases, **figures, **rate}
-        show(row, "  {per_second_and_core:.0f} cases/s/core, {per_cpu_second:.0f} per second of CPU".format(**rate))
+        show(
+            row,
+            "  {per_second_and_core:.0f} cases/s/core, {per_cpu_second:.0f} per second of processor time".format(
+                **rate
+            ),
+        )
     if arguments.json:
         result = {"rows": rows_of_table(rows), "measured": rows}
         arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -154,9 +161,9 @@ def rows_of_table(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "what": f"peak memory of {stage}, {numbers} phantoms, MiB",
                 "segloss": " / ".join(f"{row['peak_mib']:.0f}" for row in small),
                 "other": "",
-                "ratio": f"{growth:.1f} kB a case",
-                "bar": f"{KB_A_CASE} kB a case",
-                "met": growth <= KB_A_CASE,
+                "ratio": f"{growth:.1f} kB per case",
+                "bar": f"{KB_PER_CASE} kB per case",
+                "met": growth <= KB_PER_CASE,
             })  # fmt: skip
     for row in measured:
         if "shape" in row:

@@ -1,12 +1,12 @@
-"""What a study costs, three losses on five folds, beside as many plain loops of the same losses.
+"""Time of a study of three losses on five folds, compared with as many plain loops with the same losses.
 
     python benchmarks/study_cost.py ../shared/data/hippocampus --loop ../shared/baselines/monai_loop.py [--json FILE]
 
-Ours is `segloss study` by the clock, a new one without any cache: checking, preparing, finding out how many runs at
-once, searching the learning rates, training, all metrics out of fold and their files. The loop runs once for each loss,
-until its Dice on the last 40 cases is what the study has with that loss on the same cases (out of fold, so its networks
-were trained on 160 others as well), and would do so once for each fold. One that does not get there is stopped after
-`--patience` minutes, and counts as that long.
+The study is a new `segloss study` without any cache, in elapsed time: checking, preparing, timing the machine, the
+learning-rate search, training, all out-of-fold metrics and their files. The loop runs once for each loss, until its
+Dice on the last 40 cases reaches that of the study with the same loss on the same cases (out of fold, so that its
+networks were trained on 160 other cases as well). Its time is multiplied by the number of folds. A loop that does not
+reach that Dice is stopped after `--patience` minutes and counts as that long.
 """
 
 import argparse
@@ -26,12 +26,12 @@ FOLDS = 5
 
 
 def main() -> None:
-    """Run the study, then the loops, and print both."""
+    """Run the study, then the loops, and print both times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", type=Path, help="the hippocampus of the Decathlon")
     parser.add_argument("--loop", type=Path, required=True, help="monai_loop.py")
-    parser.add_argument("--budget", default="300steps", help="of each run of the study")
-    parser.add_argument("--patience", type=float, default=15, help="minutes that a loop may take")
+    parser.add_argument("--budget", default="300steps", help="training budget per run of the study")
+    parser.add_argument("--patience", type=float, default=15, help="longest time of a loop, in minutes")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -55,16 +55,19 @@ def main() -> None:
 
 
 def out_of_fold(table: Path, cases: Sequence[str]) -> dict[str, float]:
-    """Return the mean Dice of each loss on these cases: over classes, of the means over cases."""
+    """Return the mean Dice of each loss on these cases: the mean over classes of the means over cases."""
     found = pd.read_csv(table).query("metric == 'dice' and case in @cases")
     if found["case"].nunique() != len(cases):
-        raise SystemExit(f"{table}: has {found['case'].nunique()} of the {len(cases)} cases that the loop validates on")
+        number = found["case"].nunique()
+        raise SystemExit(
+            f"{table}: has {number} of the {len(cases)} cases that the loop validates on; use the same data"
+        )
     means = found.groupby(["loss", "class"])["value"].mean().groupby("loss").mean()
     return {loss: float(means[loss]) for loss in LOSSES}
 
 
 def study_seconds(dataset: Path, budget: str, out: Path) -> float:
-    """Return the seconds of a new study, from the command's start to its end."""
+    """Return the elapsed time of a new study, from the start of its command to its end, in seconds."""
     command = [sys.executable, "-m", "pipeline", "study", str(dataset), "--losses", ",".join(LOSSES)]
     command += ["--folds", str(FOLDS), "--budget", budget, "--out", str(out), "--cache", str(out.parent / "cache")]
     start = time.perf_counter()

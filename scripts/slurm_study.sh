@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# A study as a SLURM array: one job begins it, an array takes a part of its runs each, a last one compares and reports.
+# Run a study as a SLURM array: one job begins it, each task of an array carries out a part of its runs, and a last job
+# compares and reports.
 #
 #   scripts/slurm_study.sh PARTS DATASET --out STUDY [options of `segloss study`]
 #
-# Options of sbatch for the parts (partition, GPU, memory, time) come from SEGLOSS_SBATCH, e.g.
+# SEGLOSS_SBATCH holds the options of sbatch (partition, GPU, memory, time), e.g.
 #   SEGLOSS_SBATCH="--partition=gpu --gres=gpu:1 --cpus-per-task=8 --mem=32G --time=04:00:00"
-# DATASET and STUDY must lie at the same path on every node. Submitting again continues what is left.
+# DATASET and STUDY must have the same path on every node. Submitting again continues the rest.
 set -euo pipefail
-[ $# -ge 2 ] && [[ "$1" =~ ^[1-9][0-9]*$ ]] || { sed -n '2,9p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -ge 2 ] && [[ "$1" =~ ^[1-9][0-9]*$ ]] || { sed -n '2,10p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 command -v sbatch >/dev/null || { echo "error: sbatch: not found; run this on a SLURM login node" >&2; exit 2; }
 command -v segloss >/dev/null || { echo "error: segloss: not found; activate its environment first" >&2; exit 2; }
 parts="$1"

@@ -1,4 +1,4 @@
-"""Bad cases in front of a study: all of them said at once; `--skip-bad` goes on with the rest."""
+"""A study with bad cases reports all of them at once; `--skip-bad` continues with the rest."""
 
 import sys
 from dataclasses import replace
@@ -47,7 +47,7 @@ def asked(tmp_path, monkeypatch):
     return asked
 
 
-def test_all_bad_cases_are_said_before_the_study_is_refused(asked):
+def test_all_bad_cases_are_reported_before_the_study_is_refused(asked):
     progress = RecordingProgress()
     with pytest.raises(DatasetError, match=r"2 of 4 cases cannot be used: .* or use --skip-bad to continue without"):
         run_study(asked, progress)
@@ -57,7 +57,7 @@ def test_all_bad_cases_are_said_before_the_study_is_refused(asked):
     assert not [line for line in progress.messages if "\n" in line]
 
 
-def test_with_skip_bad_the_rest_goes_on(asked):
+def test_with_skip_bad_the_study_continues_with_the_rest(asked):
     progress = RecordingProgress()
     with pytest.raises(ScanPassed) as passed:
         run_study(replace(asked, skip_bad=True), progress)

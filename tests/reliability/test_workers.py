@@ -1,4 +1,4 @@
-"""Worker processes that die or have no memory left: a line, and the runs go on, fewer at once."""
+"""After a worker process died or ran out of memory, one line is printed and the runs continue, fewer at once."""
 
 import os
 import pickle
@@ -37,7 +37,7 @@ def folders(root: Path, count: int = 4):
 
 @pytest.fixture
 def carry_out(monkeypatch):
-    """Run with a pool whose jobs do what `does` says, and return how many were at once each time, and what was said."""
+    """Run with a pool whose jobs call `does`; return the sizes of the pools, messages, finished runs and the error."""
 
     def carried(runs, jobs, does):
         at_once, monitor = [], RecordingMonitor()
@@ -70,7 +70,7 @@ def carry_out(monkeypatch):
     return carried
 
 
-def test_a_worker_that_dies_once_is_one_line_and_the_study_goes_on(tmp_path, carry_out):
+def test_a_worker_that_dies_once_is_one_line_and_the_study_continues(tmp_path, carry_out):
     def dies_once(folder, pools):
         if pools == 1 and folder.key.fold == 1:
             raise BrokenProcessPool

@@ -18,7 +18,7 @@ def trials_of(step_seconds, limit=8):
     return timed
 
 
-def test_as_many_runs_at_once_as_each_make_more_steps_a_second():
+def test_runs_at_once_are_added_while_they_make_more_steps_per_second():
     assert fastest_job_count([1, 2, 4], trials_of({1: 0.1, 2: 0.12, 4: 0.2}))[0] == 4
     assert fastest_job_count([1, 2, 4], trials_of({1: 0.1, 2: 0.12, 4: 0.23}))[0] == 2
     assert fastest_job_count([1, 2, 4], trials_of({1: 0.1, 2: 0.2, 4: 0.2}))[0] == 1
@@ -29,12 +29,12 @@ def test_the_slowest_of_the_trials_counts():
     assert fastest_job_count([1, 2], slow.__getitem__) == (1, slow[1])
 
 
-def test_runs_that_have_no_memory_together_are_not_begun_together():
+def test_runs_that_do_not_fit_in_memory_together_are_not_started_together():
     jobs, trials = fastest_job_count([1, 2, 4], trials_of({1: 0.1, 2: 0.1}, limit=2))
     assert (jobs, len(trials)) == (2, 2)
 
 
-def test_a_machine_that_does_not_hold_one_run_says_so():
+def test_a_machine_without_memory_for_one_run_raises():
     with pytest.raises(RuntimeError, match="out of memory"):
         fastest_job_count([1, 2], trials_of({}, limit=0))
 
@@ -84,12 +84,13 @@ def test_a_run_that_fails_leaves_its_gpu_to_others():
     assert list(users) == [0, 0]
 
 
-def test_without_a_gpu_there_is_none_to_use():
-    with least_used_gpu(new_user_counts(0)) as gpu:
+@pytest.mark.parametrize("users", [new_user_counts(0), None])
+def test_without_a_gpu_no_gpu_is_assigned(users):
+    with least_used_gpu(users) as gpu:
         assert gpu is None
 
 
-def test_runs_worth_a_trial_at_once(monkeypatch):
+def test_candidate_numbers_of_runs_at_once(monkeypatch):
     monkeypatch.setattr("pipeline.study.machine.available_cores", lambda: 8)
     monkeypatch.setattr("pipeline.study.machine.visible_gpus", lambda: 0)
     assert job_counts(15, None) == [8]

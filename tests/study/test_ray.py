@@ -1,4 +1,4 @@
-"""Runs as Ray tasks: workers and nodes that die, memory that is not there, nodes that do not see what is shared."""
+"""Runs as Ray tasks: workers and nodes that die, lack of memory, nodes that do not see the shared files."""
 
 import dataclasses
 import json
@@ -51,7 +51,7 @@ def runs(tmp_path):
 
 @pytest.fixture
 def carried(cluster, runs):
-    """Carry out three runs by what `does` says of each fold and how often it was begun; return what was said and done.
+    """Carry out three runs as `does` decides by fold and attempt; return messages, finished runs and the error.
 
     `does` runs in a worker: it is a closure, which travels by value.
     """
@@ -128,7 +128,7 @@ def test_an_error_of_a_run_comes_back_as_it_is_and_is_not_tried_again(carried, r
     assert done == []
 
 
-def test_a_record_that_is_not_seen_here_is_said_to_lie_on_no_shared_file_system(cluster, runs, monkeypatch):
+def test_a_record_that_is_not_visible_here_is_reported_as_not_shared(cluster, runs, monkeypatch):
     monkeypatch.setattr(ray_executor, "VISIBLE_WITHIN_S", 0.0)
     runs[0].folder.root.parents[1].mkdir(exist_ok=True)
 
@@ -151,14 +151,14 @@ def test_a_cluster_that_does_not_answer_is_one_line():
         RayExecutor(1, "127.0.0.1:9").execute([ScheduledRun(SimpleNamespace(threads=1), None)], RecordingMonitor())
 
 
-def test_what_a_signal_does_is_left_to_the_command(cluster):
+def test_signal_handlers_of_the_command_stay(cluster):
     before = signal.getsignal(signal.SIGTERM)
     with ray_connection(cluster.address, 1):
         assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow
-def test_what_the_memory_monitor_ends_is_named_and_not_tried_for_ever(runs):
+def test_a_run_that_the_memory_monitor_ends_is_reported_and_retried_once(runs):
     from ray.cluster_utils import Cluster
 
     def waits(settings, key, root, progress, at):

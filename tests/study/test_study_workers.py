@@ -35,7 +35,7 @@ def folders(root, count):
     return found
 
 
-def test_processes_are_kept_while_as_many_are_asked_for():
+def test_processes_are_reused_while_the_same_number_is_needed():
     with ReusablePool() as workers:
         with workers.processes(1) as pool:
             first = processes(pool)
@@ -49,7 +49,7 @@ def has_imported(name):
     return name in sys.modules
 
 
-def test_processes_begun_early_have_imported_what_a_run_needs():
+def test_processes_that_started_early_have_imported_training():
     with ReusablePool() as workers:
         workers.start(1)
         with workers.processes(1) as pool:
@@ -69,7 +69,7 @@ def test_an_error_ends_them_and_the_next_ones_are_new():
             assert not processes(pool) & first
 
 
-def test_runs_go_on_after_a_process_died_with_nothing_to_do(tmp_path, monkeypatch):
+def test_runs_continue_after_an_idle_process_died(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_processes, "_run", write_record)
     runs, monitor = folders(tmp_path, 3), RecordingMonitor()
     with ReusablePool() as workers:
