@@ -9,7 +9,6 @@ from importlib.metadata import version
 import pipeline
 from pipeline.data.dataset import Dataset
 from pipeline.data.plan import Plan
-from pipeline.records.model import finite
 from pipeline.records.study import (
     BudgetRecord,
     CaseFiles,
@@ -27,6 +26,7 @@ from pipeline.study.machine import Machine, measure_machine
 from pipeline.study.network_choice import choose_network
 from pipeline.study.progress import Progress
 from pipeline.system.files import write_json
+from pipeline.system.json_values import to_json_value
 from pipeline.training.learning_rate import CANDIDATES, SEARCH
 from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.state import SCHEDULE
@@ -107,8 +107,8 @@ def create_study(
         runs=context.runs,
     )
     folds = [{"fold": fold.index, "cases": fold.cases, "patients": fold.patients} for fold in context.folds]
-    write_json(context.folder.folds, finite({"folds": folds}))
-    write_json(context.folder.fingerprint, finite([asdict(scan) for scan in context.fingerprint.scans]))
+    write_json(context.folder.folds, to_json_value({"folds": folds}))
+    write_json(context.folder.fingerprint, to_json_value([asdict(scan) for scan in context.fingerprint.scans]))
     # The record comes last: its presence means that the study exists.
     write_study(context.folder, record)
     return context, record

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.data.nifti_header import format_shape
+from pipeline.data.plan import Plan
+from pipeline.data.planning import smaller_memory_gib
 from pipeline.records.folder import RunFolder, RunKey
 from pipeline.training.settings import RunSettings
 
@@ -48,3 +51,9 @@ class Executor(Protocol):
         TrainingError
             If a run cannot be completed, for example for lack of memory. The same command continues the study.
         """
+
+
+def advice_for_less_memory(plan: Plan) -> str:
+    """Return how to begin a study whose runs need less memory, for error messages."""
+    gib, patch = f"{smaller_memory_gib(plan):.2g}", format_shape(plan.patch)
+    return f"start a new --out with --memory {gib}, which halves the patch of {patch} voxels"

@@ -14,21 +14,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.data.nifti_header import format_shape
-from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.executors.executor import RunMonitor, ScheduledRun
+from pipeline.study.executors.executor import RunMonitor, ScheduledRun, advice_for_less_memory
 from pipeline.system.folder_lock import FolderInUse
 from pipeline.system.ray_cluster import (
     MAX_ATTEMPTS,
     Nodes,
     ProgressActor,
     check_nodes,
+    failure_cause,
+    original_error,
     ray_connection,
     start_actor_on_this_node,
-    original_error,
-    failure_cause,
 )
 from pipeline.training.run import run
 from pipeline.training.settings import RunSettings
@@ -203,12 +201,11 @@ class _Cluster:
 
     def _retry_alone(self, attempt: _Attempt, error: Exception) -> None:
         if attempt.alone:
-            plan = attempt.settings.plan
             raise TrainingError(
                 attempt.key.short_name,
                 "ran out of memory twice, the second time alone on a node",
-                f"use nodes with more memory and repeat the command, which continues the study; or start a new --out "
-                f"with --memory {smaller_memory_gib(plan):.2g}, which halves the patch of {format_shape(plan.patch)} voxels",
+                f"use nodes with more memory and repeat the command, which continues the study; "
+                f"or {advice_for_less_memory(attempt.settings.plan)}",
             ) from error
         self.monitor.message(f"{attempt.key.short_name}: ran out of memory; it is retried at the end, alone on a node")
         attempt.alone = True

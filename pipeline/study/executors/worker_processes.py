@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from pipeline.data.nifti_header import format_shape
-from pipeline.data.planning import smaller_memory_gib
 from pipeline.errors import TrainingError, is_out_of_memory
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.executors.executor import RunMonitor, ScheduledRun
+from pipeline.study.executors.executor import RunMonitor, ScheduledRun, advice_for_less_memory
 from pipeline.study.executors.reusable_pool import ReusablePool, on_least_used_gpu, send_message
 from pipeline.training.run import run
 from pipeline.training.settings import RunSettings
@@ -53,12 +51,11 @@ class WorkerProcessExecutor:
             except _WorkerLost as lost:
                 names = ", ".join(key.short_name for key in lost.keys) or "a run"
                 if jobs == 1 and lost_alone.intersection(lost.keys):
-                    plan = runs[0].settings.plan
                     raise TrainingError(
                         names,
                         f"{lost.reason} twice",
-                        f"free memory and repeat the command, which continues the study; or start a new --out with "
-                        f"--memory {smaller_memory_gib(plan):.2g}, which halves the patch of {format_shape(plan.patch)} voxels",
+                        f"free memory and repeat the command, which continues the study; "
+                        f"or {advice_for_less_memory(runs[0].settings.plan)}",
                     ) from lost
                 if jobs == 1:
                     lost_alone.update(lost.keys)
