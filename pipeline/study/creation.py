@@ -60,7 +60,7 @@ def create_study(
     """
     request, budget = context.request, Budget.parse(context.request.budget)
     runs, classes = len(context.runs), len(context.dataset.classes)
-    rates = request.learning_rates or CANDIDATES
+    rates = len(request.learning_rates or CANDIDATES)
     advance = progress.stage("timing this machine", 1)
 
     def measure(plan: Plan) -> tuple[Machine, int]:
@@ -73,7 +73,7 @@ def create_study(
             pool=pool,
             in_process=in_process,
         )
-        return machine, budget.in_steps(machine.step_seconds, len(rates))
+        return machine, budget.in_steps(machine.step_seconds, rates)
 
     plan, machine, steps = choose_network(context.plan, budget, measure)
     advance()
@@ -82,7 +82,18 @@ def create_study(
         f"({machine.step_seconds * 1000:.0f} ms per step; {machine.precision}: {machine.precision_reason})"
     )
     context = replace(context, plan=plan)
-    record = StudyRecord(
+    record = _new_record(context, warnings, machine, steps)
+    folds = [{"fold": fold.index, "cases": fold.cases, "patients": fold.patients} for fold in context.folds]
+    write_json(context.folder.folds, to_json_value({"folds": folds}))
+    write_json(context.folder.fingerprint, to_json_value([asdict(scan) for scan in context.fingerprint.scans]))
+    # The record comes last: its presence means that the study exists.
+    write_study(context.folder, record)
+    return context, record
+
+
+def _new_record(context: StudyContext, warnings: Sequence[str], machine: Machine, steps: int) -> StudyRecord:
+    request = context.request
+    return StudyRecord(
         schema=1,
         segloss=pipeline.__version__,
         name=study_name(context.dataset.name, context.arms),
@@ -95,23 +106,17 @@ def create_study(
         folds=len(context.folds),
         seeds=request.all_seeds,
         budget=BudgetRecord(asked=request.budget, steps=steps),
-        learning_rates=rates,
+        learning_rates=request.learning_rates or CANDIDATES,
         learning_rate_search=SEARCH,
         optimizer=OPTIMIZER,
         schedule=SCHEDULE,
         precision=machine.precision,
         machine=MachineRecord(**asdict(machine)),
-        plan=plan_record(plan),
+        plan=plan_record(context.plan),
         versions={"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
         cases=_case_files(context.dataset),
         runs=context.runs,
     )
-    folds = [{"fold": fold.index, "cases": fold.cases, "patients": fold.patients} for fold in context.folds]
-    write_json(context.folder.folds, to_json_value({"folds": folds}))
-    write_json(context.folder.fingerprint, to_json_value([asdict(scan) for scan in context.fingerprint.scans]))
-    # The record comes last: its presence means that the study exists.
-    write_study(context.folder, record)
-    return context, record
 
 
 def plan_record(plan: Plan) -> PlanRecord:

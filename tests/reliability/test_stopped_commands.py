@@ -41,7 +41,7 @@ def study(tmp_path):
     return [*arguments, "--no-track"], StudyFolder(tmp_path / "study")
 
 
-def test_sigterm_is_clean_and_quick_and_a_second_process_is_told_who_works(study, tmp_path):
+def test_sigterm_is_clean_and_quick_and_a_second_process_names_the_first(study, tmp_path):
     arguments, folder = study
     child = start(arguments, tmp_path / "said")
     try:
@@ -109,7 +109,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_study_ends_well(tmp_path):
 
 
 def with_group_killed(child: int) -> None:
-    """End what a failed test left running."""
+    """End the processes that a failed test has left."""
     try:
         os.killpg(child, signal.SIGKILL)
     except ProcessLookupError:

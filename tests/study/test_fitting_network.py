@@ -27,7 +27,7 @@ PLAN = Plan(
 
 
 def chosen(budget, device, full, behind, jobs=(1, 1)):
-    """The network where a step at full resolution takes `full` seconds and one behind a stem `behind`."""
+    """Return the chosen plan and all timed plans; steps take `full` s at full resolution, `behind` s behind a stem."""
     tried = []
 
     def timed(plan):
@@ -42,31 +42,31 @@ def chosen(budget, device, full, behind, jobs=(1, 1)):
 
 
 @pytest.mark.parametrize(("steps", "features"), [(100, (16, 32, 64)), (1500, (16, 32, 64, 128))])
-def test_a_budget_of_steps_is_for_one_network_and_that_is_timed_once(steps, features):
+def test_a_budget_of_steps_chooses_one_network_which_is_timed_once(steps, features):
     plan, tried = chosen(f"{steps}steps", "cpu", 1.0, 0.1)
     assert plan.channels == features
     assert tried == [plan]
 
 
-def test_a_budget_of_seconds_is_of_the_network_that_it_pays_for():
+def test_a_budget_of_seconds_chooses_the_network_that_it_affords():
     assert chosen("10s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64)
     assert chosen("149s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64)
     assert chosen("151s", "cpu", 1.0, 0.1)[0].channels == (16, 32, 64, 128)
 
 
-def test_no_network_is_timed_that_no_budget_gets():
+def test_only_networks_that_the_budget_may_choose_are_timed():
     assert chosen("10s", "cpu", 1.0, 0.1)[1] == [PLAN]
     assert [plan.channels for plan in chosen("151s", "cpu", 1.0, 0.1)[1]] == [(16, 32, 64), (16, 32, 64, 128)]
 
 
-def test_on_a_gpu_full_resolution_is_taken_where_its_steps_cost_little_more():
+def test_on_a_gpu_full_resolution_is_chosen_if_its_steps_cost_little_more():
     plan, _ = chosen("100steps", "cuda", 0.0125, 0.0120)
     assert (plan.stem, plan.channels) == ((1, 1, 1), (16, 32, 64, 128))
     assert "1.04 times" in plan.reasons["network"]
     assert chosen("100steps", "cuda", 0.0200, 0.0120)[0].channels == (16, 32, 64)
 
 
-def test_what_counts_on_a_gpu_is_a_step_among_all_that_are_made_at_once():
+def test_on_a_gpu_the_time_of_a_step_is_shared_by_the_runs_at_once():
     assert chosen("100steps", "cuda", 0.02, 0.012, jobs=(2, 1))[0].stem == (1, 1, 1)
     assert chosen("100steps", "cuda", 0.012, 0.012, jobs=(1, 2))[0].stem == (2, 2, 2)
 

@@ -136,7 +136,7 @@ def test_a_study_begun_with_another_optimizer_is_not_continued(study, request_, 
         run_study(dataclasses.replace(request_, out=begun.root))
 
 
-def test_a_study_begun_before_test_time_augmentation_could_be_asked_for_is_continued(study, request_, tmp_path):
+def test_a_study_of_a_version_without_test_time_augmentation_is_continued(study, request_, tmp_path):
     begun = StudyFolder(shutil.copytree(study.root, tmp_path / "begun"))
     settings = json.loads(begun.settings.read_text())
     del settings["request"]["tta"], settings["plan"]["tta"]
@@ -145,7 +145,7 @@ def test_a_study_begun_before_test_time_augmentation_could_be_asked_for_is_conti
     assert begun.cases.read_bytes() == study.cases.read_bytes()
 
 
-def test_a_control_of_a_loss_that_is_not_there_is_refused(request_):
+def test_a_control_of_a_loss_outside_the_study_is_refused(request_):
     with pytest.raises(ConfigError, match="--control jaccard"):
         run_study(dataclasses.replace(request_, controls="jaccard"))
 
@@ -189,7 +189,7 @@ def test_parts_together_give_the_same_bytes_as_the_whole(study, request_, tmp_pa
 
 
 @pytest.mark.parametrize(("steps", "stem", "channels"), [(10, (2, 2, 2), 16), (11, (1, 1, 1), 16)])
-def test_the_network_is_that_of_the_budget_and_stays_it(steps, stem, channels, tmp_path, monkeypatch):
+def test_the_budget_chooses_the_network_and_a_continued_study_keeps_it(steps, stem, channels, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "LONG_STEPS", 11)
     request = StudyRequest(
         dataset=make_tiny_dataset(tmp_path / "balls", cases=4, times=2), out=tmp_path / "out", losses="ce", folds=2,

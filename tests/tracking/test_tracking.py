@@ -53,7 +53,7 @@ def histories(uri, run):
     return {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
 
 
-def doubles(uri):
+def duplicates(uri):
     """Return the (run, key, step) that have more than one value."""
     counted = Counter(
         (key, name, metric.step)
@@ -64,7 +64,7 @@ def doubles(uri):
     return [item for item, count in counted.items() if count > 1]
 
 
-def test_runs_of_a_study_are_one_parent_one_summary_a_loss_and_one_child_a_run(tmp_path, uri):
+def test_runs_of_a_study_are_one_parent_one_summary_per_loss_and_one_child_per_run(tmp_path, uri):
     result = mirror_study(whole_study(tmp_path / "study"), uri)
     runs = runs_of(uri)
     children = {f"run/{loss}/{fold}/0" for loss in LOSSES for fold in range(2)}
@@ -118,7 +118,7 @@ def test_a_second_synchronization_logs_nothing(tmp_path, uri):
     assert first.logged_points > 0
     assert (second.created_runs, second.logged_points) == (0, 0)
     assert first.runs == second.runs
-    assert doubles(uri) == []
+    assert duplicates(uri) == []
 
 
 def test_a_synchronization_continues_where_the_last_one_ended(tmp_path, uri):
@@ -130,7 +130,7 @@ def test_a_synchronization_continues_where_the_last_one_ended(tmp_path, uri):
     second = mirror_study(study, uri)
     assert second.created_runs == 0
     assert first.runs.items() <= second.runs.items()
-    assert doubles(uri) == []
+    assert duplicates(uri) == []
     run = runs_of(uri)[f"run/{LOSSES[0]}/0/0"]
     assert [metric.step for metric in histories(uri, run)["train/loss"]] == [10, 20, 30, 40]
     assert run.info.status == "FINISHED"
@@ -154,7 +154,7 @@ def test_many_synchronizations_and_one_give_the_same_runs(tmp_path, uri, empty_d
         assert pieces[key].data.params == run.data.params
 
 
-def test_a_run_trained_anew_leaves_nothing_of_its_first_training(tmp_path, uri):
+def test_a_restarted_run_shows_nothing_of_its_first_training(tmp_path, uri):
     study = begin_study(tmp_path / "study")
     run = write_events(study, LOSSES[0], 0, until=20)
     mirror_study(study, uri, live=True)
@@ -165,7 +165,7 @@ def test_a_run_trained_anew_leaves_nothing_of_its_first_training(tmp_path, uri):
     assert [(m.step, m.value) for m in histories(uri, found)["train/loss"]] == [(10, 7.0)]
 
 
-def test_what_a_user_adds_in_mlflow_survives(tmp_path, uri):
+def test_additions_of_a_user_in_mlflow_survive(tmp_path, uri):
     from mlflow.tracking import MlflowClient
 
     study = begin_study(tmp_path / "study")
@@ -198,10 +198,10 @@ def test_four_studies_at_once_never_mix_runs(tmp_path, uri, monkeypatch, shared)
         assert {key: run.info.run_id for key, run in runs.items()} == result.runs
         child = runs[f"run/{LOSSES[0]}/0/0"]
         assert child.data.tags["mlflow.parentRunId"] == result.runs["study"]
-    assert doubles(uri) == []
+    assert duplicates(uri) == []
 
 
-def test_neither_names_of_cases_nor_patients_nor_paths_leave_the_study(tmp_path, uri):
+def test_names_of_cases_and_patients_and_paths_stay_in_the_study(tmp_path, uri):
     study = whole_study(tmp_path / "study")
     mirror_study(study, uri)
     rows = repr([(run.data.to_dictionary(), run.inputs.to_dictionary()) for run in runs_of(uri).values()])
@@ -274,7 +274,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_the_mirror_is_complete_
     assert mirror_study(study, uri).created_runs == 7
 
 
-def test_a_server_that_dies_between_two_calls_leaves_no_double(tmp_path, uri, monkeypatch):
+def test_a_server_that_dies_between_two_calls_logs_nothing_twice(tmp_path, uri, monkeypatch):
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
@@ -293,7 +293,7 @@ def test_a_server_that_dies_between_two_calls_leaves_no_double(tmp_path, uri, mo
         results = [mirror_study(study, uri) for _ in range(5)]
     assert not results[0].reached
     assert mirror_study(study, uri).reached
-    assert doubles(uri) == []
+    assert duplicates(uri) == []
     assert len(runs_of(uri)) == 7
 
 
@@ -335,7 +335,7 @@ def test_a_mirror_process_follows_a_study_and_ends_with_it(tmp_path, uri):
     assert result.reached
     run = runs_of(uri)[f"run/{LOSSES[0]}/0/0"]
     assert run.data.metrics["final/dice"] == DICE[LOSSES[0]]
-    assert doubles(uri) == []
+    assert duplicates(uri) == []
 
 
 def test_the_record_is_only_read(tmp_path, uri):
@@ -348,12 +348,12 @@ def test_the_record_is_only_read(tmp_path, uri):
 
 def test_a_study_ends_with_one_line_where_mlflow_is_dead(tmp_path):
     study = whole_study(tmp_path / "study")
-    said = []
+    messages = []
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         started = time.monotonic()
-        result = Mirror(study, f"http://127.0.0.1:{closed.getsockname()[1]}").finish(said.append)
+        result = Mirror(study, f"http://127.0.0.1:{closed.getsockname()[1]}").finish(messages.append)
     assert not result.reached
-    assert said == [result.warning(study)]
-    assert "no answer from http://127.0.0.1" in said[0]
+    assert messages == [result.warning(study)]
+    assert "no answer from http://127.0.0.1" in messages[0]
     assert time.monotonic() - started < 30

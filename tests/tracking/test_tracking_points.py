@@ -37,13 +37,13 @@ def test_non_finite_values_make_no_point():
     assert values == {"train/learning_rate": 0.1, "val/hausdorff_mm": 3.0, "val/b/dice": 0.5, "val/b/hausdorff_mm": 3.0}
 
 
-def test_a_run_trained_anew_shows_its_last_training_alone():
+def test_a_restarted_run_shows_its_last_training_alone():
     events = [train(10, 5.0), train(20, 6.0), RestartEvent(step=20, why="NaN"), train(10, 1.0)]
     losses = [(point.step, point.value) for point in curve_points(events) if point.key == "train/loss"]
     assert losses == [(10, 1.0)]
 
 
-def test_a_step_taken_again_shows_once():
+def test_a_repeated_step_shows_once():
     losses = [p for p in curve_points([train(10, 5.0), train(10, 4.0)]) if p.key == "train/loss"]
     assert [(p.step, p.value) for p in losses] == [(10, 4.0)]
 
@@ -105,7 +105,7 @@ def test_a_slash_in_a_class_opens_no_group():
     assert safe_part("white/grey") == "white_grey"
 
 
-def test_what_mlflow_would_cut_silently_is_cut_visibly():
+def test_long_texts_are_truncated_visibly():
     assert truncated("abcdef", 4) == "abc…"
     assert truncated("abcd", 4) == "abcd"
 
@@ -117,7 +117,7 @@ def test_pseudonyms_come_from_content_and_are_the_same_in_every_study():
     assert len(first["p1"]) == 12
 
 
-def test_settings_for_others_hold_no_case_patient_or_path():
+def test_anonymized_settings_name_no_case_patient_or_path():
     record = StudyRecord(
         cases={"miller": CaseFiles(patient="Ms Miller")},
         command="segloss study /x/miller",

@@ -28,7 +28,7 @@ class RunMonitor(Protocol):
     """Interface through which an executor reports the progress of runs, and asks which of them are still needed."""
 
     def is_needed(self, key: RunKey) -> bool:
-        """Return whether a run must still be carried out; asked once, just before the run begins."""
+        """Return whether a run must still be carried out; called once, just before the run begins."""
 
     def run_step(self, key: RunKey, stage: str, done: int, total: int) -> None:
         """Report that `done` of `total` parts of a stage are complete."""
