@@ -15,11 +15,11 @@ REMEDY = "use another --out"
 class SweepRequestRecord(SparseRecord):
     """The arguments of `segloss sweep` that must stay the same for the sweep to be continued; `shape` is in voxels."""
 
-    folds: int | None = None
-    cases: int | None = None
-    budget: str | None = None
-    shape: tuple[int, ...] | None = None
-    first_seed: int | None = None
+    folds: int
+    cases: int
+    budget: str
+    shape: tuple[int, int, int]
+    first_seed: int
     learning_rates: tuple[float, ...] | None = None
 
 
@@ -27,8 +27,8 @@ class SweepRecord(SparseRecord):
     """The settings of a sweep; `fractions` are those of foreground voxels, in descending order."""
 
     schema_version: int = Field(1, alias="schema")
-    request: SweepRequestRecord = SweepRequestRecord()
-    fractions: tuple[float, ...] = ()
+    request: SweepRequestRecord
+    fractions: tuple[float, ...]
     command: str = ""
 
 

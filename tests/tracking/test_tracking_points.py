@@ -3,7 +3,8 @@ import math
 import pandas as pd
 import pytest
 
-from pipeline.comparison.pairing import pair, usable_rows
+from pipeline.comparison.long_table import usable_rows
+from pipeline.comparison.pairing import pair
 from pipeline.records.events import RestartEvent, TrainEvent, ValidationEvent
 from pipeline.records.study import CaseFiles, DatasetSummary, PlannedRun, RequestRecord, StudyRecord
 from pipeline.tracking.metric_points import (
