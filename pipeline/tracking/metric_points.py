@@ -124,8 +124,9 @@ def best_points(points: Sequence[MetricPoint], step: int, seconds: float) -> lis
 def table_points(table: pd.DataFrame, prefixes: MetricPrefixes, step: int, seconds: float) -> list[MetricPoint]:
     """Return the mean of each metric over classes, the mean of each class over cases, and the counts behind them.
 
-    Values count as in the comparison (`pipeline.comparison.long_table`): a correct absence is the best value, a collapsed
-    run a failure in every case. The mean of a metric is the mean over its classes, without those that no case shows.
+    Values count as in the comparison (`pipeline.comparison.long_table`): a correct absence is the best value, a
+    collapsed run a failure in every case. The mean of a metric is the mean over its classes, without those that no case
+    shows.
 
     Parameters
     ----------
