@@ -13,11 +13,15 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Write table, verdict and report of a study again, from its records alone."""
-    from pipeline.cli.verdict_tables import print_verdict
     from pipeline.records.folder import StudyFolder
-    from pipeline.report.build import build_report
+    from pipeline.records.study import read_study
 
     folder = StudyFolder(study)
+    read_study(folder)
+    # Only now: these import pandas and scipy, which takes a second.
+    from pipeline.cli.verdict_tables import print_verdict
+    from pipeline.report.build import build_report
+
     verdict = build_report(folder)
     if json:
         print_json(verdict.to_json())
