@@ -121,7 +121,7 @@ def test_inspecting_it_says_so_and_names_the_file(make, tmp_path, monkeypatch, c
     ("arguments", "says"),
     [
         (("--losses", "dicee"), "did you mean dice"),
-        (("--losses", "dice,dice"), "named 2 times"),
+        (("--losses", "dice,dice"), "names dice 2 times"),
         (("--losses", "no.such.module:Loss"), "no.such.module"),
         (("--losses", "tversky{no_such_argument=1}"), "no_such_argument"),
         (("--budget", "soon"), "must be a duration"),

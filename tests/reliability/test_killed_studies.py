@@ -49,9 +49,9 @@ def test_a_damaged_last_state_costs_an_epoch_more_and_no_result(tmp_path: Path) 
     study = StudyFolder(tmp_path / "stopped")
     attempt(lambda pipe: carry_out(replace(asked, out=study.root), DiesAtStepEight(pipe)))
     point = ResumePoint(study.run(RunKey("dice", 0, 0)).root)
-    content = bytearray(point.last.read_bytes())
+    content = bytearray(point.latest.read_bytes())
     content[len(content) // 2] ^= 1
-    point.last.write_bytes(content)
+    point.latest.write_bytes(content)
     outcome = attempt(studying(replace(asked, out=study.root)))
     assert outcome.finished, outcome.failed
     assert outcome.first_steps["dice", 0] == 7
