@@ -9,6 +9,8 @@ import logging
 import warnings
 from typing import TYPE_CHECKING
 
+from pipeline.version import __version__
+
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model, load_model
     from pipeline.comparison.folders import compare_folders
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from pipeline.report.build import build_report
     from pipeline.study.request import StudyRequest
     from pipeline.study.run import run_study
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ComparisonSettings",

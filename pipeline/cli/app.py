@@ -14,10 +14,10 @@ import warnings
 import typer
 
 import pipeline.cli
-from pipeline import __version__
 from pipeline.cli.console import err
 from pipeline.cli.failures import Stopped, as_user_error, stop_on_signals
 from pipeline.errors import ExitCode, SeglossError
+from pipeline.version import __version__
 
 COMMANDS = (
     "demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track", "sweep", "export", "predict",

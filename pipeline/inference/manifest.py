@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import __version__
 from pipeline.inference.case_record import CaseRecord
 from pipeline.inference.options import Options, uses_tta
 from pipeline.system.files import write_json, write_text
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model

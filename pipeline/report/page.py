@@ -8,8 +8,8 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import pipeline
 from pipeline.report.svg import style_sheet
+from pipeline.version import __version__
 
 
 def render_page(template: str, **sections: object) -> str:
@@ -31,7 +31,7 @@ def render_page(template: str, **sections: object) -> str:
         css=Markup((folder / "report.css").read_text(encoding="utf-8")) + style_sheet(),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=pipeline.__version__,
+        version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         **sections,
     )

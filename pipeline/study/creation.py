@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-import pipeline
 from pipeline.data.dataset import Dataset
 from pipeline.data.plan import Plan
 from pipeline.records.study import (
@@ -30,6 +29,7 @@ from pipeline.system.json_values import to_json_value
 from pipeline.training.learning_rate import CANDIDATES, SEARCH
 from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.state import SCHEDULE
+from pipeline.version import __version__
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "nibabel", "numpy", "scipy")
 """Packages whose versions the record names."""
@@ -95,7 +95,7 @@ def _new_record(context: StudyContext, warnings: Sequence[str], machine: Machine
     request = context.request
     return StudyRecord(
         schema=1,
-        segloss=pipeline.__version__,
+        segloss=__version__,
         name=study_name(context.dataset.name, context.arms),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         request=request.identity(),

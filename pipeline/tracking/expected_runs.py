@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-import pipeline
 from pipeline.records.events import RateSearchEvent
 from pipeline.records.folder import RunFolder
 from pipeline.records.run import RunRecord, RunTrace
@@ -36,6 +35,7 @@ from pipeline.tracking.run_names import (
     training_name,
 )
 from pipeline.tracking.study_records import StudyRecords
+from pipeline.version import __version__
 
 Params = Mapping[str, object]
 """Parameters by name; None and empty text are left out."""
@@ -281,7 +281,7 @@ def _tags(records: StudyRecords, kind: str, tags: Mapping[str, str]) -> dict[str
         "segloss.study_id": records.id,
         "segloss.study": records.settings.name,
         "segloss.kind": kind,
-        "segloss.version": records.settings.segloss or pipeline.__version__,
+        "segloss.version": records.settings.segloss or __version__,
         "mlflow.source.name": "segloss study",
         "mlflow.source.type": "LOCAL",
     }

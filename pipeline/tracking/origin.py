@@ -5,8 +5,6 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import pipeline
-
 
 @cache
 def origin_tags() -> dict[str, str]:
@@ -16,7 +14,7 @@ def origin_tags() -> dict[str, str]:
         tags["mlflow.user"] = getpass.getuser()
     except (OSError, KeyError):
         tags["mlflow.user"] = "unknown"
-    checkout = Path(pipeline.__file__).parent.parent
+    checkout = Path(__file__).parents[2]
     if (checkout / ".git").exists():
         command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
         try:

@@ -13,7 +13,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from pipeline import __version__
 from pipeline.inference.dicom.case import DicomCase, DicomError
 from pipeline.inference.dicom.segments import (
     MANUFACTURER,
@@ -30,6 +29,7 @@ from pipeline.inference.dicom.segments import (
 from pipeline.inference.dicom.tilt import back_on_slices
 from pipeline.inference.dicom.volume import grid_of, in_nifti_order, in_slice_order, read_headers, tilt_of
 from pipeline.system.files import atomic_path
+from pipeline.version import __version__
 
 _SEG_SERIES, _SR_SERIES = 1000, 2000
 """Offsets that are added to the number of the source series."""

@@ -14,8 +14,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, DT, TM
 
-from pipeline import __version__
 from pipeline.bundle import segment_codes as tables
+from pipeline.version import __version__
 
 MANUFACTURER = "segloss"
 UTF_8 = "ISO_IR 192"
