@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
+    from pipeline.bundle.export import export_bundle
     from pipeline.bundle.model import Model, load_model
+    from pipeline.bundle.source import read_source
     from pipeline.comparison.folders import compare_folders
     from pipeline.comparison.settings import ComparisonSettings
     from pipeline.comparison.verdict import compare
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.data.dataset import Dataset
     from pipeline.data.phantoms.writing import make_phantoms
     from pipeline.errors import SeglossError
+    from pipeline.inference.request import PredictionRequest, predict
     from pipeline.metrics.evaluation import Evaluation, evaluate_folders
     from pipeline.records.folder import StudyFolder
     from pipeline.records.table import read_table
@@ -33,6 +36,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Model",
+    "PredictionRequest",
     "SeglossError",
     "StudyFolder",
     "StudyRequest",
@@ -42,9 +46,12 @@ __all__ = [
     "compare",
     "compare_folders",
     "evaluate_folders",
+    "export_bundle",
     "load_model",
     "make_phantoms",
+    "predict",
     "read_dataset",
+    "read_source",
     "read_table",
     "read_verdict",
     "run_study",
@@ -55,6 +62,7 @@ _MODULES = {
     "Dataset": "pipeline.data.dataset",
     "Evaluation": "pipeline.metrics.evaluation",
     "Model": "pipeline.bundle.model",
+    "PredictionRequest": "pipeline.inference.request",
     "SeglossError": "pipeline.errors",
     "StudyFolder": "pipeline.records.folder",
     "StudyRequest": "pipeline.study.request",
@@ -63,9 +71,12 @@ _MODULES = {
     "compare": "pipeline.comparison.verdict",
     "compare_folders": "pipeline.comparison.folders",
     "evaluate_folders": "pipeline.metrics.evaluation",
+    "export_bundle": "pipeline.bundle.export",
     "load_model": "pipeline.bundle.model",
     "make_phantoms": "pipeline.data.phantoms.writing",
+    "predict": "pipeline.inference.request",
     "read_dataset": "pipeline.data.datalists",
+    "read_source": "pipeline.bundle.source",
     "read_table": "pipeline.records.table",
     "read_verdict": "pipeline.records.verdict",
     "run_study": "pipeline.study.run",

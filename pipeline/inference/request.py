@@ -15,6 +15,7 @@ from pipeline.inference.manifest import Manifest
 from pipeline.inference.options import Options, settings_hash
 from pipeline.inference.sources import Job, find_jobs
 from pipeline.inference.watching import Watch, watch
+from pipeline.system.folder_lock import exclusive
 
 if TYPE_CHECKING:
     from pipeline.bundle.model import Model
@@ -158,6 +159,22 @@ def predict_here(
             "give --precision float32"
         )
     return _run(request, model, Batch(model, request.out, options), control)
+
+
+def predict(
+    request: PredictionRequest, options: Options | None = None, control: BatchControl | None = None
+) -> BatchOutcome:
+    """Run a batch in this process, as the only one that writes to its output folder.
+
+    Raises
+    ------
+    SeglossError
+        If the bundle is refused, there is nothing to predict, or another process uses the output folder.
+    OSError
+        If the output folder has failed.
+    """
+    with exclusive(request.out):
+        return predict_here(request, options, control)
 
 
 def predict_on_ray(
