@@ -28,7 +28,7 @@ class LargestComponentEffect:
 
     @property
     def helps(self) -> bool:
-        """Whether the gain is at least `MINIMUM_GAIN` and its interval is above zero.
+        """True if the gain is at least `MINIMUM_GAIN` and its interval is above zero.
 
         Examples
         --------

@@ -28,7 +28,7 @@ class Code(StrictModel):
 
 
 class Segment(StrictModel):
-    """How DICOM outputs name a class.
+    """Coded name of a class in DICOM outputs.
 
     `modifiers` refine the type, for example ``Left`` or ``Anterior``. `color` is red, green and blue of 0 to 255.
     """

@@ -71,7 +71,7 @@ class StudySource:
 
     @property
     def several_files(self) -> bool:
-        """Whether each channel is a file of its own."""
+        """True if each channel is a file of its own."""
         return any(len(case.images) > 1 for case in self.dataset.cases)
 
     @property

@@ -127,7 +127,7 @@ class Inspection:
 
     @property
     def imbalance_is_extreme(self) -> bool:
-        """Whether raw inverse class weights are known to make training collapse at this imbalance."""
+        """True if raw inverse class weights are known to make training collapse at this imbalance."""
         return self.imbalance_ratio is not None and self.imbalance_ratio >= EXTREME_RATIO
 
     def to_json(self) -> dict[str, JsonValue]:

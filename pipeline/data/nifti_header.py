@@ -70,7 +70,7 @@ class NiftiHeader:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the values differ from the stored numbers."""
+        """True if the values differ from the stored numbers."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
     @property

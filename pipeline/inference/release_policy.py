@@ -9,7 +9,7 @@ from pipeline.inference.case_record import CaseRecord
 
 @dataclass(frozen=True, slots=True)
 class ReleasePolicy:
-    """How a batch treats cases with warnings. By default their results are held.
+    """Treatment of cases with warnings in a batch. By default their results are held.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import Literal
 from pipeline.system.files import open_regular
 
 Signature = Literal["part10", "bare", "named"]
-"""How a file shows that it is DICOM.
+"""Signs by which a file is recognized as DICOM.
 
 ``part10``: the preamble and ``DICM`` of PS3.10, 7.1. ``bare``: a data set that starts at the first byte, as older
 software stores it. ``named``: only the file name says so, for example because the file was cut to 0 bytes.

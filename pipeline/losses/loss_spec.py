@@ -52,7 +52,7 @@ class LossSpec:
 
     @property
     def is_custom(self) -> bool:
-        """Whether the loss is a user's class, named by its import path."""
+        """True if the loss is a user's class, named by its import path."""
         return ":" in self.name
 
     def as_control(self) -> "LossSpec":

@@ -73,7 +73,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def with_plain_names(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table that was read from such CSV with its original names."""
-    names = {name: _renamed(frame[name], _plain) for name in NAMES if name in frame.columns}
+    names = {name: _renamed(frame[name], _without_apostrophe) for name in NAMES if name in frame.columns}
     return frame.assign(**names)
 
 
@@ -87,7 +87,7 @@ def _defused(name: str) -> str:
     return f"'{name}" if name.lstrip("'").startswith(FORMULA) else name
 
 
-def _plain(name: str) -> str:
+def _without_apostrophe(name: str) -> str:
     return name[1:] if name.startswith("'") and name.lstrip("'").startswith(FORMULA) else name
 
 

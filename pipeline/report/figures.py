@@ -95,7 +95,7 @@ def interval_plot(pairs: Sequence[PairResult], metric_name: str, styles: Styles)
 
 @dataclass(frozen=True, slots=True)
 class _PairNames:
-    """How pairs are named: all of one loss by the other alone, if both names would be too long."""
+    """Names of pairs in a plot: the second loss alone if all pairs share the first and both names would be too long."""
 
     letters: int
     common_first: bool

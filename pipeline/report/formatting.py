@@ -1,4 +1,4 @@
-"""How numbers, durations and names are shown in reports."""
+"""Numbers, durations and names as text in reports."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What MLflow accepts: characters of names, and lengths of names, parameters and tags."""
+"""Limits of MLflow: characters of names, and lengths of names, parameters and tags."""
 
 import re
 

@@ -215,7 +215,7 @@ def _scores_on_prepared_grid(
 
 @dataclass(frozen=True, slots=True)
 class RankingScore:
-    """How well a network ranks the voxels of some cases.
+    """Quality of a network's ranking of the voxels of some cases.
 
     Attributes
     ----------

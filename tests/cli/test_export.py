@@ -105,7 +105,7 @@ def test_by_default_only_series_like_the_training_data_are_accepted(tiny_study, 
         ("--codes", '{"Nose": {"type": "spleen"}}', "Nose"),
         ("--codes", "", "JSON"),
         ("--rules", '[{"name": "one", "conditions": {"Modalty": "MR"}}]', "Modalty"),
-        ("--rules", '"MR"', "holds no rules"),
+        ("--rules", '"MR"', "must contain rules"),
         ("--license", None, "neither a file nor an SPDX identifier"),
     ],
 )
