@@ -15,6 +15,7 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.run import read_traces
 from pipeline.records.study import read_study
 from pipeline.report.build import build_report
+from pipeline.trainers.nnunet.pairing import paired_results, shared_conditions
 from pipeline.trainers.nnunet.records import read_results, write_study
 from pipeline.trainers.nnunet.results import find_arms, is_results
 from pipeline.trainers.nnunet.summary import class_names
@@ -193,8 +194,46 @@ def test_every_value_of_real_results_is_that_of_the_summaries(tmp_path: Path, da
                 values = rows.loc[(arm, fold, case, names[key])]
                 assert values["dice"] == one["Dice"] or math.isnan(one["Dice"])
                 assert values["iou"] == one["IoU"] or math.isnan(one["IoU"])
-                found = one["TP"] / (one["TP"] + one["FN"])
+                found = one["TP"] / one["n_ref"] if one["n_ref"] else 0.0
                 right = one["TP"] / one["n_pred"] if one["n_pred"] else 0.0
                 assert values[["sensitivity", "precision"]].tolist() == pytest.approx([found, right], rel=1e-12)
                 checked += 1
     assert checked * 5 == len(rows) == len(pd.Index(rows.index).unique())
+
+
+def test_arms_of_one_split_are_paired(tmp_path: Path) -> None:
+    write_arm(tmp_path, "nnUNetTrainerCE")
+    write_arm(tmp_path, "nnUNetTrainerDice")
+    results = read_results(find_arms([tmp_path]))
+    assert paired_results(results) is results
+    assert shared_conditions(results).startswith("The arms share cases and splits, plans, configuration. They do not")
+
+
+@pytest.mark.parametrize(
+    ("folds", "cases", "problem"),
+    [
+        (
+            4,
+            8,
+            "have different splits: case_2 (folds 0 and 2), case_3 (folds 1 and 3), case_6 (folds 0 and 2) and 1 more",
+        ),
+        (2, 9, "have different cases: case_8 (only nnUNetTrainerDice)"),
+    ],
+)
+def test_arms_of_different_splits_are_refused_by_name(tmp_path: Path, folds: int, cases: int, problem: str) -> None:
+    write_arm(tmp_path, "nnUNetTrainerCE")
+    write_arm(tmp_path, "nnUNetTrainerDice", folds=folds, cases=cases)
+    results = read_results(find_arms([tmp_path]))
+    with pytest.raises(RecordError) as refused:
+        paired_results(results)
+    assert str(refused.value).startswith(f"arms nnUNetTrainerCE and nnUNetTrainerDice: {problem}; compare arms of one")
+
+
+def test_unpaired_arms_are_compared_on_common_cases_without_folds(tmp_path: Path) -> None:
+    write_arm(tmp_path, "nnUNetTrainerCE", cases=30, both=60)
+    write_arm(tmp_path, "nnUNetTrainerDice", folds=3, cases=40, both=40)
+    study = write_study(paired_results(read_results(find_arms([tmp_path])), unpaired=True), tmp_path / "study")
+    verdict = build_report(study)
+    assert verdict.cases == 29  # case 0 has no structure
+    assert not verdict.replicated
+    assert verdict.verdict == "inconclusive"
