@@ -75,12 +75,9 @@ def shared_conditions(results: Results) -> str:
     arms = [arm for arm in results.arms if arm.label in results.labels]
     names = ("trainer", "plans", "configuration")
     same = [name for index, name in enumerate(names) if len({arm.parts[index] for arm in arms}) == 1]
-    shared = (
-        ["cases and splits", *same]
-        if len({frozenset(results.folds_of(x).items()) for x in results.labels}) == 1
-        else same
-    )
+    one_split = all(results.folds_of(label) == results.folds_of(results.labels[0]) for label in results.labels)
+    shared = ["cases and splits", *same] if one_split else same
     return (
-        f"The arms share {', '.join(shared) or 'nothing that the results tell of'}. They do not share initial weights or "
-        "the order of batches, because nnU-Net does not seed its trainings: part of every gap is chance."
+        f"The arms share {', '.join(shared) or 'nothing that the results record'}. They do not share initial weights "
+        "or the order of batches, because nnU-Net does not seed its trainings: part of every gap is chance."
     )
