@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import RecordError
+from pipeline.metrics.empty_masks import state_of
 from pipeline.metrics.overlap import Counts
-from pipeline.metrics.states import state_of
 from pipeline.records.table import Score
 
 REMEDY = "run nnUNetv2_train with --val for this fold again, or leave the arm out with --arms"
