@@ -15,8 +15,8 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.run import read_traces
 from pipeline.records.study import read_study
 from pipeline.report.build import build_report
-from pipeline.trainers.nnunet.pairing import paired_results, shared_conditions
-from pipeline.trainers.nnunet.records import read_results, write_study
+from pipeline.trainers.nnunet.pairing import paired_results
+from pipeline.trainers.nnunet.records import read_results, shared_conditions, write_study
 from pipeline.trainers.nnunet.results import find_arms, is_results
 from pipeline.trainers.nnunet.summary import class_names
 

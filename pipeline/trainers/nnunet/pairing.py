@@ -68,16 +68,3 @@ def _difference(first: str, expected: dict[str, int], second: str, found: dict[s
 
 def _more(count: int) -> str:
     return f" and {count - NAMED} more" if count > NAMED else ""
-
-
-def shared_conditions(results: Results) -> str:
-    """Return in sentences what the arms share and what they do not."""
-    arms = [arm for arm in results.arms if arm.label in results.labels]
-    names = ("trainer", "plans", "configuration")
-    same = [name for index, name in enumerate(names) if len({arm.parts[index] for arm in arms}) == 1]
-    one_split = all(results.folds_of(label) == results.folds_of(results.labels[0]) for label in results.labels)
-    shared = ["cases and splits", *same] if one_split else same
-    return (
-        f"The arms share {', '.join(shared) or 'nothing that the results record'}. They do not share initial weights "
-        "or the order of batches, because nnU-Net does not seed its trainings: part of every gap is chance."
-    )

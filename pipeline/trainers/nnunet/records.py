@@ -1,8 +1,8 @@
 """Results of nnU-Net as the records of a study, so that reports, MLflow and comparisons read them like any other."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 import pipeline
-from pipeline.errors import RecordError
+from pipeline.errors import DatasetError, RecordError
+from pipeline.metrics.evaluation import evaluate_folders
 from pipeline.records.events import TrainEvent, ValidationEvent, write_events
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.run import RunRecord
@@ -85,6 +86,7 @@ class Results:
 def read_results(
     arms: Sequence[ArmFolder],
     skip_bad: bool = False,
+    references: Path | None = None,
     on_fold: Callable[[int, int], None] = lambda done, total: None,
 ) -> Results:
     """Read every fold of every arm.
@@ -95,6 +97,8 @@ def read_results(
         From `pipeline.trainers.nnunet.results.find_arms`.
     skip_bad
         Leave out folds that cannot be used, instead of an error.
+    references
+        Folder of the references. With it, all metrics are computed from the masks in ``fold_N/validation``.
     on_fold
         Called after each fold with the number read and that of all.
 
@@ -111,7 +115,8 @@ def read_results(
         seen: dict[str, int] = {}
         for fold, folder in arm.folds.items():
             try:
-                results.append(_read_fold(arm, fold, folder, names, seen))
+                result = _read_fold(arm, fold, folder, names, seen)
+                results.append(result if references is None else _with_panel(result, references, names))
             except RecordError as error:
                 if not skip_bad:
                     raise
@@ -137,6 +142,26 @@ def _read_fold(arm: ArmFolder, fold: int, folder: Path, names: dict[str, str], s
     if {"epoch_start_timestamps", "epoch_end_timestamps"} <= set(curve):
         seconds = float((curve["epoch_end_timestamps"] - curve["epoch_start_timestamps"]).sum())
     return FoldResult(arm, fold, tuple(summary.scores(names)), curve, seconds)
+
+
+def _with_panel(result: FoldResult, references: Path, names: Mapping[str, str]) -> FoldResult:
+    """Return a fold with all metrics of its masks in place of those of its summary."""
+    masks = result.arm.folds[result.fold] / "validation"
+    regions = [key for key in names if not key.isdecimal()]
+    if regions:
+        raise RecordError(
+            masks, f"holds regions such as {names[regions[0]]}", "leave --references out: the summary has their overlap"
+        )
+    classes = {int(key): name for key, name in names.items()}
+    try:
+        evaluation = evaluate_folders(references, masks, classes, cases=result.cases)
+    except DatasetError as error:
+        raise RecordError(
+            masks, f"cannot be evaluated ({error})", "give the masks, or leave --references out"
+        ) from error
+    for failure in evaluation.failures:
+        raise RecordError(failure.file, failure.problem, failure.remedy)
+    return replace(result, scores=tuple(evaluation.scores()))
 
 
 def _curve(path: Path) -> pd.DataFrame:
@@ -236,6 +261,7 @@ def _study_record(results: Results, command: str) -> StudyRecord:
             steps=epochs[0] * ITERATIONS_OF_AN_EPOCH if len(epochs) == 1 else None,
         ),
         trainer="nnU-Net v2",
+        notes=(shared_conditions(results),),
         plan=_plan(results.arms),
         cases={case: CaseFiles(patient=case) for case in cases},
         runs=tuple(
@@ -284,3 +310,16 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecordError(path, "holds no JSON object", _SETTINGS_REMEDY)
     return content
+
+
+def shared_conditions(results: Results) -> str:
+    """Return in sentences what the arms share and what they do not."""
+    arms = [arm for arm in results.arms if arm.label in results.labels]
+    names = ("trainer", "plans", "configuration")
+    same = [name for index, name in enumerate(names) if len({arm.parts[index] for arm in arms}) == 1]
+    one_split = all(results.folds_of(label) == results.folds_of(results.labels[0]) for label in results.labels)
+    shared = ["cases and splits", *same] if one_split else same
+    return (
+        f"The arms share {', '.join(shared) or 'nothing that the results record'}. They do not share initial weights "
+        "or the order of batches, because nnU-Net does not seed its trainings: part of every gap is chance."
+    )
