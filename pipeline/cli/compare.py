@@ -1,26 +1,54 @@
 """`segloss compare`."""
 
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.console import err, print_json, progress_bar
 from pipeline.cli.console import out as console
-from pipeline.cli.console import print_json
 from pipeline.errors import ConfigError, RecordError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.comparison import ComparisonSettings
+    from pipeline.records.verdict import Verdict
+    from pipeline.report.nnunet_results import ResultsRequest
+
 
 def compare(
-    cases: Annotated[
-        Path,
+    results: Annotated[
+        list[Path] | None,
         typer.Argument(
-            help="CSV with the columns loss, case, metric, value (and optionally fold, seed, class, patient, state)."
+            help="CSV with the columns loss, case, metric, value (and optionally fold, seed, class, patient, state), "
+            "or results folders of nnU-Net v2.",
+            show_default=False,
         ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="Write the complete verdict to this JSON file.")] = None,
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for the complete verdict; for nnU-Net, a folder for records, verdict and report."),
+    ] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            help="nnU-Net: arms to compare, with new names if wanted, e.g. nnUNetTrainer=default,nnUNetTrainerCE."
+        ),
+    ] = None,
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="nnU-Net: compare arms of different splits on their common cases.")
+    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="nnU-Net: leave out folds that cannot be read.")] = False,
+    predictions: Annotated[
+        list[str] | None, typer.Option(help="LOSS=FOLDER of predicted masks, once for each loss; any tool's.")
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="Folder of reference masks; for nnU-Net, it adds surface metrics.")
+    ] = None,
+    folds: Annotated[Path | None, typer.Option(help="splits_final.json of the trainings behind --predictions.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Metrics to compare, for example dice,nsd. The first one decides.")
     ] = None,
@@ -52,43 +80,106 @@ def compare(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Report the best loss, equivalent losses, or the study that would decide, from any tool's table of results."""
+    """Report the best loss, equivalent losses, or the study that would decide, from trainings of any tool."""
     from pipeline.cli.verdict_tables import print_verdict
     from pipeline.comparison import ComparisonSettings
-    from pipeline.comparison import compare as compare_losses
-    from pipeline.records.table import read_table
-    from pipeline.system.files import write_text
 
-    if out is not None and out.is_dir():
-        raise ConfigError(f"--out {out}", "is a folder", "give a file, for example verdict.json")
     if miss_value is not None and not 0 < miss_value < float("inf"):
         raise ConfigError(
             f"--miss-value {miss_value:g}", "must be a finite distance in mm above 0", "give 300, for example"
         )
-    margins = {"share": margin_dice, "mm": margin_mm}
-    names = _names("--metrics", metrics, "dice,hausdorff95_mm")
-    class_names = _names("--classes", classes, "tumor")
-    table = read_table(cases)
-    dice_by_threshold = None if thresholds is None else _read_thresholds(thresholds)
     settings = ComparisonSettings(
-        metrics=names,
-        classes=class_names,
-        margins=margins,
+        metrics=_names("--metrics", metrics, "dice,hausdorff95_mm"),
+        classes=_names("--classes", classes, "tumor"),
+        margins={"share": margin_dice, "mm": margin_mm},
         confidence=confidence,
         training_sd=training_sd,
         miss_value=miss_value,
     )
-    verdict = compare_losses(table, settings, thresholds=dice_by_threshold)
-    if out is not None:
-        import json as plain
+    paths = results or []
+    of_results = bool(paths) and all(path.is_dir() for path in paths)
+    if of_results:
+        from pipeline.report.nnunet_results import ResultsRequest
 
-        write_text(out, plain.dumps(verdict.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        request = ResultsRequest(tuple(paths), arms, unpaired, skip_bad, references)
+        verdict = _compare_results(request, out, settings)
+    else:
+        if out is not None and out.is_dir():
+            raise ConfigError(f"--out {out}", "is a folder", "give a file, for example verdict.json")
+        if predictions:
+            verdict = _compare_predictions(predictions, references, folds, settings)
+        else:
+            verdict = _compare_table(paths, thresholds, settings)
+        if out is not None:
+            _write_verdict(out, verdict)
     if json:
         print_json(verdict.to_json())
     else:
         print_verdict(verdict, console)
         if out is not None:
-            console.print(f"\nVerdict: {out}", highlight=False, markup=False)
+            written = f"Report: {out / 'report.html'}" if of_results else f"Verdict: {out}"
+            console.print(f"\n{written}", highlight=False, markup=False)
+
+
+def _compare_table(paths: list[Path], thresholds: Path | None, settings: "ComparisonSettings") -> "Verdict":
+    """Return the verdict on one table of results."""
+    from pipeline.comparison import compare as compare_losses
+    from pipeline.records.table import read_table
+
+    if len(paths) != 1:
+        raise ConfigError(
+            f"{len(paths)} files", "are not one table", "give one CSV, results folders of nnU-Net, or --predictions"
+        )
+    dice_by_threshold = None if thresholds is None else _read_thresholds(thresholds)
+    return compare_losses(read_table(paths[0]), settings, thresholds=dice_by_threshold)
+
+
+def _compare_results(request: "ResultsRequest", out: Path | None, settings: "ComparisonSettings") -> "Verdict":
+    """Return the verdict on results of nnU-Net, after a table of what was found on stderr."""
+    from pipeline.cli.results_table import results_table
+    from pipeline.report.nnunet_results import compare_results
+
+    with tempfile.TemporaryDirectory() as temporary, progress_bar() as bar:
+        task = bar.add_task("reading folds", total=None)
+        verdict, found = compare_results(
+            request,
+            out or Path(temporary) / "study",
+            settings,
+            command=" ".join(["segloss", *sys.argv[1:]]),
+            on_fold=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    err.print(results_table(found))
+    for gap in found.gaps:
+        err.print(f"left out: {gap.arm}, fold {gap.fold}: {gap.error}", highlight=False, markup=False, soft_wrap=True)
+    return verdict
+
+
+def _compare_predictions(
+    predictions: list[str], references: Path | None, folds: Path | None, settings: "ComparisonSettings"
+) -> "Verdict":
+    """Return the verdict on folders of masks."""
+    from pipeline.comparison.folders import compare_folders
+    from pipeline.data.layouts.splits import read_splits
+
+    if references is None:
+        raise ConfigError("--predictions", "need references to be evaluated", "give --references FOLDER")
+    folders: dict[str, Path] = {}
+    for text in predictions:
+        loss, equals, folder = text.partition("=")
+        if not (loss and equals and folder) or loss in folders:
+            raise ConfigError(
+                f"--predictions {text}", "must be LOSS=FOLDER, with each loss once", "give e.g. ce=masks_ce"
+            )
+        folders[loss] = Path(folder)
+    return compare_folders(references, folders, settings, folds=None if folds is None else read_splits(folds))
+
+
+def _write_verdict(path: Path, verdict: "Verdict") -> None:
+    import json
+
+    from pipeline.system.files import write_text
+
+    write_text(path, json.dumps(verdict.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _names(option: str, text: str | None, example: str) -> tuple[str, ...] | None:

@@ -63,6 +63,7 @@ def analyze(
     settings: ComparisonSettings,
     thresholds: pd.DataFrame | None = None,
     dropped: Mapping[str, str] | None = None,
+    training_seconds: Mapping[str, float] | None = None,
 ) -> Analysis:
     """Compare losses from the long table alone.
 
@@ -87,7 +88,7 @@ def analyze(
     kind, candidates = _decide(main, arms, dropped or {})
     # The mean of a distance with misses depends on the value that a miss is given; ranks within cases do not.
     by_case = [name for name, item in paired.items() if item.info.is_distance and _has_failures(rows, name)]
-    choice = recommend(near_best(candidates, main.pairs), compared, primary, collapsed, by_case)
+    choice = recommend(near_best(candidates, main.pairs), compared, primary, collapsed, by_case, training_seconds)
     rankings = {
         name: ranking(item.paired, item.units, item.errors, item.pairs, name in by_case)
         for name, item in compared.items()

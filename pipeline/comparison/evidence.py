@@ -1,7 +1,8 @@
 """Read the records of a study, and derive its verdict."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import pandas as pd
 
@@ -93,11 +94,18 @@ class Evidence:
         return [self.primary, *rest] if self.primary in self.paired else rest
 
 
-def read_evidence(study: StudyFolder) -> Evidence:
+def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = None) -> Evidence:
     """Read all records, compare the losses and check the references.
 
     If at most half of the cases have doubtful references, the comparison is repeated without them, and the verdict
     states whether it changes.
+
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    comparison
+        Metrics, classes, margins and confidence; by default all, with the margin of distances by the resolution.
 
     Raises
     ------
@@ -120,16 +128,29 @@ def read_evidence(study: StudyFolder) -> Evidence:
     paired = {name: item for name in metrics if (item := pair(rows, name, names)) is not None}
     scope = scope_of(settings, runs, next((name for name in PRIMARY if name in paired), PRIMARY[0]))
     volumes = Volumes(settings, runs)
+    seconds = _training_seconds(runs) if settings.trainer else None  # of our own losses the simplest is recommended
+
+    def judge(left_out: Collection[str] = ()) -> Verdict:
+        kept = [rows[~rows["case"].isin(list(left_out))] for rows in (_with_patients(table, settings), thresholds)]
+        return compare(
+            kept[0],
+            comparison or _default_comparison(settings),
+            thresholds=kept[1],
+            dropped=settings.dropped,
+            scope=scope,
+            training_seconds=seconds,
+        )
+
     checked = CheckedReferences()
     if paired or not names:
-        verdict = _verdict(table, thresholds, settings, scope)
+        verdict = judge()
         checked = _checked(paired.get("dice"), verdict, settings, volumes)
         outcome = checked.outcome
         doubtful = [item.case for item in checked.doubtful]
         if doubtful and len(doubtful) <= len(paired["dice"].cases) // 2:  # references are checked by Dice
-            without = _verdict(_other_cases(table, doubtful), _other_cases(thresholds, doubtful), settings, scope)
-            outcome = outcome.model_copy(update={"without": _what_changes(verdict, without)})
+            outcome = outcome.model_copy(update={"without": _what_changes(verdict, judge(doubtful))})
         verdict = with_references(verdict, outcome)
+        verdict = verdict.model_copy(update={"caveats": (*verdict.caveats, *settings.notes)})
     else:
         verdict = _nothing_in_common(collapsed, scope)
     losses = tuple(dict.fromkeys([*settings.labels, *table["loss"]]))
@@ -154,24 +175,23 @@ def _what_changes(verdict: Verdict, without: Verdict) -> str:
     return f"Without them: {without.words[0]}"
 
 
-def _other_cases(rows: pd.DataFrame, cases: Collection[str]) -> pd.DataFrame:
-    return rows[~rows["case"].isin(list(cases))]
-
-
 def _with_patients(table: pd.DataFrame, settings: StudyRecord) -> pd.DataFrame:
     return table.assign(patient=table["case"].map(settings.patients).fillna(table["case"]))
 
 
-def _verdict(table: pd.DataFrame, thresholds: pd.DataFrame, settings: StudyRecord, scope: Scope) -> Verdict:
+def _default_comparison(settings: StudyRecord) -> ComparisonSettings:
     spacing = settings.plan.spacing_mm
-    margins = {"mm": default_margin_mm([spacing])} if spacing else {}
-    return compare(
-        _with_patients(table, settings),
-        ComparisonSettings(margins=margins),
-        thresholds=thresholds,
-        dropped=settings.dropped,
-        scope=scope,
-    )
+    return ComparisonSettings(margins={"mm": default_margin_mm([spacing])} if spacing else {})
+
+
+def _training_seconds(runs: Sequence[RunTrace]) -> dict[str, float]:
+    """Return the mean time of a training of each loss, for losses whose runs all recorded it."""
+    times: dict[str, list[float | None]] = {}
+    for run in runs:
+        if run.record is not None:
+            times.setdefault(run.key.loss, []).append(run.record.training_seconds)
+    known = {loss: [time for time in each if time is not None] for loss, each in times.items()}
+    return {loss: fmean(known[loss]) for loss, each in times.items() if len(known[loss]) == len(each)}
 
 
 def _nothing_in_common(collapsed: dict[str, int], scope: Scope) -> Verdict:

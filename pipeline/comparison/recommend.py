@@ -11,7 +11,7 @@ from pipeline.comparison.pairs import Comparison
 from pipeline.comparison.ranking import FRONT, pareto
 from pipeline.records.loss_order import is_known, simplicity
 
-Reason = Literal["alone", "front", "harmless", "robust", "steady", "simplest", "best mean"]
+Reason = Literal["alone", "front", "harmless", "robust", "steady", "simplest", "cheapest", "best mean"]
 """Step that left a single loss; `pipeline.comparison.sentences.REASONS` has the words."""
 
 CLEARLY_NOISIER = 0.05
@@ -32,12 +32,14 @@ def recommend(
     primary: str,
     collapsed: Mapping[str, int],
     by_case: Sequence[str] = (),
+    training_seconds: Mapping[str, float] | None = None,
 ) -> Choice:
     """Choose one of the candidates that the deciding metric does not separate.
 
     Each step retains some of the candidates, in this order: the Pareto front of Dice and 95 % Hausdorff distance; those
     that are not clearly worse in any other metric; the fewest collapsed trainings; trainings that do not clearly vary
-    more. Of the rest, the simplest is chosen if all are losses in the registry, otherwise the one with the best mean.
+    more. Of the rest, the simplest is chosen if all are losses in the registry; otherwise the one with the shortest
+    trainings if their times are known, or else the one with the best mean.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def recommend(
         Collapsed runs of each loss.
     by_case
         Metrics that are ranked within cases for the Pareto front.
+    training_seconds
+        Mean time of a training of each loss, by which losses that are not in the registry are chosen.
     """
     main = compared[primary]
     left = _unbeaten(candidates, main)
@@ -67,6 +71,9 @@ def recommend(
         return Choice(left[0], reason)
     known = [name for name in left if is_known(name)]
     if len(known) < len(left):
+        seconds = training_seconds or {}
+        if all(name in seconds for name in left):
+            return Choice(min(left, key=lambda name: seconds[name]), "cheapest")
         return Choice(left[0], "best mean")
     return Choice(min(known, key=lambda name: simplicity(name)[0]), "simplest")
 

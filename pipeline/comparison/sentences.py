@@ -25,6 +25,7 @@ REASONS = {
     "robust": "its trainings collapsed least often",
     "steady": "its trainings vary least",
     "simplest": "it is the simplest of them",
+    "cheapest": "its trainings take the least time",
     "best mean": "its mean is the best",
 }
 """Reason for the recommended loss, by the step of `pipeline.comparison.recommend` that left it alone."""

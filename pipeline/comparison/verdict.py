@@ -24,6 +24,7 @@ def compare(
     thresholds: pd.DataFrame | None = None,
     dropped: Mapping[str, str] | None = None,
     scope: Scope | None = None,
+    training_seconds: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Compare losses from the long table alone.
 
@@ -41,6 +42,9 @@ def compare(
         Losses that a race has dropped (`pipeline.comparison.racing`), with the reason; they are not compared.
     scope
         Conditions of the trainings, which become part of the verdict.
+    training_seconds
+        Mean time of a training of each loss. Among equally good losses that are not in the registry, the one with the
+        shortest trainings is recommended.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def compare(
     >>> verdict.verdict, verdict.recommended
     ('winner', 'dice_ce')
     """
-    analysis = analyze(table, settings or ComparisonSettings(), thresholds, dropped)
+    analysis = analyze(table, settings or ComparisonSettings(), thresholds, dropped, training_seconds)
     verdict = analysis.verdict.model_copy(update={"scope": scope})
     if verdict.operating_points is not None and verdict.recommended is not None:
         points = with_words(verdict.operating_points, verdict.recommended, verdict.controls)

@@ -181,6 +181,8 @@ class StudyRecord(SparseRecord):
         All runs in the order in which they are carried out.
     dropped
         Losses that the race dropped, with the reason.
+    notes
+        Caveats that belong to every verdict on the study, such as trainings that are not paired.
     """
 
     schema_version: int = Field(1, alias="schema")
@@ -208,6 +210,7 @@ class StudyRecord(SparseRecord):
     cases: dict[str, CaseFiles] = Field(default_factory=dict)
     runs: tuple[PlannedRun, ...] = ()
     dropped: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from pipeline.comparison.evidence import Evidence, read_evidence
+from pipeline.comparison.settings import ComparisonSettings
 from pipeline.records.folder import StudyFolder
 from pipeline.records.states import State
 from pipeline.records.table import write_table
@@ -45,15 +46,22 @@ class Tables:
     runs: Table
 
 
-def build_report(study: StudyFolder) -> Verdict:
+def build_report(study: StudyFolder, comparison: ComparisonSettings | None = None) -> Verdict:
     """Write table, verdict and report of a study, finished or not, and return the verdict.
+
+    Parameters
+    ----------
+    study
+        Folder of the study.
+    comparison
+        Metrics, classes, margins and confidence, if not the defaults.
 
     Raises
     ------
     RecordError
         If the folder holds no study, or none of its runs has finished.
     """
-    evidence = read_evidence(study)
+    evidence = read_evidence(study, comparison)
     write_table(study.cases, evidence.table)
     write_json(study.verdict, evidence.verdict.to_json())
     write_text(study.report, render(evidence))

@@ -75,7 +75,8 @@ def check_pairing(evidence: Evidence) -> PairingCheck:
         equal = len(weights) == 1 and len(set(patches)) == 1 if len(patches) > 1 else None
         if equal is not None:
             results.append(equal)
-        conclusion = {True: "✓ equal", False: "✗ different", None: "– only one run"}[equal]
+        unknown = "– only one run" if len(records) == 1 else "– not recorded"
+        conclusion = {True: "✓ equal", False: "✗ different", None: unknown}[equal]
         table.rows.append(
             [
                 count_cell(fold),

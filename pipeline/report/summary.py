@@ -101,7 +101,8 @@ def _facts(evidence: Evidence, progress: str, noise: str | None, pairing_equal: 
     settings = evidence.settings
     cases = settings.dataset.cases or evidence.table["case"].nunique()
     seconds = sum(run.record.seconds or 0.0 for run in evidence.runs if run.record is not None)
-    pairing = {True: "verified: equal hashes", False: "BROKEN: hashes differ", None: "only one run"}[pairing_equal]
+    unknown = "only one run" if settings.trainer is None else "not recorded"
+    pairing = {True: "verified: equal hashes", False: "BROKEN: hashes differ", None: unknown}[pairing_equal]
     folds, seeds = counted(settings.folds, "fold", "folds"), counted(len(settings.seeds), "seed", "seeds")
     return (
         Fact("dataset", f"{settings.dataset.name}, {cases} cases"),

@@ -1,0 +1,1 @@
+"""Trainers: what carries out a run, or has carried it out already."""

@@ -1,0 +1,1 @@
+"""nnU-Net v2 as a trainer: its results as records of a study."""

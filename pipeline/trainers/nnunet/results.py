@@ -1,0 +1,131 @@
+"""Results folders of nnU-Net v2: which arms, folds and seeds there are.
+
+The layout is ``DatasetNNN_NAME/TRAINER__PLANS__CONFIGURATION/fold_N/validation/summary.json``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.errors import ConfigError, RecordError
+
+_ARM = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+?)__(?P<configuration>[^_].*)")
+_FOLD = re.compile(r"fold_(\d+)")
+_SEED = re.compile(r"(?P<trainer>.+)_seed(?P<seed>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmFolder:
+    """One trained configuration: a trainer class with plans, and one seed of it.
+
+    Attributes
+    ----------
+    label
+        Name in the comparison.
+    trainer, plans, configuration
+        The parts of the folder's name, the trainer without its seed.
+    seed
+        Seed, from a trainer's name that ends in ``_seed1``, or from the order of several results folders.
+    folds
+        Folder of each fold.
+    """
+
+    label: str
+    trainer: str
+    plans: str
+    configuration: str
+    seed: int
+    root: Path
+    folds: Mapping[int, Path]
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Trainer, plans and configuration, which together identify the arm."""
+        return self.trainer, self.plans, self.configuration
+
+
+def is_results(path: Path) -> bool:
+    """Return True if the folder is one of nnU-Net's results folders, or an arm of one."""
+    return path.is_dir() and bool(_arm_folders(path))
+
+
+def find_arms(paths: Sequence[Path], selection: str | None = None) -> tuple[ArmFolder, ...]:
+    """Return all arms of some results folders, named by the parts in which they differ.
+
+    Parameters
+    ----------
+    paths
+        Folders of a dataset, or of single arms. An arm that is found in a second folder is another seed.
+    selection
+        Arms to use, by label, with new names if wanted: ``nnUNetPlans=plain,nnUNetResEncUNetMPlans``.
+
+    Raises
+    ------
+    RecordError
+        If a folder holds no results, or an arm has no fold.
+    ConfigError
+        If the selection names an arm that is not there.
+    """
+    found: list[ArmFolder] = []
+    for path in paths:
+        folders = _arm_folders(path)
+        if not folders:
+            raise RecordError(
+                path,
+                "holds no results of nnU-Net v2",
+                "give a folder such as nnUNet_results/Dataset004_Hippocampus, or TRAINER__PLANS__CONFIGURATION in it",
+            )
+        for folder in folders:
+            arm = _read_arm(folder)
+            known = {other.seed for other in found if other.parts == arm.parts}
+            if arm.seed in known:
+                arm = replace(arm, seed=max(known) + 1)
+            found.append(arm)
+    return _selected(_labeled(found), selection)
+
+
+def _arm_folders(path: Path) -> list[Path]:
+    if _ARM.fullmatch(path.resolve().name) and any(_FOLD.fullmatch(child.name) for child in path.glob("fold_*")):
+        return [path]
+    return sorted(child for child in path.glob("*__*__*") if child.is_dir() and _ARM.fullmatch(child.name))
+
+
+def _read_arm(folder: Path) -> ArmFolder:
+    parts = _ARM.fullmatch(folder.resolve().name)
+    assert parts is not None  # `_arm_folders` returns no others
+    trainer, seed = parts["trainer"], 0
+    if seeded := _SEED.fullmatch(trainer):
+        trainer, seed = seeded["trainer"], int(seeded["seed"])
+    folds = {int(match[1]): child for child in sorted(folder.glob("fold_*")) if (match := _FOLD.fullmatch(child.name))}
+    if not folds:
+        raise RecordError(folder, "has no fold with a number", "train folds 0 to 4; fold_all has no held-out cases")
+    return ArmFolder("", trainer, parts["plans"], parts["configuration"], seed, folder, dict(sorted(folds.items())))
+
+
+def _labeled(arms: Sequence[ArmFolder]) -> list[ArmFolder]:
+    """Return the arms named by the parts of their folders in which they differ, or by the trainer."""
+    differing = [len({arm.parts[index] for arm in arms}) > 1 for index in range(3)]
+    chosen = differing if any(differing) else [True, False, False]
+    return [
+        replace(arm, label="__".join(part for part, used in zip(arm.parts, chosen, strict=True) if used))
+        for arm in arms
+    ]
+
+
+def _selected(arms: Sequence[ArmFolder], selection: str | None) -> tuple[ArmFolder, ...]:
+    if selection is None:
+        return tuple(arms)
+    names: dict[str, str] = {}
+    for entry in (entry.strip() for entry in selection.split(",") if entry.strip()):
+        label, _, new = entry.partition("=")
+        names[label.strip()] = new.strip() or label.strip()
+    known = list(dict.fromkeys(arm.label for arm in arms))
+    unknown = [label for label in names if label not in known]
+    if unknown or not names:
+        raise ConfigError(
+            f"--arms {', '.join(unknown) or '(none)'}", "is not among the results", f"choose from {', '.join(known)}"
+        )
+    if len(set(names.values())) < len(names):
+        raise ConfigError(f"--arms {selection}", "gives two arms one name", "give each a name of its own")
+    return tuple(replace(arm, label=names[arm.label]) for arm in arms if arm.label in names)
