@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-import pipeline
 from pipeline.errors import DatasetError, RecordError
 from pipeline.metrics.evaluation import evaluate_folders
 from pipeline.records.events import TrainEvent, ValidationEvent, write_events
@@ -28,6 +27,7 @@ from pipeline.records.table import Score, scores_frame, write_table
 from pipeline.system.files import write_json
 from pipeline.trainers.nnunet.results import ArmFolder
 from pipeline.trainers.nnunet.summary import class_names, read_summary
+from pipeline.version import __version__
 
 ITERATIONS_OF_AN_EPOCH = 250
 """Of nnU-Net's trainers; results do not tell whether a trainer of one's own has others."""
@@ -238,7 +238,7 @@ def _study_record(results: Results, command: str) -> StudyRecord:
     folds = sorted({result.fold for result in results.folds})
     return StudyRecord(
         schema=1,
-        segloss=pipeline.__version__,
+        segloss=__version__,
         name=f"{dataset.get('name', first.root.parent.name)}: {' vs '.join(results.labels)}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
