@@ -36,7 +36,11 @@ def print_verdict(verdict: Verdict, console: "Console") -> None:
         console.print(f"  ! {sentence}", highlight=False, markup=False)
     if verdict.losses and verdict.ranking:
         console.print()
-        console.print(_losses_table(verdict, console.width))
+        console.print(_means_table(verdict, console.width))
+        failures = _failures_table(verdict)
+        if failures is not None:
+            console.print()
+            console.print(failures)
     if verdict.pairs:
         console.print()
         pairs = _shown_pairs(verdict)[:MAXIMUM_PAIRS]
@@ -46,35 +50,49 @@ def print_verdict(verdict: Verdict, console: "Console") -> None:
             console.print(f"{counted(hidden, 'more pair', 'more pairs')}: see --json or --out", highlight=False)
 
 
-def _losses_table(verdict: Verdict, width: int) -> Table:
-    """Return the means of each loss, with counts of failures where there are any."""
+def _means_table(verdict: Verdict, width: int) -> Table:
+    """Return the means of each loss by each metric, with intervals if the terminal is wide enough."""
     metrics = [metric_of(name) for name in verdict.ranking]
-    states = [state for state in STATE_HEADINGS if any(getattr(loss.counts, state) for loss in verdict.losses)]
-    failing = verdict.primary if any(_failure_rate(loss, verdict.primary) for loss in verdict.losses) else ""
-    collapsed = any(loss.collapsed_runs for loss in verdict.losses)
     has_room = width >= 26 + 14 * len(metrics)
     intervals = f", with {100 * verdict.confidence:g} % intervals" if has_room else ""
     table = _table(f"Means over {counted(verdict.cases, 'case', 'cases')}{intervals}")
     table.add_column("loss", overflow="fold")
-    for heading in (*(metric.short for metric in metrics), "cases", *(STATE_HEADINGS[state] for state in states)):
-        table.add_column(heading, justify="right")
-    if failing:
-        table.add_column("below 0.5", justify="right")
-    if collapsed:
-        table.add_column("collapsed runs", justify="right")
+    for heading in (*(metric.short for metric in metrics), "cases"):
+        table.add_column(heading, justify="right", no_wrap=not has_room)
     for loss in verdict.losses:
         cases = next((summary.cases for summary in loss.metrics.values()), 0)
         table.add_row(
             escape(loss.name) + (" *" if loss.set_aside else ""),
             *(_mean(metric, loss.metrics.get(metric.name), has_room, cases) for metric in metrics),
             str(cases),
+            style="bold" if loss.name == verdict.recommended else None,
+        )
+    if verdict.set_aside:
+        table.caption = "* not compared"
+    return table
+
+
+def _failures_table(verdict: Verdict) -> Table | None:
+    """Return the failures of each loss (states, failed cases and collapsed runs); None if there are none."""
+    states = [state for state in STATE_HEADINGS if any(getattr(loss.counts, state) for loss in verdict.losses)]
+    failing = verdict.primary if any(_failure_rate(loss, verdict.primary) for loss in verdict.losses) else ""
+    collapsed = any(loss.collapsed_runs for loss in verdict.losses)
+    headings = [STATE_HEADINGS[state] for state in states]
+    headings += ["cases below 0.5"] * bool(failing) + ["collapsed runs"] * collapsed
+    if not headings:
+        return None
+    table = _table("Failures, and structures that are absent; counts are of classes of cases")
+    table.add_column("loss", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for loss in verdict.losses:
+        table.add_row(
+            escape(loss.name),
             *(str(getattr(loss.counts, state)) for state in states),
             *([_percent(_failure_rate(loss, failing))] if failing else []),
             *([f"{loss.collapsed_runs} of {loss.collapse.of if loss.collapse else 0}"] if collapsed else []),
             style="bold" if loss.name == verdict.recommended else None,
         )
-    if verdict.set_aside:
-        table.caption = "* not compared"
     return table
 
 

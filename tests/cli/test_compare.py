@@ -1,5 +1,7 @@
 import io
 import json
+import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,7 +12,9 @@ from pipeline.cli.app import build_app
 from pipeline.cli.verdict_tables import print_verdict
 from pipeline.comparison import ComparisonSettings, compare
 from pipeline.errors import ConfigError, RecordError
+from pipeline.records.folder import StudyFolder
 from pipeline.records.metrics import REGISTRY
+from pipeline.records.verdict import read_verdict
 
 
 def table(gap=0.1, cases=20):
@@ -186,3 +190,13 @@ def test_one_training_of_each_loss_shows_no_p_value():
     assert "<0.001" not in message
     (pair,) = [line.split() for line in message.splitlines() if line.startswith(" Dice")]
     assert pair[-1] == "-"
+
+
+def test_five_metrics_with_failures_fit_eighty_columns(tmp_path):
+    with zipfile.ZipFile(Path(__file__).parents[1] / "records" / "studies" / "statistics-2.zip") as archive:
+        archive.extractall(tmp_path)
+    verdict = read_verdict(StudyFolder(tmp_path))
+    text = printed(verdict, width=80)
+    assert "…" not in text
+    assert "collapsed runs" in text
+    assert all(f"{loss.metrics['hausdorff95_mm'].mean:.2f}" in text for loss in verdict.losses)
