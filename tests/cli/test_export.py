@@ -127,7 +127,7 @@ def test_a_wrong_file_is_refused_before_anything_is_made(option, content, said, 
 def test_progress_and_time_left_are_lines_where_there_is_no_terminal(monkeypatch, capsys):
     now = iter([0.0, 10.0, 20.0, 30.0, 40.0])
     monkeypatch.setattr(export_command.time, "monotonic", lambda: next(now))
-    report = export_command._Shown(None).stage("training dice on all cases", 100)
+    report = export_command._TerminalProgress(None).stage("training dice on all cases", 100)
     for done in (10, 40, 60, 100):
         report(done)
     assert capsys.readouterr().err.splitlines() == [
