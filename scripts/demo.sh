@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Phantoms, a whole small study, the verdict and a report: offline once installed. Arguments go to `segloss demo`.
+# Make phantoms and run a small study with verdict and report, offline once installed. Arguments go to `segloss demo`.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -7,6 +7,6 @@ setup_environment
 code=0
 segloss demo "$@" || code=$?
 if [ "$code" -ne 2 ] && [ -z "${VIRTUAL_ENV:-${CONDA_PREFIX:-}}" ]; then
-    say "To have segloss at hand:  source $project/.venv/bin/activate"
+    say "To use segloss in this shell:  source $project/.venv/bin/activate"
 fi
 exit "$code"
