@@ -234,6 +234,8 @@ def test_unpaired_arms_are_compared_on_common_cases_without_folds(tmp_path: Path
     write_arm(tmp_path, "nnUNetTrainerDice", folds=3, cases=40, both=40)
     study = write_study(paired_results(read_results(find_arms([tmp_path])), unpaired=True), tmp_path / "study")
     verdict = build_report(study)
+    assert [trace.key.fold for trace in read_traces(study) if trace.record is not None] == [0, 0]
+    assert len(read_traces(study)) == 2
     assert verdict.cases == 30
     assert not verdict.replicated
     assert verdict.verdict == "inconclusive"

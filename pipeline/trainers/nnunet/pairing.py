@@ -34,7 +34,8 @@ def paired_results(results: Results, unpaired: bool = False) -> Results:
         if found == expected:
             continue
         if unpaired:
-            return replace(results, folds=tuple(_merged(results, label) for label in results.labels))
+            merged = tuple(_merged(results, label) for label in results.labels)
+            return replace(results, arms=tuple(result.arm for result in merged), folds=merged)
         raise RecordError(
             f"arms {first} and {label}",
             _difference(first, expected, label, found),
