@@ -83,6 +83,7 @@ def compare(
     """Report the best loss, equivalent losses, or the study that would decide, from trainings of any tool."""
     from pipeline.cli.verdict_tables import print_verdict
     from pipeline.comparison import ComparisonSettings
+    from pipeline.system.files import write_json
 
     if miss_value is not None and not 0 < miss_value < float("inf"):
         raise ConfigError(
@@ -111,7 +112,7 @@ def compare(
         else:
             verdict = _compare_table(paths, thresholds, settings)
         if out is not None:
-            _write_verdict(out, verdict)
+            write_json(out, verdict.to_json())
     if json:
         print_json(verdict.to_json())
     else:
@@ -172,14 +173,6 @@ def _compare_predictions(
             )
         folders[loss] = Path(folder)
     return compare_folders(references, folders, settings, folds=None if folds is None else read_splits(folds))
-
-
-def _write_verdict(path: Path, verdict: "Verdict") -> None:
-    import json
-
-    from pipeline.system.files import write_text
-
-    write_text(path, json.dumps(verdict.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _names(option: str, text: str | None, example: str) -> tuple[str, ...] | None:

@@ -31,21 +31,25 @@ def controls_of(losses: Collection[str], known: Iterable[str]) -> dict[str, str]
 
 def gaps_of_controls(pairs: Sequence[PairResult], controls: Mapping[str, str]) -> list[ControlGap]:
     """Return for each metric and control the gap ``control - loss`` with its interval, in the metric's unit."""
+    turned = [
+        (pair.seen_from(control), loss)
+        for pair in pairs
+        for control, loss in controls.items()
+        if pair.names == {control, loss}
+    ]
     return [
         ControlGap(
-            control=control,
+            control=pair.a,
             loss=loss,
             metric=pair.metric,
-            difference=pair.seen_from(control).difference,
-            ci_low=pair.seen_from(control).ci_low,
-            ci_high=pair.seen_from(control).ci_high,
+            difference=pair.difference,
+            ci_low=pair.ci_low,
+            ci_high=pair.ci_high,
             p_wilcoxon=pair.p_wilcoxon,
             p_holm=pair.p_holm,
             clear=pair.better is not None,
             equivalent=pair.equivalent,
             noise_floor=pair.noise_floor,
         )
-        for pair in pairs
-        for control, loss in controls.items()
-        if pair.names == {control, loss}
+        for pair, loss in turned
     ]

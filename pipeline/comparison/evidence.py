@@ -121,7 +121,8 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
         raise RecordError(
             study.root, f"none of its {len(runs)} runs has finished", "run its `segloss study` command again"
         )
-    rows, collapsed = usable_rows(_with_patients(table, settings))
+    with_patients = _with_patients(table, settings)
+    rows, collapsed = usable_rows(with_patients)
     thresholds = gather_thresholds(study)
     names, _ = comparable_losses(rows[~rows["loss"].isin(list(settings.dropped))], collapsed)
     metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
@@ -131,11 +132,11 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
     seconds = _training_seconds(runs) if settings.trainer else None  # of our own losses the simplest is recommended
 
     def judge(left_out: Collection[str] = ()) -> Verdict:
-        kept = [rows[~rows["case"].isin(list(left_out))] for rows in (_with_patients(table, settings), thresholds)]
+        results, levels = (every[~every["case"].isin(list(left_out))] for every in (with_patients, thresholds))
         return compare(
-            kept[0],
+            results,
             comparison or _default_comparison(settings),
-            thresholds=kept[1],
+            thresholds=levels,
             dropped=settings.dropped,
             scope=scope,
             training_seconds=seconds,

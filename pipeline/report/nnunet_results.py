@@ -1,12 +1,13 @@
 """Comparison and report of trainings that nnU-Net v2 has already carried out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.comparison.settings import ComparisonSettings
 from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
+from pipeline.records.study import read_study
 from pipeline.records.verdict import Verdict
 from pipeline.report.build import build_report
 from pipeline.trainers.nnunet.pairing import paired_results
@@ -79,12 +80,5 @@ def compare_results(
 
 
 def _check_out(study: StudyFolder) -> None:
-    from pipeline.records.study import read_study
-
     if study.settings.exists() and read_study(study).trainer is None:
         raise RecordError(study.root, "holds a study that segloss trained itself", "give another --out")
-
-
-def gaps_in_words(results: Results) -> Sequence[str]:
-    """Return a line for each fold that could not be used."""
-    return [f"{gap.arm}, fold {gap.fold}: {gap.error}" for gap in results.gaps]

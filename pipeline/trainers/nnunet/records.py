@@ -1,6 +1,5 @@
 """Results of nnU-Net as the records of a study, so that reports, MLflow and comparisons read them like any other."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from pipeline.records.study import (
 )
 from pipeline.records.table import Score, scores_frame, write_table
 from pipeline.system.files import write_json
+from pipeline.trainers.nnunet.json_file import read_json_object
 from pipeline.trainers.nnunet.results import ArmFolder
 from pipeline.trainers.nnunet.summary import class_names, read_summary
 from pipeline.version import __version__
@@ -111,7 +111,7 @@ def read_results(
     gaps: list[Gap] = []
     total = sum(len(arm.folds) for arm in arms)
     for arm in arms:
-        names = class_names(_json(arm.root / "dataset.json").get("labels", {}))
+        names = class_names(read_json_object(arm.root / "dataset.json", _SETTINGS_REMEDY).get("labels", {}))
         seen: dict[str, int] = {}
         for fold, folder in arm.folds.items():
             try:
@@ -229,7 +229,7 @@ def _number(row: dict[Any, Any], name: str) -> float | None:
 
 def _study_record(results: Results, command: str) -> StudyRecord:
     first = results.arms[0]
-    dataset = _json(first.root / "dataset.json")
+    dataset = read_json_object(first.root / "dataset.json", _SETTINGS_REMEDY)
     labels = dataset.get("labels", {})
     channels = dataset.get("channel_names", dataset.get("modality", {}))
     epochs = sorted({len(result.curve) for result in results.folds if len(result.curve)})
@@ -288,7 +288,7 @@ def _plan(arms: Sequence[ArmFolder]) -> PlanRecord:
 def _configuration(arm: ArmFolder) -> dict[str, Any]:
     """Return the settings of an arm's configuration; a cascade inherits those that it does not state."""
     path = arm.root / "plans.json"
-    known = _json(path).get("configurations", {})
+    known = read_json_object(path, _SETTINGS_REMEDY).get("configurations", {})
     found: dict[str, Any] = {}
     name: str | None = arm.configuration
     while name is not None:
@@ -298,18 +298,6 @@ def _configuration(arm: ArmFolder) -> dict[str, Any]:
         name = known[name].get("inherits_from")
     network = found.get("architecture", {}).get("arch_kwargs", {})
     return found | {"features": network.get("features_per_stage")}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecordError(path, f"cannot be read ({error.strerror})", _SETTINGS_REMEDY) from error
-    except ValueError as error:
-        raise RecordError(path, f"is not whole JSON ({error})", _SETTINGS_REMEDY) from error
-    if not isinstance(content, dict):
-        raise RecordError(path, "holds no JSON object", _SETTINGS_REMEDY)
-    return content
 
 
 def shared_conditions(results: Results) -> str:

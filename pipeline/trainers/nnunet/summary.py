@@ -1,6 +1,5 @@
 """`validation/summary.json` of nnU-Net: counts of voxels for each case and class, as scores."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pipeline.errors import RecordError
 from pipeline.metrics.empty_masks import state_of
 from pipeline.metrics.overlap import Counts
 from pipeline.records.table import Score
+from pipeline.trainers.nnunet.json_file import read_json_object
 
 REMEDY = "run nnUNetv2_train with --val for this fold again, or leave the arm out with --arms"
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".tif", ".tiff", ".png")
@@ -92,16 +92,8 @@ def read_summary(path: Path) -> Summary:
         If the file is missing, truncated, or not a summary of nnU-Net v2.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecordError(path, f"cannot be read ({error.strerror})", REMEDY) from error
-    except UnicodeDecodeError as error:
-        raise RecordError(path, "is not text", REMEDY) from error
-    try:
-        return Summary.model_validate(json.loads(text))
-    except ValueError as error:
-        if not isinstance(error, ValidationError):
-            raise RecordError(path, f"is not whole JSON ({error})", REMEDY) from error
+        return Summary.model_validate(read_json_object(path, REMEDY))
+    except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise RecordError(path, f"is not a summary of nnU-Net v2 ({field}: {first['msg']})", REMEDY) from error
