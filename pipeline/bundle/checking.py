@@ -44,9 +44,9 @@ class Refused(Exception):
     key
         Path of the key, with parts separated by ``::``; empty for the file as a whole.
     problem
-        What is wrong with it.
+        Problem of the refused content.
     is_code
-        Whether the refused content would be executed by MONAI, so that only trust could admit it.
+        True if the refused content would be executed by MONAI, so that only trust could admit it.
     """
 
     def __init__(self, key: str, problem: str, *, is_code: bool = False) -> None:

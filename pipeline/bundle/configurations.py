@@ -43,7 +43,7 @@ def inference_config(
     dataset_dir
         Default folder of the data.
     numbers_on_top
-        Whether channels, classes, spacing and window are settings at the top, which a user may replace.
+        True if channels, classes, spacing and window are settings at the top, which a user may replace.
     """
     values = _values(spec, recipe, dataset_dir)
     top = numbers_on_top

@@ -37,7 +37,7 @@ def open_contents(contents: Contents, device: torch.device, *, trusted: bool = F
     device
         Device of the network.
     trusted
-        Whether the bundle's own code may run; its configurations are then not checked.
+        True if the bundle's own code may run; its configurations are then not checked.
 
     Raises
     ------

@@ -133,7 +133,7 @@ class Model:
         scores
             Logits (C, X, Y, Z) on the prepared grid.
         probabilities
-            Whether the probabilities on the input's grid are returned too; None is returned in their place otherwise.
+            True if the probabilities on the input's grid are returned too; None is returned in their place otherwise.
 
         Raises
         ------

@@ -49,7 +49,7 @@ class BundleSpec(StrictModel):
     channels, classes
         Names of the input channels, and of the foreground classes by label value.
     several_files
-        Whether each channel is a file of its own.
+        True if each channel is a file of its own.
     spacing_mm, patch
         Spacing of the network's grid along R, A, S, and shape in voxels of the window that is predicted at once.
     overlap, batch

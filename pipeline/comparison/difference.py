@@ -39,7 +39,7 @@ class Difference:
         Parts of the standard error due to the choice of patients and to the noise of trainings. The former is estimated
         from many patients. It can exceed `standard_error`, which is estimated from few trainings.
     replicated
-        Whether the noise of trainings is known. Otherwise the interval covers the choice of patients alone.
+        True if the noise of trainings is known. Otherwise the interval covers the choice of patients alone.
     median
         Median difference over patients, which describes the typical case.
     p_wilcoxon

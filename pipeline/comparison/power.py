@@ -185,7 +185,7 @@ class DecidingStudy:
     cases, seeds
         Total number of cases, or of seeds, that would decide; None if more of them would not.
     together
-        Whether both numbers are needed, rather than either of them.
+        True if both numbers are needed, rather than either of them.
     assurance
         Assurance of the pair that is hardest to decide: for the study with `cases`, else with `seeds`, else with ten
         times the cases and seeds.

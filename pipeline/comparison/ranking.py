@@ -36,7 +36,7 @@ def ranking(
     pairs
         Results of all pairs, for `test_based`.
     by_case
-        Whether `rank` follows the ranks within patients instead of the means. This suits distances with misses, whose
+        True if `rank` follows the ranks within patients instead of the means. This suits distances with misses, whose
         mean depends on the value that a miss is given.
 
     Notes

@@ -26,7 +26,7 @@ class Reversal:
     Attributes
     ----------
     kind
-        Whether the parts are classes, sizes, or the cases for which each loss has results.
+        Kind of the parts: classes, sizes, or the cases for which each loss has results.
     metric
         Metric of the contradiction.
     better, worse
@@ -34,7 +34,7 @@ class Reversal:
     where
         Names of the parts.
     every
-        Whether all parts contradict the whole; otherwise, some of them do so clearly.
+        True if all parts contradict the whole; otherwise, some of them do so clearly.
     """
 
     kind: Literal["class", "size", "cases"]

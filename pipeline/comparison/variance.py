@@ -58,7 +58,7 @@ class MeanErrors:
     of_loss, of_loss_degrees
         Variance of the mean of each loss apart from what all losses share (losses,), and its degrees of freedom.
     replicated
-        Whether the noise of trainings is known, either from at least two folds or seeds or as stated by the user.
+        True if the noise of trainings is known, either from at least two folds or seeds or as stated by the user.
     """
 
     variance: Floats

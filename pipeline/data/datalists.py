@@ -25,7 +25,7 @@ def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
         or JSON list. Lists and case folders may lack classes (`Dataset.classes` is then empty) and the channels of 4D
         images; `pipeline.data.scan.scan_dataset` adds them.
     allow_missing
-        Whether cases with missing files are returned, so that the scan can report each of them.
+        True if cases with missing files are returned, so that the scan can report each of them.
 
     Raises
     ------

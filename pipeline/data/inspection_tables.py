@@ -17,7 +17,7 @@ class TextTable:
     title, header, rows, caption
         Content; every row has as many cells as the header.
     ends_in_prose
-        Whether the last column holds sentences, which are flush left.
+        True if the last column holds sentences, which are flush left.
     """
 
     title: str

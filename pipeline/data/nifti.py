@@ -234,7 +234,7 @@ def _inflate(stored: bytes, limit: int, path: Path, *, whole: bool) -> bytearray
     path
         File that errors name.
     whole
-        Whether to read to the end and check the CRC of each member; more than `limit` bytes are then an error.
+        True to read to the end and check the CRC of each member; more than `limit` bytes are then an error.
         Otherwise the first `limit` bytes are returned.
     """
     view = memoryview(stored)

@@ -42,7 +42,7 @@ class Plan:
     window
         Voxels that are predicted at once; None for the patch.
     tta
-        Whether held-out cases are predicted with test-time augmentation (`pipeline.network.test_time_augmentation`).
+        True if held-out cases are predicted with test-time augmentation (`pipeline.network.test_time_augmentation`).
     """
 
     spacing_mm: tuple[float, float, float]

@@ -30,7 +30,7 @@ class LossSpec:
     label
         Name of the arm in tables and folders; by default it is made of name and arguments.
     control
-        Whether the arm repeats another one with its own random streams, to measure how much two trainings of one loss
+        True if the arm repeats another one with its own random streams, to measure how much two trainings of one loss
         differ.
 
     Examples

@@ -54,7 +54,7 @@ class Metric:
     margin
         Default difference that does not matter, in `unit`.
     rankable
-        Whether the metric may decide or rank losses by itself. Amounts such as mL depend on the size of a structure and
+        True if the metric may decide or rank losses by itself. Amounts such as mL depend on the size of a structure and
         are reported only.
     family
         Metrics that are computed together.

@@ -38,7 +38,7 @@ class RecordModel(BaseModel):
         source
             File named in the error.
         remedy
-            What the user can do about a file that cannot be used.
+            Advice for a file that cannot be used.
 
         Raises
         ------

@@ -70,7 +70,7 @@ class OperatingPoints(RecordModel):
     Attributes
     ----------
     chosen_without
-        What was left out when a threshold was chosen.
+        Cases that were left out when a threshold was chosen.
     verdict
         The verdicts at ``half`` and ``best``.
     words, caveats

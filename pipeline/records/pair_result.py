@@ -17,9 +17,9 @@ class PairResult(RecordModel):
     p_value, p_holm
         Of the t test of the mean difference; corrected for all pairs of the metric (Holm).
     replicated
-        Whether the noise of trainings is known; without it there is neither `better` nor `equivalent`.
+        True if the noise of trainings is known; without it there is neither `better` nor `equivalent`.
     equivalent
-        Whether the interval shows that the difference lies within `margin`.
+        True if the interval shows that the difference lies within `margin`.
     better
         The loss that is clearly better, None if neither is.
     median_difference, p_wilcoxon, cohen_dz, rank_biserial
@@ -27,7 +27,7 @@ class PairResult(RecordModel):
     superiority
         Probability that `a` has the larger value in a case; ties count half.
     typical_case_disagrees
-        Whether mean and typical case clearly favor different losses.
+        True if mean and typical case clearly favor different losses.
     noise_floor
         Standard deviation of the gap between two studies of one and the same loss.
     power_at_margin

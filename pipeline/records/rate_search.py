@@ -30,7 +30,7 @@ class RateSearch:
     chosen
         The learning rate of the training.
     rule
-        What decided.
+        Rule that decided.
     chance
         The score that says nothing has been learned: the larger of prevalence and the score of the untrained network.
         None without a search, and if no held-out case shows any class.

@@ -22,7 +22,7 @@ class RunRecord(SparseRecord):
     loss, fold, seed
         The run.
     control
-        Whether the arm repeats another with random streams of its own.
+        True if the arm repeats another with random streams of its own.
     steps
         Optimizer steps of the training.
     seconds, training_seconds

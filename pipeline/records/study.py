@@ -39,7 +39,7 @@ class ArmRecord(SparseRecord):
     formula
         The loss as text.
     control
-        Whether the arm repeats another with random streams of its own.
+        True if the arm repeats another with random streams of its own.
     """
 
     name: str = ""
@@ -68,7 +68,7 @@ class RequestRecord(SparseRecord):
     learning_rates
         Candidates as requested; None for the default ones.
     tta
-        Whether held-out cases are predicted with test-time augmentation.
+        True if held-out cases are predicted with test-time augmentation.
     tolerance_mm
         Tolerances of surface Dice in mm as requested; None if they follow from the resolution.
     """

@@ -271,7 +271,7 @@ class Verdict(RecordModel):
     noise_floor, smallest_detectable, ranking
         By metric.
     more_needed
-        What would decide an inconclusive verdict.
+        Study that would decide an inconclusive verdict.
     pareto
         Losses that no other beats in one of Dice and 95 % Hausdorff distance without losing in the other.
     collapsed
@@ -285,7 +285,7 @@ class Verdict(RecordModel):
     controls, aa
         Arms that repeat a loss, by name, and the gaps between them.
     replicated
-        Whether the noise of trainings is known.
+        True if the noise of trainings is known.
     training_sd
         The noise of trainings as stated by the user, in the unit of the deciding metric.
     reason

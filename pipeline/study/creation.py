@@ -51,7 +51,7 @@ def create_study(
     pool
         Processes in which the machine is timed.
     in_process
-        Whether to time one run in this process instead.
+        True to time one run in this process instead.
 
     Returns
     -------

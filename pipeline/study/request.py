@@ -39,11 +39,11 @@ class StudyRequest:
     learning_rates
         Candidates of the search, or the only rate; None for the default candidates.
     keep_predictions
-        Whether the out-of-fold masks are stored.
+        True if the out-of-fold masks are stored.
     skip_bad
-        Whether the study continues without unusable cases.
+        True if the study continues without unusable cases.
     race
-        Whether losses that are clearly behind are dropped between blocks of folds and seeds.
+        True if losses that are clearly behind are dropped between blocks of folds and seeds.
     executor, address
         ``local`` or ``ray``, and the address of a Ray cluster.
     part
@@ -52,12 +52,12 @@ class StudyRequest:
     memory_gib
         Memory that one run may use, in GiB; it bounds the patch.
     tta
-        Whether held-out cases are predicted with test-time augmentation.
+        True if held-out cases are predicted with test-time augmentation.
     tolerance_mm
         Tolerances of surface Dice, as `pipeline.records.tolerance.ToleranceRequest` reads them; None to derive them
         from the resolution.
     track
-        Whether the records are mirrored to MLflow.
+        True if the records are mirrored to MLflow.
     cache
         Folder of the prepared cases; None for the folder of the study.
     command

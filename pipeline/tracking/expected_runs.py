@@ -65,7 +65,7 @@ class ExpectedRun:
     tags, params, points, datasets
         Content of the run.
     finished
-        Whether nothing will be added.
+        True if nothing will be added.
     seconds
         Duration so far, in seconds.
     parent

@@ -51,7 +51,7 @@ def mirror_study(study: StudyFolder, uri: str | None = None, live: bool = False)
     uri
         Address of MLflow; None for the default of `tracking_uri`.
     live
-        Whether runs without a record are being carried out; otherwise they show as KILLED until they continue.
+        True if runs without a record are being carried out; otherwise they show as KILLED until they continue.
 
     Returns
     -------

@@ -34,7 +34,7 @@ class MirrorResult:
     Attributes
     ----------
     reached
-        Whether the server answered.
+        True if the server answered.
     uri
         Address of the server or database.
     experiment_id, study_id

@@ -72,7 +72,7 @@ class Synchronizer:
         expected
             The run as the records call for it.
         live
-            Whether the study is being carried out, so that an unfinished run counts as running.
+            True if the study is being carried out, so that an unfinished run counts as running.
         """
         status = "FINISHED" if expected.finished else "RUNNING" if live else "KILLED"
         digest = expected.digest(status)

@@ -20,7 +20,7 @@ def average_precision(
     scores
         Score of each voxel, an array of any shape.
     positive
-        Whether each voxel belongs to the class, an array of the same shape.
+        Voxels of the class, a Boolean array of the same shape.
     maximum_negatives
         If there are more negatives, only every k-th is used, and counts k times.
 

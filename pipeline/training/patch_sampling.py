@@ -206,7 +206,7 @@ def batches(sampler: PatchSampler, first_step: int, last_step: int, prefetch: bo
     first_step, last_step
         Range of steps.
     prefetch
-        Whether a thread prepares the next batch while the caller computes, in pinned memory where there is a GPU.
+        True if a thread prepares the next batch while the caller computes, in pinned memory where there is a GPU.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class RunSettings:
     device
         Torch device, e.g. ``cpu`` or ``cuda``.
     keep_predictions
-        Whether the predicted masks of the held-out cases are written.
+        True if the predicted masks of the held-out cases are written.
     """
 
     loss: LossSpec

@@ -27,7 +27,7 @@ def read_case_folders(root: Path, *, allow_missing: bool = False) -> Dataset:
     root
         Folder of the case folders.
     allow_missing
-        Whether cases with missing files are returned.
+        True if cases with missing files are returned.
 
     Raises
     ------

@@ -19,7 +19,7 @@ def read_msd(root: Path, description: Mapping[str, object], *, allow_missing: bo
     description
         Content of its dataset.json.
     allow_missing
-        Whether cases with missing files are returned.
+        True if cases with missing files are returned.
 
     Raises
     ------

@@ -19,7 +19,7 @@ def read_nnunet(root: Path, description: Mapping[str, object], *, allow_missing:
     description
         Content of its dataset.json.
     allow_missing
-        Whether cases with missing files are returned.
+        True if cases with missing files are returned.
 
     Raises
     ------

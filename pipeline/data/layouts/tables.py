@@ -63,7 +63,7 @@ def read_json_list(path: Path, content: object, *, allow_missing: bool = False) 
         Its content: a list of objects, or ``{"cases": [...], "classes": {...}, "channels": [...], "name": ...}``. An
         object has the same keys as a CSV has columns; ``image`` may be a list of paths.
     allow_missing
-        Whether cases with missing files are returned.
+        True if cases with missing files are returned.
 
     Raises
     ------

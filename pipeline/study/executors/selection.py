@@ -19,7 +19,7 @@ def select_executor(request: StudyRequest, jobs: int, pool: ReusablePool, in_pro
     pool
         Processes that may already be running. Ray starts its own, so that these are ended first.
     in_process
-        Whether to use no other process at all.
+        True to use no other process at all.
     """
     if in_process:
         return InProcessExecutor()
