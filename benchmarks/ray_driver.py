@@ -10,12 +10,15 @@ import resource
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 from pipeline.data.dataset import Case
+from pipeline.losses import LossSpec
 from pipeline.records.folder import RunFolder, RunKey
+from pipeline.records.tolerance import Tolerance
 from pipeline.study.executors.executor import ScheduledRun
 from pipeline.study.executors.ray import RayExecutor
+from pipeline.trainers.engine import EngineTrainer
+from pipeline.trainers.trainer import Run
 from pipeline.training.preparation import PreparedCase
 
 
@@ -49,9 +52,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
 
-    def does_nothing(settings: object, key: object, root: str, progress: object, at: str) -> None:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        (Path(root) / "run.json").write_text("{}")
+    def does_nothing(scheduled: ScheduledRun, progress: object, at: str) -> None:
+        scheduled.folder.root.mkdir(parents=True, exist_ok=True)
+        scheduled.folder.record.write_text("{}")
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -61,21 +64,21 @@ def main() -> None:
         ]
         cases[0].folder.mkdir()
         (root / "image").touch()
-        originals = {case.id: Case(case.id, (root / "image",), root / "label", case.id) for case in cases}
-        settings = SimpleNamespace(
-            threads=1,
-            device="cpu",
-            training=tuple(cases[: len(cases) * 4 // 5]),
-            originals={case.id: originals[case.id] for case in cases[len(cases) * 4 // 5 :]},
-            plan=None,
-        )
+        originals = [Case(case.id, (root / "image",), root / "label", case.id) for case in cases]
+        training, held_out = tuple(originals[: len(cases) * 4 // 5]), tuple(originals[len(cases) * 4 // 5 :])
+        # No plan is needed: the task of this benchmark does nothing.
+        trainer = EngineTrainer(None, {case.id: case for case in cases}, 100, "float32", (0.01,), 1, "cpu", True)  # type: ignore[arg-type]
         keys = [RunKey("dice", fold, seed) for seed in range(arguments.runs // 5) for fold in range(5)]
         folders = [RunFolder(root / "runs" / "dice" / f"fold{key.fold}_seed{key.seed}", key) for key in keys]
-        runs = [ScheduledRun(settings, folder) for folder in folders]  # type: ignore[arg-type]
+        loss, tolerance = LossSpec("dice"), Tolerance(1.0)
+        runs = [
+            ScheduledRun(trainer, Run(folder, loss, {1: "a"}, (9, 1), training, held_out, tolerance))
+            for folder in folders
+        ]
         (root / "runs").mkdir()
         import ray.cloudpickle
 
-        travels = len(ray.cloudpickle.dumps(settings))
+        travels = len(ray.cloudpickle.dumps(runs[0]))
         monitor = Counter()
         start, before = time.perf_counter(), time.process_time()
         RayExecutor(arguments.workers, task=does_nothing).execute(runs, monitor)

@@ -244,7 +244,8 @@ def one_training(folder: Path, steps: float, seed: int, network: int | None, tta
 def dice_of(made: "Made", network: Any, tta: bool) -> float:
     """Return the mean Dice of a network on the validation cases, with four decimals as in the table."""
     from pipeline.network.test_time_augmentation import RotationEnsemble
-    from pipeline.training.validation import EvaluationSettings, mean_dice, validate
+    from pipeline.records.table import mean_dice
+    from pipeline.training.validation import EvaluationSettings, validate
 
     network = RotationEnsemble(network, made.plan.spacing_mm) if tta else network
     metrics = ("dice", "hausdorff95_mm")

@@ -71,6 +71,10 @@ class RequestRecord(SparseRecord):
         True if held-out cases are predicted with test-time augmentation.
     tolerance_mm
         Tolerances of surface Dice in mm as requested; None if they follow from the resolution.
+    trainer
+        Trainer other than our own engine.
+    configuration, plans
+        Configuration and plans of nnU-Net; None for the defaults.
     """
 
     dataset: str | None = None
@@ -81,6 +85,9 @@ class RequestRecord(SparseRecord):
     skip_bad: bool = False
     tta: bool = False
     tolerance_mm: str | None = None
+    trainer: str | None = None
+    configuration: str | None = None
+    plans: str | None = None
 
 
 class PlanRecord(SparseRecord):
@@ -175,6 +182,8 @@ class StudyRecord(SparseRecord):
         Candidates of the search, or the only rate.
     learning_rate_search
         Measure by which the search chooses.
+    trainer
+        Name of a trainer other than our own engine.
     cases
         Files and patient of each case.
     runs
@@ -211,6 +220,11 @@ class StudyRecord(SparseRecord):
     runs: tuple[PlannedRun, ...] = ()
     dropped: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_imported(self) -> bool:
+        """True if the trainings were carried out elsewhere, so that their arms need not be losses that we know."""
+        return self.trainer is not None and self.request.dataset is None
 
     @property
     def labels(self) -> tuple[str, ...]:

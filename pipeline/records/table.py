@@ -8,10 +8,11 @@ added lack it. A name that a spreadsheet would run as a formula is written with 
 without.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import RecordError
@@ -38,6 +39,23 @@ class Score:
     value: float | None
     state: str
     tolerance_mm: float | None = None
+
+
+def mean_dice(scores: Sequence[Score]) -> float | None:
+    """Return the mean over classes of the mean Dice over the cases in which it is defined, or None without any.
+
+    Examples
+    --------
+    >>> from pipeline.records.table import Score, mean_dice
+    >>> values = {("a", "liver"): 0.9, ("b", "liver"): 0.7, ("a", "tumor"): 0.4, ("b", "tumor"): None}
+    >>> round(mean_dice([Score(case, name, "dice", value, "ok") for (case, name), value in values.items()]), 3)
+    0.6
+    """
+    by_class: dict[str, list[float]] = {}
+    for score in scores:
+        if score.metric == "dice" and score.value is not None:
+            by_class.setdefault(score.class_name, []).append(score.value)
+    return float(np.mean([np.mean(values) for values in by_class.values()])) if by_class else None
 
 
 def scores_frame(loss: str, fold: int | Mapping[str, int], seed: int, scores: Iterable[Score]) -> pd.DataFrame:

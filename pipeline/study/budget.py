@@ -1,23 +1,12 @@
 """The training budget per run, and its conversion to steps, the same number for every arm."""
 
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.training.learning_rate import CANDIDATES, first_trial_steps
 
 MINIMUM_STEPS = 10
-
-MOST_VALIDATIONS = 5
-
-VALIDATION_SHARE = 0.25
-"""Largest cost of the validation curves, as a share of the cost of the training."""
-
-PASSES_PER_STEP = 3
-"""Cost of a training step per patch, in forward passes: one forward, and a backward pass of about two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +79,3 @@ class Budget:
 
 def _steps_of_search(steps: int, learning_rates: int) -> int:
     return first_trial_steps(steps) * learning_rates if learning_rates > 1 else 0
-
-
-def validations(steps: int, plan: Plan, shapes: Sequence[tuple[int, int, int]], overlap: float) -> int:
-    """Return the number of points of a run's validation curves: 1 to 5, as many as cost little beside the training.
-
-    Parameters
-    ----------
-    steps
-        Optimizer steps of the training.
-    plan
-        Plan with batch and window, in voxels.
-    shapes
-        Shapes of the validation cases on the grid of the plan, in voxels.
-    overlap
-        Overlap of neighboring windows, as a share of their edge.
-    """
-    windows = sum(
-        math.prod(
-            1 + max(0, math.ceil((edge - window) / (window * (1 - overlap))))
-            for edge, window in zip(shape, plan.inference_window, strict=True)
-        )
-        for shape in shapes
-    )
-    affordable = VALIDATION_SHARE * steps * plan.batch * PASSES_PER_STEP / max(windows, 1)
-    return max(1, min(MOST_VALIDATIONS, int(affordable)))

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 
 from pipeline.data.fingerprint import Fingerprint
-from pipeline.data.plan import Plan
-from pipeline.data.planning import budget_plans
 from pipeline.errors import RecordError
 from pipeline.losses import LossSpec
 from pipeline.records.folder import StudyFolder
-from pipeline.records.study import PlannedRun, StudyRecord, read_study, stored_content_hashes, write_study
+from pipeline.records.study import PlannedRun, PlanRecord, StudyRecord, read_study, stored_content_hashes, write_study
 from pipeline.study.arms import arm_records, study_name
 from pipeline.study.context import StudyContext
-from pipeline.study.creation import plan_record
 from pipeline.study.progress import Progress
 from pipeline.study.request import StudyRequest
 from pipeline.training.learning_rate import SEARCH
@@ -34,12 +31,8 @@ def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequenc
     record = read_study(study)
     stored, requested = record.request.model_dump(mode="json"), request.identity().model_dump(mode="json")
     differences = [f"{name} {stored[name]} → {value}" for name, value in requested.items() if stored[name] != value]
-    optimizer = record.optimizer or FIRST_OPTIMIZER
-    if optimizer != OPTIMIZER:
-        differences.append(f"optimizer {optimizer} → {OPTIMIZER}")
-    search = record.learning_rate_search or FIRST_SEARCH
-    if len(record.learning_rates) > 1 and search != SEARCH:
-        differences.append(f"search over learning rates by {search} → by {SEARCH}")
+    if record.trainer is None:
+        differences += _differences_of_engine(record)
     specs = {spec.label: spec.text for spec in arms}
     missing = [arm.label for arm in record.losses if specs.get(arm.label) != arm.spec]
     if missing:
@@ -53,6 +46,18 @@ def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequenc
             "use another --out, or the same settings",
         )
     return record
+
+
+def _differences_of_engine(record: StudyRecord) -> list[str]:
+    """Return how our own engine has changed since the study began."""
+    differences = []
+    optimizer = record.optimizer or FIRST_OPTIMIZER
+    if optimizer != OPTIMIZER:
+        differences.append(f"optimizer {optimizer} → {OPTIMIZER}")
+    search = record.learning_rate_search or FIRST_SEARCH
+    if len(record.learning_rates) > 1 and search != SEARCH:
+        differences.append(f"search over learning rates by {search} → by {SEARCH}")
+    return differences
 
 
 def check_same_files(study: StudyFolder, fingerprint: Fingerprint) -> None:
@@ -75,7 +80,7 @@ def check_same_files(study: StudyFolder, fingerprint: Fingerprint) -> None:
         )
 
 
-def check_same_plan(context: StudyContext, record: StudyRecord) -> None:
+def check_same_plan(present: PlanRecord, record: StudyRecord, study: StudyFolder) -> None:
     """Refuse to continue a study whose plan has changed; the reasons of the plan may differ.
 
     Raises
@@ -83,10 +88,11 @@ def check_same_plan(context: StudyContext, record: StudyRecord) -> None:
     RecordError
         If the plan differs, for example because another version computes other metrics.
     """
-    stored, present = (plan.to_json() | {"reasons": {}} for plan in (record.plan, plan_record(context.plan)))
-    if {"tta": False} | stored != present:  # Versions without test-time augmentation did not record it.
+    stored, now = (plan.to_json() | {"reasons": {}} for plan in (record.plan, present))
+    # Versions without test-time augmentation did not record it.
+    if {"tta": False} | stored != {"tta": False} | now:
         raise RecordError(
-            context.folder.root,
+            study.root,
             "the dataset or its plan has changed since the study began",
             "use another --out; results of versions with other metrics cannot be mixed",
         )
@@ -119,8 +125,3 @@ def extend_study(
     )
     write_study(context.folder, extended)
     return extended
-
-
-def plan_of_study(record: StudyRecord, plan: Plan) -> Plan:
-    """Return the plan with the network that the budget of an existing study has chosen."""
-    return next((fitting for fitting in budget_plans(plan) if fitting.channels == record.plan.channels), plan)

@@ -2,33 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.plan import Plan
-from pipeline.records.study import (
-    BudgetRecord,
-    CaseFiles,
-    DatasetSummary,
-    MachineRecord,
-    PlanRecord,
-    StudyRecord,
-    write_study,
-)
+from pipeline.records.study import CaseFiles, DatasetSummary, StudyRecord, write_study
 from pipeline.study.arms import arm_records, study_name
-from pipeline.study.budget import Budget
 from pipeline.study.context import StudyContext
-from pipeline.study.executors.reusable_pool import ReusablePool
-from pipeline.study.machine import Machine, measure_machine
-from pipeline.study.network_choice import choose_network
 from pipeline.study.progress import Progress
+from pipeline.study.setups import Setup
 from pipeline.system.files import write_json
 from pipeline.system.json_values import to_json_value
-from pipeline.training.learning_rate import CANDIDATES, SEARCH
-from pipeline.training.optimizer import OPTIMIZER
-from pipeline.training.state import SCHEDULE
 from pipeline.version import __version__
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "nibabel", "numpy", "scipy")
@@ -36,9 +21,9 @@ PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "nibabel", "numpy", "s
 
 
 def create_study(
-    context: StudyContext, warnings: Sequence[str], progress: Progress, pool: ReusablePool, in_process: bool
+    context: StudyContext, warnings: Sequence[str], setup: Setup, progress: Progress
 ) -> tuple[StudyContext, StudyRecord]:
-    """Time the machine, choose network and steps by the budget, and write folds, fingerprint and record.
+    """Let the trainer decide on network and steps, and write folds, fingerprint and record.
 
     Parameters
     ----------
@@ -46,43 +31,18 @@ def create_study(
         The study with the plan of its dataset.
     warnings
         Warnings about the losses, which the record repeats.
+    setup
+        The trainer, with prepared cases.
     progress
-        Receives the stage and its result.
-    pool
-        Processes in which the machine is timed.
-    in_process
-        True to time one run in this process instead.
+        Receives the stages and their results.
 
     Returns
     -------
     tuple
         The study with the plan that it is trained by, and its record.
     """
-    request, budget = context.request, Budget.parse(context.request.budget)
-    runs, classes = len(context.runs), len(context.dataset.classes)
-    rates = len(request.learning_rates or CANDIDATES)
-    advance = progress.stage("timing this machine", 1)
-
-    def measure(plan: Plan) -> tuple[Machine, int]:
-        machine = measure_machine(
-            plan,
-            classes,
-            runs,
-            jobs=request.jobs,
-            precision=request.precision,
-            pool=pool,
-            in_process=in_process,
-        )
-        return machine, budget.in_steps(machine.step_seconds, rates)
-
-    plan, machine, steps = choose_network(context.plan, budget, measure)
-    advance()
-    progress.message(
-        f"{runs} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
-        f"({machine.step_seconds * 1000:.0f} ms per step; {machine.precision}: {machine.precision_reason})"
-    )
-    context = replace(context, plan=plan)
-    record = _new_record(context, warnings, machine, steps)
+    context, decided = setup.begin(context, progress)
+    record = _complete(decided, context, warnings)
     folds = [{"fold": fold.index, "cases": fold.cases, "patients": fold.patients} for fold in context.folds]
     write_json(context.folder.folds, to_json_value({"folds": folds}))
     write_json(context.folder.fingerprint, to_json_value([asdict(scan) for scan in context.fingerprint.scans]))
@@ -91,37 +51,29 @@ def create_study(
     return context, record
 
 
-def _new_record(context: StudyContext, warnings: Sequence[str], machine: Machine, steps: int) -> StudyRecord:
+def _complete(decided: StudyRecord, context: StudyContext, warnings: Sequence[str]) -> StudyRecord:
+    """Return the record of a new study: what its trainer decided, and everything else."""
     request = context.request
-    return StudyRecord(
-        schema=1,
-        segloss=__version__,
-        name=study_name(context.dataset.name, context.arms),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        request=request.identity(),
-        command=request.command,
-        dataset=_summary(context),
-        losses=arm_records(context.arms),
-        preflight=tuple(warnings),
-        folds=len(context.folds),
-        seeds=request.all_seeds,
-        budget=BudgetRecord(asked=request.budget, steps=steps),
-        learning_rates=request.learning_rates or CANDIDATES,
-        learning_rate_search=SEARCH,
-        optimizer=OPTIMIZER,
-        schedule=SCHEDULE,
-        precision=machine.precision,
-        machine=MachineRecord(**asdict(machine)),
-        plan=plan_record(context.plan),
-        versions={"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
-        cases=_case_files(context.dataset),
-        runs=context.runs,
-    )
-
-
-def plan_record(plan: Plan) -> PlanRecord:
-    """Return a plan as the record of a study stores it."""
-    return PlanRecord(**asdict(plan))
+    fields = {
+        "segloss": __version__,
+        "name": study_name(context.dataset.name, context.arms),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "request": request.identity(),
+        "command": request.command,
+        "dataset": _summary(context),
+        "losses": arm_records(context.arms),
+        "preflight": tuple(warnings),
+        "folds": len(context.folds),
+        "seeds": request.all_seeds,
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in PACKAGES},
+            **decided.versions,
+        },
+        "cases": _case_files(context.dataset),
+        "runs": context.runs,
+    }
+    return decided.model_copy(update=fields)
 
 
 def _summary(context: StudyContext) -> DatasetSummary:

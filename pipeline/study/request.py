@@ -8,6 +8,13 @@ from pipeline.records.study import Precision, RequestRecord
 from pipeline.records.tolerance import ToleranceRequest
 
 DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
+DEFAULT_BUDGET = "300s"
+
+ENGINE = "segloss"
+"""Name of our own engine as a trainer."""
+
+NNUNET = "nnunet"
+"""Name of nnU-Net v2 as a trainer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,8 @@ class StudyRequest:
     first_seed
         The first seed; it also assigns cases to folds.
     budget
-        Training budget per run, as `pipeline.study.budget.Budget.parse` reads it.
+        Training budget per run: of our own engine as `pipeline.study.budget.Budget.parse` reads it, of nnU-Net as
+        `pipeline.trainers.nnunet.budget.EpochBudget.parse` does. An empty text is the default of the trainer.
     jobs
         Runs at once; None to measure what this machine can do.
     precision
@@ -56,6 +64,10 @@ class StudyRequest:
     tolerance_mm
         Tolerances of surface Dice, as `pipeline.records.tolerance.ToleranceRequest` reads them; None to derive them
         from the resolution.
+    trainer
+        `ENGINE`, `NNUNET`, or ``package.module:Class`` of a `pipeline.trainers.masks.MaskTrainer`.
+    configuration, plans
+        Configuration and plans of nnU-Net; None for the defaults.
     track
         True if the records are mirrored to MLflow.
     cache
@@ -76,7 +88,7 @@ class StudyRequest:
     folds: int = 5
     seeds: int = 1
     first_seed: int = 0
-    budget: str = "300s"
+    budget: str = ""
     jobs: int | None = None
     precision: Precision | None = None
     learning_rates: tuple[float, ...] | None = None
@@ -89,6 +101,9 @@ class StudyRequest:
     memory_gib: float = 8.0
     tta: bool = False
     tolerance_mm: str | None = None
+    trainer: str = ENGINE
+    configuration: str | None = None
+    plans: str | None = None
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -108,6 +123,24 @@ class StudyRequest:
             raise ConfigError(f"--executor {self.executor}", "must be local or ray", "use one of them")
         if self.address is not None and self.executor != "ray":
             raise ConfigError(f"--address {self.address}", "must be used with Ray", "add --executor ray")
+        if self.trainer == ENGINE:
+            object.__setattr__(self, "budget", self.budget or DEFAULT_BUDGET)
+        self._check_options_of_trainer()
+
+    def _check_options_of_trainer(self) -> None:
+        """Refuse options that the trainer would ignore."""
+        options = (
+            (NNUNET, "configuration", self.configuration),
+            (NNUNET, "plans", self.plans),
+            (ENGINE, "precision", self.precision),
+            (ENGINE, "learning-rates", self.learning_rates),
+            (ENGINE, "tta", self.tta or None),
+        )
+        for trainer, name, value in options:
+            if value is not None and trainer != self.trainer:
+                raise ConfigError(
+                    f"--{name}", f"has no effect with --trainer {self.trainer}", f"omit it, or use --trainer {trainer}"
+                )
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
@@ -128,4 +161,7 @@ class StudyRequest:
             skip_bad=self.skip_bad,
             tta=self.tta,
             tolerance_mm=self.tolerance_mm,
+            trainer=None if self.trainer == ENGINE else self.trainer,
+            configuration=self.configuration,
+            plans=self.plans,
         )

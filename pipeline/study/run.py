@@ -1,6 +1,7 @@
 """`segloss study`: from a dataset to its table of results."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +21,12 @@ from pipeline.records.study import StudyRecord
 from pipeline.records.table import write_table
 from pipeline.records.tolerance import ToleranceRequest
 from pipeline.study.arms import arms_of
-from pipeline.study.budget import Budget
 from pipeline.study.context import StudyContext
 from pipeline.study.continuation import (
     check_same_files,
     check_same_plan,
     extend_study,
     missing_runs,
-    plan_of_study,
     read_matching_study,
 )
 from pipeline.study.creation import create_study
@@ -38,11 +37,12 @@ from pipeline.study.executors.selection import select_executor
 from pipeline.study.machine import job_counts
 from pipeline.study.progress import Progress, SilentProgress
 from pipeline.study.race import Race
-from pipeline.study.request import StudyRequest
-from pipeline.study.run_settings import settings_of_run
+from pipeline.study.request import ENGINE, StudyRequest
+from pipeline.study.runs import run_of
+from pipeline.study.setups import Setup, setup_of
 from pipeline.system.files import remove_leftovers
 from pipeline.system.folder_lock import exclusive
-from pipeline.training.preparation import PreparedCase, prepare_dataset
+from pipeline.trainers.trainer import Trainer
 from pipeline.training.run import delete_progress
 
 PREPARED = "prepared"
@@ -83,41 +83,34 @@ def run_study(
     """
     progress = progress or SilentProgress()
     arms = arms_of(request)
-    Budget.parse(request.budget)
-    dataset = read_dataset(request.dataset)
     study = StudyFolder(request.out)
     part, parts = request.part or (0, 1)
     if part and not study.settings.exists():
         raise RecordError(study.root, "holds no study of which a part could run", f"begin it with --part 0/{parts}")
     # Parts of one study run beside each other, so that each locks a folder of its own.
-    with exclusive(study.root / f".part{part}" if part else study.root), ReusablePool() as pool:
+    with ReusablePool() as pool, ExitStack() as locks:
+        setup = setup_of(request, pool, _cache_of(request), in_process)
+        dataset = read_dataset(request.dataset)
+        locks.enter_context(exclusive(study.root / f".part{part}" if part else study.root))
         if request.part is None:
             for folder in (study.root, study.root / PREPARED, study.root / PREPARED / CHECKED):
                 remove_leftovers(folder)
         record = read_matching_study(study, request, arms) if study.settings.exists() else None
         if record is None and not in_process:
             _start_early(request, len(arms), pool)
-        context = _checked_context(request, arms, dataset, record, adjust_plan, progress)
+        context = _checked_context(request, arms, dataset, record, setup, adjust_plan, progress)
         further = () if record is None or part else missing_runs(record, context)
         warnings = _preflight(context, progress) if record is None or further else ()
-        advance = progress.stage("preparing", len(context.dataset.cases))
-        prepared = prepare_dataset(
-            context.dataset,
-            context.plan,
-            context.content_hashes,
-            _cache_of(request),
-            workers=0 if in_process else None,
-            on_case=advance,
-        )
+        setup.prepare(context, progress)
         if record is None:
-            context, record = create_study(context, warnings, progress, pool, in_process)
+            context, record = create_study(context, warnings, setup, progress)
         elif further:
             record = extend_study(record, context, further, warnings, progress)
         if request.part is None or part:
             if on_begin:
                 on_begin(study)
-            check_same_plan(context, record)
-            runs = _scheduled_runs(context, record, prepared, progress)
+            check_same_plan(setup.plan_record(context), record, study)
+            runs = _scheduled_runs(context, record, setup.trainer(context, record), progress)
             race = Race(study, progress) if request.race else None
             if runs:
                 executor = select_executor(request, request.jobs or record.machine.jobs, pool, in_process)
@@ -133,7 +126,7 @@ def _cache_of(request: StudyRequest) -> Path:
 
 def _start_early(request: StudyRequest, arms: int, pool: ReusablePool) -> None:
     """Start the processes beside the check of the dataset, on machines with a GPU: without one, it needs the cores."""
-    if request.executor == "local" and visible_gpus():
+    if request.trainer == ENGINE and request.executor == "local" and visible_gpus():
         pool.start(max(job_counts(arms * request.folds * request.seeds, request.jobs)))
 
 
@@ -142,6 +135,7 @@ def _checked_context(
     arms: tuple[LossSpec, ...],
     dataset: Dataset,
     record: StudyRecord | None,
+    setup: Setup,
     adjust_plan: Callable[[Plan], Plan],
     progress: Progress,
 ) -> StudyContext:
@@ -149,9 +143,8 @@ def _checked_context(
     study = StudyFolder(request.out)
     dataset, fingerprint = _scan(dataset, request.skip_bad, _cache_of(request) / CHECKED, progress)
     plan = make_plan(dataset, fingerprint, request.memory_gib, ToleranceRequest.parse(request.tolerance_mm))
-    plan = adjust_plan(replace(plan, tta=request.tta))
+    plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), record)
     if record is not None:
-        plan = plan_of_study(record, plan)
         check_same_files(study, fingerprint)
     folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
     return StudyContext(request, study, dataset, fingerprint, plan, folds, arms)
@@ -192,7 +185,7 @@ def _preflight(context: StudyContext, progress: Progress) -> tuple[str, ...]:
 
 
 def _scheduled_runs(
-    context: StudyContext, record: StudyRecord, prepared: dict[str, PreparedCase], progress: Progress
+    context: StudyContext, record: StudyRecord, trainer: Trainer, progress: Progress
 ) -> list[ScheduledRun]:
     """Return the runs of this request that have no record yet, and report how many have one."""
     folders = [context.folder.run(planned.key) for planned in record.runs]
@@ -204,7 +197,7 @@ def _scheduled_runs(
         if folder.record.exists():
             delete_progress(folder)  # A kill between the record and this removal left the checkpoints.
         else:
-            scheduled.append(ScheduledRun(settings_of_run(folder.key, context, record, prepared), folder))
+            scheduled.append(ScheduledRun(trainer, run_of(folder, context)))
     progress.begin_runs(len(folders), len(folders) - len(scheduled))
     return scheduled
 

@@ -25,7 +25,7 @@ from pipeline.records.events import (
 )
 from pipeline.records.folder import RunFolder
 from pipeline.records.run import RunRecord
-from pipeline.records.table import csv_text, scores_frame, write_table
+from pipeline.records.table import csv_text, mean_dice, scores_frame, write_table
 from pipeline.system.files import remove_leftovers, write_json, write_text
 from pipeline.system.folder_lock import exclusive
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
@@ -38,7 +38,6 @@ from pipeline.training.validation import (
     CurvePoint,
     OutOfFoldScores,
     ThresholdScore,
-    mean_dice,
     predict_out_of_fold,
     validate,
 )

@@ -22,7 +22,7 @@ from pipeline.network.prediction import sliding_inferer, to_original_grid, write
 from pipeline.network.sliding_window import predicted_classes
 from pipeline.network.test_time_augmentation import RotationEnsemble
 from pipeline.records.events import StateCounts, ValidationEvent
-from pipeline.records.table import Score
+from pipeline.records.table import Score, mean_dice
 from pipeline.training.average_precision import average_precision
 from pipeline.training.preparation import PreparedCase
 
@@ -146,24 +146,6 @@ class CurvePoint:
     def _mean(self, metric: str, name: str) -> float | None:
         values = [s.value for s in self.scores if s.metric == metric and s.class_name == name and s.value is not None]
         return float(np.mean(values)) if values else None
-
-
-def mean_dice(scores: Sequence[Score]) -> float | None:
-    """Return the mean over classes of the mean Dice over the cases in which it is defined, or None without any.
-
-    Examples
-    --------
-    >>> from pipeline.records.table import Score
-    >>> from pipeline.training.validation import mean_dice
-    >>> values = {("a", "liver"): 0.9, ("b", "liver"): 0.7, ("a", "tumor"): 0.4, ("b", "tumor"): None}
-    >>> round(mean_dice([Score(case, name, "dice", value, "ok") for (case, name), value in values.items()]), 3)
-    0.6
-    """
-    by_class: dict[str, list[float]] = {}
-    for score in scores:
-        if score.metric == "dice" and score.value is not None:
-            by_class.setdefault(score.class_name, []).append(score.value)
-    return float(np.mean([np.mean(values) for values in by_class.values()])) if by_class else None
 
 
 def validate(

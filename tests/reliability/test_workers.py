@@ -17,21 +17,27 @@ from recording_monitor import RecordingMonitor
 
 from pipeline.cli.failures import as_user_error
 from pipeline.errors import TrainingError
+from pipeline.losses import LossSpec
 from pipeline.records.folder import RunFolder, RunKey
+from pipeline.records.tolerance import Tolerance
 from pipeline.study.executors.executor import ScheduledRun
 from pipeline.study.executors.reusable_pool import ReusablePool
 from pipeline.study.executors.worker_processes import WorkerProcessExecutor
+from pipeline.trainers.engine import EngineTrainer
+from pipeline.trainers.trainer import Run
 
 TORCH_SAYS = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
 
 
 def folders(root: Path, count: int = 4):
-    settings = SimpleNamespace(plan=SimpleNamespace(patch=(64, 64, 64)))
+    # No setting but the patch matters: the trainer is asked for advice only.
+    trainer = EngineTrainer(SimpleNamespace(patch=(64, 64, 64)), {}, 100, "float32", (0.01,), 1, "cpu", True)
     found = []
     for fold in range(count):
         folder = RunFolder(root / str(fold), RunKey("dice", fold, 0))
         folder.root.mkdir()
-        found.append(ScheduledRun(settings, folder))
+        run = Run(folder, LossSpec("dice"), {1: "a"}, (9, 1), (), (), Tolerance(1.0))
+        found.append(ScheduledRun(trainer, run))
     return found
 
 
@@ -47,11 +53,11 @@ def carry_out(monkeypatch):
             at_once.append(workers)
 
             class Pool:
-                def submit(self, _, settings, folder):
+                def submit(self, _, scheduled):
                     future = Future()
                     try:
-                        does(folder, len(at_once))
-                        folder.record.write_text("{}")
+                        does(scheduled.folder, len(at_once))
+                        scheduled.folder.record.write_text("{}")
                         future.set_result(None)
                     except Exception as error:
                         future.set_exception(error)
@@ -146,6 +152,6 @@ def test_a_run_that_another_process_carries_out_is_left_to_it(tmp_path):
     from pipeline.training.run import run
 
     (scheduled,) = folders(tmp_path, 1)
-    settings, folder = scheduled.settings, scheduled.folder
+    folder = scheduled.folder
     with exclusive(folder.root), pytest.raises(RecordError, match=f"in use by process {os.getpid()}"):
-        run(settings, folder)
+        run(SimpleNamespace(), folder)

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
-from pipeline.study.budget import MOST_VALIDATIONS, Budget, validations
+from pipeline.study.budget import Budget
+from pipeline.trainers.engine import MOST_VALIDATIONS, validations
 from pipeline.training.learning_rate import first_trial_steps
 
 

@@ -5,14 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from recording_monitor import RecordingMonitor
+from scheduled_runs import StandInTrainer, scheduled_run
 
-from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.executors import in_process, worker_processes
-from pipeline.study.executors.executor import ScheduledRun
 from pipeline.study.executors.in_process import InProcessExecutor
 from pipeline.study.executors.ray import RayExecutor
 from pipeline.study.executors.reusable_pool import ReusablePool
@@ -30,15 +27,15 @@ class WithoutFoldOne(RecordingMonitor):
 
 @pytest.fixture
 def runs(tmp_path):
-    folders = [RunFolder(tmp_path / str(fold), RunKey("dice", fold, 0)) for fold in range(5)]
-    for folder in folders:
-        folder.root.mkdir()
-    return [ScheduledRun(SimpleNamespace(), folder) for folder in folders]
+    for fold in range(5):
+        (tmp_path / str(fold)).mkdir()
+    trainer = StandInTrainer()
+    return [scheduled_run(tmp_path / str(fold), fold, trainer) for fold in range(5)]
 
 
-def test_runs_in_this_process_keep_their_order_and_skip_what_is_not_needed(runs, monkeypatch):
+def test_runs_in_this_process_keep_their_order_and_skip_what_is_not_needed(runs):
     done = []
-    monkeypatch.setattr(in_process, "run", lambda settings, folder, on_step: done.append(folder.key.fold))
+    runs[0].trainer.does = lambda run, on_step: done.append(run.key.fold)
     monitor = WithoutFoldOne()
     InProcessExecutor().execute(runs, monitor)
     assert done == [0, 2, 3, 4]
@@ -48,7 +45,7 @@ def test_runs_in_this_process_keep_their_order_and_skip_what_is_not_needed(runs,
 def test_no_more_runs_than_jobs_are_active_and_finished_ones_are_not_repeated(runs, monkeypatch):
     active, most, done, lock = 0, 0, [], threading.Lock()
 
-    def run(settings, folder):
+    def carry_out(run, on_step):
         nonlocal active, most
         with lock:
             active += 1
@@ -56,14 +53,14 @@ def test_no_more_runs_than_jobs_are_active_and_finished_ones_are_not_repeated(ru
         time.sleep(0.05)
         with lock:
             active -= 1
-            done.append(folder.key.fold)
+            done.append(run.key.fold)
 
     @contextmanager
     def threads(jobs, *initializer):
         with ThreadPoolExecutor(8) as pool:
             yield pool
 
-    monkeypatch.setattr(worker_processes, "_run", run)
+    runs[0].trainer.does = carry_out
     monkeypatch.setattr("pipeline.study.executors.reusable_pool.worker_pool", threads)
     runs[4].folder.record.write_text("{}", encoding="utf-8")
     monitor = WithoutFoldOne()

@@ -7,18 +7,17 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 from recording_monitor import RecordingMonitor
+from scheduled_runs import StandInTrainer, scheduled_run
 from tiny_dataset import make_tiny_dataset
 
 from pipeline.errors import ConfigError, RecordError, TrainingError
-from pipeline.records.folder import RunFolder, RunKey, StudyFolder
+from pipeline.records.folder import StudyFolder
 from pipeline.records.study import run_folders
 from pipeline.study.executors import ray as ray_executor
-from pipeline.study.executors.executor import ScheduledRun
 from pipeline.study.executors.ray import RayExecutor
 from pipeline.study.progress import SilentProgress
 from pipeline.study.request import StudyRequest
@@ -40,13 +39,8 @@ def cluster():
 
 @pytest.fixture
 def runs(tmp_path):
-    settings = SimpleNamespace(
-        threads=1, device="cpu", training=(), originals={}, plan=SimpleNamespace(patch=(64, 64, 64))
-    )
-    return [
-        ScheduledRun(settings, RunFolder(tmp_path / "runs" / "dice" / f"fold{fold}_seed0", RunKey("dice", fold, 0)))
-        for fold in range(3)
-    ]
+    trainer = StandInTrainer()
+    return [scheduled_run(tmp_path / "runs" / "dice" / f"fold{fold}_seed0", fold, trainer) for fold in range(3)]
 
 
 @pytest.fixture
@@ -57,8 +51,8 @@ def carried(cluster, runs):
     """
 
     def carry(does):
-        def carry_out(settings, key, root, progress, at):
-            folder = Path(root)
+        def carry_out(scheduled, progress, at):
+            key, folder = scheduled.key, scheduled.folder.root
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "begun").open("a") as stream:
                 stream.write("+")
@@ -132,7 +126,7 @@ def test_a_record_that_is_not_visible_here_is_reported_as_not_shared(cluster, ru
     monkeypatch.setattr(ray_executor, "VISIBLE_WITHIN_S", 0.0)
     runs[0].folder.root.parents[1].mkdir(exist_ok=True)
 
-    def writes_nothing(settings, key, root, progress, at):
+    def writes_nothing(scheduled, progress, at):
         return None
 
     with pytest.raises(ConfigError, match="on a file system that all nodes share"):
@@ -141,14 +135,14 @@ def test_a_record_that_is_not_visible_here_is_reported_as_not_shared(cluster, ru
 
 def test_a_node_that_does_not_see_the_data_is_named_before_any_run(cluster, runs):
     runs[0].folder.root.parents[1].mkdir(exist_ok=True)
-    runs[0].settings.training = (SimpleNamespace(folder=Path("/nowhere/prepared")),)
+    runs[0].trainer.shared_paths = (Path("/nowhere/prepared"),)
     with pytest.raises(ConfigError, match="does not see /nowhere/prepared; mount it at the same path on every node"):
         RayExecutor(2, cluster.address).execute(runs, RecordingMonitor())
 
 
 def test_a_cluster_that_does_not_answer_is_one_line():
     with pytest.raises(ConfigError, match=r"--address 127.0.0.1:9: no Ray cluster answers"):
-        RayExecutor(1, "127.0.0.1:9").execute([ScheduledRun(SimpleNamespace(threads=1), None)], RecordingMonitor())
+        RayExecutor(1, "127.0.0.1:9").execute([scheduled_run(Path("run"), 0)], RecordingMonitor())
 
 
 def test_signal_handlers_of_the_command_stay(cluster):
@@ -161,7 +155,7 @@ def test_signal_handlers_of_the_command_stay(cluster):
 def test_a_run_that_the_memory_monitor_ends_is_reported_and_retried_once(runs):
     from ray.cluster_utils import Cluster
 
-    def waits(settings, key, root, progress, at):
+    def waits(scheduled, progress, at):
         time.sleep(300)
 
     everything_is_too_much = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 100}

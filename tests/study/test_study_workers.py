@@ -2,14 +2,12 @@ import os
 import signal
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 from recording_monitor import RecordingMonitor
+from scheduled_runs import StandInTrainer, scheduled_run
 
-from pipeline.records.folder import RunFolder, RunKey
 from pipeline.study.executors import worker_processes
-from pipeline.study.executors.executor import ScheduledRun
 from pipeline.study.executors.reusable_pool import ReusablePool
 
 
@@ -22,17 +20,14 @@ def processes(pool):
     return {job.result() for job in [pool.submit(process_id) for _ in range(8)]}
 
 
-def write_record(settings, folder):
-    folder.record.write_text("{}", encoding="utf-8")
+def write_record(run, on_step):
+    run.folder.record.write_text("{}", encoding="utf-8")
 
 
 def folders(root, count):
-    found = []
     for fold in range(count):
-        folder = RunFolder(root / str(fold), RunKey("dice", fold, 0))
-        folder.root.mkdir()
-        found.append(ScheduledRun(SimpleNamespace(), folder))
-    return found
+        (root / str(fold)).mkdir()
+    return [scheduled_run(root / str(fold), fold, StandInTrainer(write_record)) for fold in range(count)]
 
 
 def test_processes_are_reused_while_the_same_number_is_needed():
@@ -69,8 +64,7 @@ def test_an_error_ends_them_and_the_next_ones_are_new():
             assert not processes(pool) & first
 
 
-def test_runs_continue_after_an_idle_process_died(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_processes, "_run", write_record)
+def test_runs_continue_after_an_idle_process_died(tmp_path):
     runs, monitor = folders(tmp_path, 3), RecordingMonitor()
     with ReusablePool() as workers:
         with workers.processes(2) as pool:

@@ -4,24 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.data.nifti_header import format_shape
-from pipeline.data.plan import Plan
-from pipeline.data.planning import smaller_memory_gib
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.training.settings import RunSettings
+from pipeline.trainers.trainer import OnStep, Run, Trainer
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
-    """One run that has to be carried out: its settings, and the folder that receives its record."""
+    """One run that has to be carried out, and the trainer that does it; it travels to worker processes."""
 
-    settings: RunSettings
-    folder: RunFolder
+    trainer: Trainer
+    run: Run
+
+    @property
+    def folder(self) -> RunFolder:
+        """Folder that receives the record."""
+        return self.run.folder
 
     @property
     def key(self) -> RunKey:
         """Loss, fold and seed."""
-        return self.folder.key
+        return self.run.key
+
+    def carry_out(self, on_step: OnStep) -> None:
+        """Carry out the run; its record exists afterwards."""
+        self.trainer.carry_out(self.run, on_step)
 
 
 class RunMonitor(Protocol):
@@ -51,9 +57,3 @@ class Executor(Protocol):
         TrainingError
             If a run cannot be completed, for example for lack of memory. The same command continues the study.
         """
-
-
-def advice_for_less_memory(plan: Plan) -> str:
-    """Return how to begin a study whose runs need less memory, for error messages."""
-    gib, patch = f"{smaller_memory_gib(plan):.2g}", format_shape(plan.patch)
-    return f"start a new --out with --memory {gib}, which halves the patch of {patch} voxels"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from pipeline.study.executors.executor import RunMonitor, ScheduledRun
-from pipeline.training.run import run
 
 
 class InProcessExecutor:
@@ -14,5 +13,5 @@ class InProcessExecutor:
         """Carry out the runs in order. Errors of a run reach the caller; nothing is retried."""
         for scheduled in runs:
             if monitor.is_needed(scheduled.key):
-                run(scheduled.settings, scheduled.folder, partial(monitor.run_step, scheduled.key))
+                scheduled.carry_out(partial(monitor.run_step, scheduled.key))
                 monitor.run_finished(scheduled.key)

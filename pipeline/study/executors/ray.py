@@ -9,14 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.executors.executor import RunMonitor, ScheduledRun, advice_for_less_memory
+from pipeline.study.executors.executor import RunMonitor, ScheduledRun
 from pipeline.system.folder_lock import FolderInUse
 from pipeline.system.ray_cluster import (
     MAX_ATTEMPTS,
@@ -28,8 +28,6 @@ from pipeline.system.ray_cluster import (
     ray_connection,
     start_actor_on_this_node,
 )
-from pipeline.training.run import run
-from pipeline.training.settings import RunSettings
 
 POLL_S = 0.5
 
@@ -43,8 +41,8 @@ after its lease, by default 90 seconds.
 VISIBLE_WITHIN_S = 90.0
 """How long a record may take to appear on this node, in seconds: NFS caches for a minute that a file is absent."""
 
-Task = Callable[[RunSettings, RunKey, str, Any, str], None]
-"""Task of a worker: settings, run, folder of the run, progress actor, and working directory of the command."""
+Task = Callable[[ScheduledRun, Any, str], None]
+"""Task of a worker: run, progress actor, and working directory of the command."""
 
 
 class RayExecutor:
@@ -60,7 +58,7 @@ class RayExecutor:
         Address of a cluster, for example ``auto`` or ``ray://host:10001``. The dataset, the cache and the study must
         have the same paths on every node (a shared file system).
     task
-        Task of a worker, by default `pipeline.training.run.run` in the folder of the run.
+        Task of a worker, by default `run_in_task`.
     """
 
     def __init__(self, jobs: int, address: str | None = None, task: Task | None = None) -> None:
@@ -78,7 +76,7 @@ class RayExecutor:
         """
         if not runs:
             return
-        with ray_connection(self.address, self.jobs * runs[0].settings.threads) as ray:
+        with ray_connection(self.address, self.jobs * runs[0].trainer.threads) as ray:
             for note in check_nodes(ray, _shared_paths(runs)):
                 monitor.message(note)
             _Cluster(ray, None if self.address else self.jobs, self.task, monitor).execute(runs)
@@ -88,18 +86,17 @@ class RayExecutor:
 class _Attempt:
     """A run that waits or is active: how many workers it lost, and whether it needs a node alone for lack of memory."""
 
-    settings: RunSettings
-    folder: RunFolder
+    scheduled: ScheduledRun
     lost_workers: int = 0
     alone: bool = False
 
     @property
     def key(self) -> RunKey:
-        return self.folder.key
+        return self.scheduled.key
 
     @property
     def gpus(self) -> int:
-        return int(self.settings.device == "cuda")
+        return int(self.scheduled.trainer.device == "cuda")
 
 
 class _Cluster:
@@ -116,7 +113,7 @@ class _Cluster:
         self.lack_of_room_reported = False
 
     def execute(self, runs: Sequence[ScheduledRun]) -> None:
-        self.waiting.extend(_Attempt(scheduled.settings, scheduled.folder) for scheduled in runs)
+        self.waiting.extend(_Attempt(scheduled) for scheduled in runs)
         try:
             while self.waiting or self.active:
                 self._submit()
@@ -141,7 +138,7 @@ class _Cluster:
             attempt = self.waiting[0]
             if attempt.alone and not all(other.alone for other in self.active.values()):
                 return
-            cores = attempt.settings.threads
+            cores = attempt.scheduled.trainer.threads
             if attempt.alone:  # All cores of the largest node keep every other task away from it.
                 cores = max(cores, nodes.most_cores(attempt.gpus))
             places = nodes.capacity(cores, attempt.gpus)
@@ -152,8 +149,7 @@ class _Cluster:
             if self.monitor.is_needed(attempt.key):
                 # Ray's own retries are off: they would not tell lack of memory from a lost node.
                 task = self.task.options(num_cpus=cores, num_gpus=attempt.gpus, max_retries=0)
-                root = str(attempt.folder.root.absolute())
-                reference = task.remote(attempt.settings, attempt.key, root, self.progress, os.getcwd())
+                reference = task.remote(_with_absolute_folder(attempt.scheduled), self.progress, os.getcwd())
                 self.active[reference] = attempt
 
     def _report_lack_of_room(self, places: int, cores: int, gpus: int) -> None:
@@ -183,7 +179,7 @@ class _Cluster:
             else:
                 self._retry_elsewhere(attempt, error)
             return False
-        _wait_until_visible(attempt.folder)
+        _wait_until_visible(attempt.scheduled.folder)
         return True
 
     def _retry_elsewhere(self, attempt: _Attempt, error: Exception) -> None:
@@ -205,19 +201,24 @@ class _Cluster:
                 attempt.key.short_name,
                 "ran out of memory twice, the second time alone on a node",
                 f"use nodes with more memory and repeat the command, which continues the study; "
-                f"or {advice_for_less_memory(attempt.settings.plan)}",
+                f"or {attempt.scheduled.trainer.memory_advice}",
             ) from error
         self.monitor.message(f"{attempt.key.short_name}: ran out of memory; it is retried at the end, alone on a node")
         attempt.alone = True
         self.waiting.append(attempt)
 
 
+def _with_absolute_folder(scheduled: ScheduledRun) -> ScheduledRun:
+    """Return the run with an absolute folder: a worker may have another working directory."""
+    folder = RunFolder(scheduled.folder.root.absolute(), scheduled.key)
+    return replace(scheduled, run=replace(scheduled.run, folder=folder))
+
+
 def _shared_paths(runs: Sequence[ScheduledRun]) -> list[Path]:
-    """Return paths that every node must see, taken from the first run: study, a prepared case, and an original."""
-    settings, folder = runs[0].settings, runs[0].folder
-    cases = [case.folder for case in settings.training[:1]]
-    originals = [path for case in list(settings.originals.values())[:1] for path in case.images]
-    return [path.absolute() for path in (folder.root.parents[2], *cases, *originals)]
+    """Return paths that every node must see, taken from the first run: study, an original, and the trainer's own."""
+    run, trainer = runs[0].run, runs[0].trainer
+    originals = [path for case in run.held_out[:1] for path in case.images]
+    return [path.absolute() for path in (run.folder.root.parents[2], *trainer.shared_paths, *originals)]
 
 
 def _wait_until_visible(folder: RunFolder) -> None:
@@ -232,7 +233,7 @@ def _wait_until_visible(folder: RunFolder) -> None:
         time.sleep(POLL_S)
 
 
-def run_in_task(settings: RunSettings, key: RunKey, root: str, progress: Any, working_directory: str) -> None:
+def run_in_task(scheduled: ScheduledRun, progress: Any, working_directory: str) -> None:
     """Carry out a run in a Ray worker; see `Task`. Wait for the lock of a worker that counts as lost but lives on."""
     # Paths of the dataset may be relative. A node without this folder has only absolute ones.
     with suppress(OSError):
@@ -244,12 +245,12 @@ def run_in_task(settings: RunSettings, key: RunKey, root: str, progress: Any, wo
         now = time.monotonic()
         if now - last > POLL_S or done == total:
             last = now
-            progress.report.remote(key, (stage, done, total))
+            progress.report.remote(scheduled.key, (stage, done, total))
 
     end = time.monotonic() + UNLOCKED_WITHIN_S
     while True:
         try:
-            return run(settings, RunFolder(Path(root), key), on_step)
+            return scheduled.carry_out(on_step)
         except FolderInUse:
             if time.monotonic() > end:
                 raise

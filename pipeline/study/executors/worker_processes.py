@@ -6,11 +6,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from pipeline.errors import TrainingError, is_out_of_memory
-from pipeline.records.folder import RunFolder, RunKey
-from pipeline.study.executors.executor import RunMonitor, ScheduledRun, advice_for_less_memory
+from pipeline.records.folder import RunKey
+from pipeline.study.executors.executor import RunMonitor, ScheduledRun
 from pipeline.study.executors.reusable_pool import ReusablePool, on_least_used_gpu, send_message
-from pipeline.training.run import run
-from pipeline.training.settings import RunSettings
 
 DIED = "a worker process died, most likely for lack of memory"
 NO_MEMORY = "ran out of memory"
@@ -55,7 +53,7 @@ class WorkerProcessExecutor:
                         names,
                         f"{lost.reason} twice",
                         f"free memory and repeat the command, which continues the study; "
-                        f"or {advice_for_less_memory(runs[0].settings.plan)}",
+                        f"or {runs[0].trainer.memory_advice}",
                     ) from lost
                 if jobs == 1:
                     lost_alone.update(lost.keys)
@@ -79,7 +77,7 @@ class WorkerProcessExecutor:
                     if not monitor.is_needed(scheduled.key):
                         continue
                     try:
-                        future = pool.submit(_run, scheduled.settings, scheduled.folder)
+                        future = pool.submit(_carry_out, scheduled)
                     except BrokenProcessPool as error:
                         raise _WorkerLost([*active.values(), scheduled.key], DIED) from error
                     active[future] = scheduled.key
@@ -113,9 +111,9 @@ class _WorkerLost(Exception):
         super().__init__(reason)
 
 
-def _run(settings: RunSettings, folder: RunFolder) -> None:
+def _carry_out(scheduled: ScheduledRun) -> None:
     def on_step(stage: str, done: int, total: int) -> None:
         if done % STEPS_A_MESSAGE == 0 or done == total:
-            send_message((folder.key, stage, done, total))
+            send_message((scheduled.key, stage, done, total))
 
-    on_least_used_gpu(run, settings, folder, on_step)
+    on_least_used_gpu(scheduled.carry_out, on_step)

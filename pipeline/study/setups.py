@@ -1,0 +1,262 @@
+"""How a study sets up its trainer: our own engine, which is timed on this machine first, or a trainer of masks."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.data.plan import Plan
+from pipeline.data.planning import budget_plans
+from pipeline.errors import ConfigError, RecordError
+from pipeline.metrics.case_evaluation import METRICS
+from pipeline.records.study import BudgetRecord, MachineRecord, PlanRecord, StudyRecord
+from pipeline.study.budget import Budget
+from pipeline.study.context import StudyContext
+from pipeline.study.executors.reusable_pool import ReusablePool
+from pipeline.study.machine import Machine, measure_machine
+from pipeline.study.network_choice import choose_network
+from pipeline.study.progress import Progress
+from pipeline.study.request import ENGINE, NNUNET, StudyRequest
+from pipeline.trainers.engine import EngineTrainer
+from pipeline.trainers.masks import Conditions, MaskTrainer, StudyInputs, TrainerOptions
+from pipeline.trainers.trainer import Trainer
+from pipeline.training.learning_rate import CANDIDATES, SEARCH
+from pipeline.training.optimizer import OPTIMIZER
+from pipeline.training.preparation import PreparedCase, prepare_dataset
+from pipeline.training.state import SCHEDULE
+
+WORKSPACE = "trainer"
+"""Folder of the trainer's own files inside a study."""
+
+
+class Setup(Protocol):
+    """Interface of the steps from a checked dataset to a trainer."""
+
+    def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
+        """Return the plan of a study, given that of its dataset and the record of a study that continues."""
+
+    def prepare(self, context: StudyContext, progress: Progress) -> None:
+        """Prepare the cases; what was prepared before is not prepared again."""
+
+    def begin(self, context: StudyContext, progress: Progress) -> tuple[StudyContext, StudyRecord]:
+        """Return the context of a new study, and a record that holds only what the trainer decides."""
+
+    def plan_record(self, context: StudyContext) -> PlanRecord:
+        """Return the plan as the record of the study stores it."""
+
+    def trainer(self, context: StudyContext, record: StudyRecord) -> Trainer:
+        """Return the trainer of all runs."""
+
+
+def setup_of(request: StudyRequest, pool: ReusablePool, cache: Path, in_process: bool) -> Setup:
+    """Return the setup of the requested trainer.
+
+    Parameters
+    ----------
+    request
+        Names the trainer.
+    pool
+        Processes in which the machine is timed.
+    cache
+        Folder of the prepared cases.
+    in_process
+        True to use no other process at all.
+
+    Raises
+    ------
+    ConfigError
+        If the trainer cannot be imported, or the budget is not one of our own engine.
+    """
+    if request.trainer == ENGINE:
+        Budget.parse(request.budget)
+        return EngineSetup(request, pool, cache, in_process)
+    return MaskSetup(_trainer_class(request.trainer))
+
+
+def _trainer_class(name: str) -> type[MaskTrainer]:
+    if name == NNUNET:
+        from pipeline.trainers.nnunet.trainer import NnunetTrainer
+
+        return NnunetTrainer
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"--trainer {name}", f"could not be imported ({error})", f"give {ENGINE}, {NNUNET} or package.module:Class"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, MaskTrainer)):
+        raise ConfigError(
+            f"--trainer {name}", "is not a trainer", "derive the class from pipeline.trainers.masks.MaskTrainer"
+        )
+    return found
+
+
+class EngineSetup:
+    """Setup of our own engine: cases are prepared, the machine is timed, and the budget chooses the network."""
+
+    def __init__(self, request: StudyRequest, pool: ReusablePool, cache: Path, in_process: bool) -> None:
+        self.request, self.pool, self.cache, self.in_process = request, pool, cache, in_process
+        self.prepared: Mapping[str, PreparedCase] = {}
+
+    def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
+        """Return the plan with the network that the budget of an existing study has chosen."""
+        if record is None:
+            return plan
+        return next((fitting for fitting in budget_plans(plan) if fitting.channels == record.plan.channels), plan)
+
+    def prepare(self, context: StudyContext, progress: Progress) -> None:
+        """Resample and normalize all cases, in parallel."""
+        self.prepared = prepare_dataset(
+            context.dataset,
+            context.plan,
+            context.content_hashes,
+            self.cache,
+            workers=0 if self.in_process else None,
+            on_case=progress.stage("preparing", len(context.dataset.cases)),
+        )
+
+    def begin(self, context: StudyContext, progress: Progress) -> tuple[StudyContext, StudyRecord]:
+        """Time the machine, and choose network and steps by the budget."""
+        request, budget = context.request, Budget.parse(context.request.budget)
+        rates = request.learning_rates or CANDIDATES
+        advance = progress.stage("timing this machine", 1)
+        plan, machine, steps = choose_network(context.plan, budget, self._measure(context, budget, len(rates)))
+        advance()
+        progress.message(
+            f"{len(context.runs)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
+            f"({machine.step_seconds * 1000:.0f} ms per step; {machine.precision}: {machine.precision_reason})"
+        )
+        context = replace(context, plan=plan)
+        return context, StudyRecord(
+            schema=1,
+            budget=BudgetRecord(asked=request.budget, steps=steps),
+            learning_rates=rates,
+            learning_rate_search=SEARCH,
+            optimizer=OPTIMIZER,
+            schedule=SCHEDULE,
+            precision=machine.precision,
+            machine=MachineRecord(**asdict(machine)),
+            plan=self.plan_record(context),
+        )
+
+    def _measure(self, context: StudyContext, budget: Budget, rates: int) -> Callable[[Plan], tuple[Machine, int]]:
+        def measure(plan: Plan) -> tuple[Machine, int]:
+            machine = measure_machine(
+                plan,
+                len(context.dataset.classes),
+                len(context.runs),
+                jobs=context.request.jobs,
+                precision=context.request.precision,
+                pool=self.pool,
+                in_process=self.in_process,
+            )
+            return machine, budget.in_steps(machine.step_seconds, rates)
+
+        return measure
+
+    def plan_record(self, context: StudyContext) -> PlanRecord:
+        """Return the plan as the record of the study stores it."""
+        return PlanRecord(**asdict(context.plan))
+
+    def trainer(self, context: StudyContext, record: StudyRecord) -> EngineTrainer:
+        """Return the engine with the numbers of the record, so that a continued study computes alike elsewhere.
+
+        Raises
+        ------
+        RecordError
+            If the record names no steps or no precision.
+        """
+        if record.budget.steps is None or record.precision is None:
+            raise RecordError(context.folder.settings, "names no steps or no precision", "use another --out")
+        return EngineTrainer(
+            plan=context.plan,
+            prepared=self.prepared,
+            steps=record.budget.steps,
+            precision=record.precision,
+            learning_rates=record.learning_rates,
+            threads=record.machine.threads,
+            device=record.machine.device,
+            keep_predictions=context.request.keep_predictions,
+        )
+
+
+class MaskSetup:
+    """Setup of a trainer that leaves masks: nnU-Net, or a class of the user."""
+
+    def __init__(self, trainer_class: type[MaskTrainer]) -> None:
+        self.trainer_class = trainer_class
+        self._trainer: MaskTrainer | None = None
+
+    def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
+        """Return the plan with the metrics of masks: the trainer leaves no probabilities."""
+        return replace(plan, metrics=METRICS)
+
+    def prepare(self, context: StudyContext, progress: Progress) -> None:
+        """Let the trainer prepare what it needs."""
+        request, stages = context.request, dict[str, Callable[[], None]]()
+
+        def on_step(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = progress.stage(stage, total)
+            if done:
+                stages[stage]()
+
+        options = TrainerOptions(
+            request.budget,
+            request.jobs,
+            request.memory_gib,
+            request.keep_predictions,
+            request.configuration,
+            request.plans,
+        )
+        inputs = StudyInputs(
+            context.dataset,
+            context.folds,
+            context.arms,
+            request.all_seeds,
+            context.plan,
+            context.folder.root / WORKSPACE,
+            options,
+        )
+        self._trainer = self.trainer_class.prepare(inputs, on_step)
+
+    @property
+    def _conditions(self) -> Conditions:
+        assert self._trainer is not None, "prepare() comes first"
+        return self._trainer.conditions
+
+    def begin(self, context: StudyContext, progress: Progress) -> tuple[StudyContext, StudyRecord]:
+        """Return what the trainer decided."""
+        conditions = self._conditions
+        steps = f" of {conditions.steps} steps" if conditions.steps else ""
+        progress.message(
+            f"{len(context.runs)} runs{steps} by {conditions.trainer}, {conditions.jobs} at once on {conditions.device}"
+        )
+        return context, StudyRecord(
+            schema=1,
+            budget=BudgetRecord(asked=context.request.budget or None, steps=conditions.steps),
+            optimizer=conditions.optimizer,
+            schedule=conditions.schedule,
+            trainer=conditions.trainer,
+            machine=MachineRecord(device=conditions.device, jobs=conditions.jobs, threads=conditions.threads),
+            plan=self.plan_record(context),
+            versions=conditions.versions,
+            notes=conditions.notes,
+        )
+
+    def plan_record(self, context: StudyContext) -> PlanRecord:
+        """Return the trainer's settings with our own metrics and tolerances."""
+        ours = PlanRecord(
+            tolerance_mm=context.plan.tolerance_mm,
+            class_tolerance_mm=dict(context.plan.class_tolerance_mm),
+            metrics=context.plan.metrics,
+        )
+        known = {name: value for name, value in ours if name in ours.model_fields_set}
+        return self._conditions.plan.model_copy(update=known)
+
+    def trainer(self, context: StudyContext, record: StudyRecord) -> MaskTrainer:
+        """Return the trainer that was prepared."""
+        assert self._trainer is not None, "prepare() comes first"
+        return self._trainer
