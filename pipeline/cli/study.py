@@ -38,7 +38,22 @@ def study(
         int, typer.Option(help="Trainings of each loss and fold; two or more measure the noise of trainings.")
     ] = 1,
     first_seed: Annotated[int, typer.Option(help="First seed; it also assigns cases to folds.")] = 0,
-    budget: Annotated[str, typer.Option(help="Training budget per run, e.g. 120s, 5min or 800steps.")] = "300s",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Training budget per run, e.g. 120s, 5min or 800steps; default: 300s. With nnU-Net 50epochs or "
+            "5000steps; default: 1000epochs."
+        ),
+    ] = "",
+    trainer: Annotated[
+        str, typer.Option(help="segloss, nnunet (pip install 'segloss\\[nnunet]'), or package.module:Class.")
+    ] = "segloss",
+    configuration: Annotated[
+        str | None, typer.Option(help="nnU-Net: 2d, 3d_fullres or 3d_lowres; default: 3d_fullres.")
+    ] = None,
+    plans: Annotated[
+        str | None, typer.Option(help="nnU-Net: for example nnUNetResEncUNetMPlans; default: nnUNetPlans.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs at once; default: measured on this machine.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; default: bfloat16 if it is faster and accurate here.")
@@ -102,6 +117,9 @@ def study(
         memory_gib=memory,
         tta=tta,
         tolerance_mm=tolerance_mm,
+        trainer=trainer,
+        configuration=configuration,
+        plans=plans,
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),
