@@ -187,6 +187,12 @@ _ENTRIES = (
 CATALOGUE: dict[str, LossEntry] = {entry.name: entry for entry in _ENTRIES}
 """All losses by name, in the order of ``segloss losses``."""
 
+USES_POSITIONS = frozenset({"hausdorff_dt", "dice_hausdorff", "boundary"})
+"""Losses that depend on where voxels lie, not only on their logits and labels. They need labels for whole patches."""
+
+USES_CLASS_VOXELS = frozenset({"weighted_ce", "dice_weighted_ce"})
+"""Losses that compute weights from the voxels of each class, unless weights are given."""
+
 
 def formula_of(name: str) -> str:
     """Return the formula of a loss of the catalogue, or an empty text for a custom class.

@@ -1,7 +1,5 @@
 """The 3D U-Net, sized by the plan, and its initial weights, which depend on seed and fold alone."""
 
-import hashlib
-
 import torch
 from monai.networks.nets import DynUNet
 from torch import nn
@@ -60,12 +58,3 @@ def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: i
 def stem_features(plan: Plan) -> tuple[int, int] | None:
     """Return the features that enter and that leave the U-Net inside a stem, or None without a stem."""
     return None if plan.stem == (1, 1, 1) else (plan.channels[0] // 2, plan.channels[0])
-
-
-def weights_hash(network: nn.Module) -> str:
-    """Return the SHA-256, in hexadecimal, of the names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

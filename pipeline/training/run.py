@@ -10,8 +10,9 @@ import pandas as pd
 import psutil
 import torch
 
-from pipeline.network.architecture import build_network, weights_hash
+from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
+from pipeline.network.weights_hash import weights_hash
 from pipeline.records.events import (
     Event,
     RestartEvent,

@@ -3,7 +3,8 @@ from dataclasses import replace
 import torch
 
 from pipeline.losses import build_loss, parse_losses
-from pipeline.network.architecture import build_network, weights_hash
+from pipeline.network.architecture import build_network
+from pipeline.network.weights_hash import weights_hash
 from pipeline.training.patch_sampling import PatchSampler, batches
 from pipeline.training.state import Training
 from pipeline.training.trainer import train

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.network.architecture import build_network, weights_hash
+from pipeline.network.architecture import build_network
+from pipeline.network.weights_hash import weights_hash
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.handlers import StopOnNonFiniteLoss
 from pipeline.training.patch_sampling import PatchSampler
