@@ -140,6 +140,8 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
     arm = next((arm for arm in record.losses if arm.label == label), None)
     if arm is None:
         raise BundleError(f"--loss {label}", "is not in the study", f"give one of {', '.join(record.labels)}, or auto")
+    if record.trainer is not None:
+        raise _not_exportable(study, record, label)
     parsed = parse_losses(arm.spec)[0]
     steps = record.budget.steps
     assert steps is not None, "a study with runs has its budget in steps"
@@ -158,6 +160,16 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
     )
+
+
+def _not_exportable(study: StudyFolder, record: StudyRecord, label: str) -> BundleError:
+    """Return the refusal of a study whose networks another trainer holds, with that trainer's own export."""
+    remedy = "use the export of that trainer"
+    if record.request.trainer == "nnunet":
+        from pipeline.trainers.nnunet.export import export_command
+
+        remedy = f"run {export_command(study, record, label)}"
+    return BundleError(study.root, f"was trained by {record.trainer}, whose networks are no bundle", remedy)
 
 
 def _usable_runs(study: StudyFolder, label: str) -> tuple[StudyRun, ...]:

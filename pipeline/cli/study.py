@@ -229,7 +229,8 @@ class ProgressBars:
 
 def _result(record: "RunRecord") -> str:
     if record.state == "ok":
-        result = f"mean Dice {record.mean_dice:.4f}, learning rate {record.learning_rate:g}"
+        rate = "" if record.learning_rate is None else f", learning rate {record.learning_rate:g}"
+        result = f"mean Dice {record.mean_dice:.4f}{rate}"
     else:
         result = f"collapsed: {record.why}"
     return f"{result}, {record.seconds:.0f} s"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import scheduled_runs
 from recording_monitor import RecordingMonitor
 from scheduled_runs import StandInTrainer, scheduled_run
 from tiny_dataset import make_tiny_dataset
@@ -25,6 +26,10 @@ from pipeline.study.run import run_study
 from pipeline.system.ray_cluster import ray_connection
 
 pytest.importorskip("ray")
+from ray import cloudpickle
+
+# Workers cannot import the modules of the tests.
+cloudpickle.register_pickle_by_value(scheduled_runs)
 TIMES = ("seconds", "training_seconds")
 
 

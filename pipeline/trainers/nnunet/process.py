@@ -4,6 +4,7 @@ nnU-Net takes its folders from environment variables and the number of its proce
 a fresh interpreter. The process ends, with all processes that it started, when the one that started it is gone.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -117,8 +118,25 @@ def command_of(task: Task) -> list[str]:
 def main() -> None:
     """Carry out the task that the command line names."""
     _end_with_parent()
+    _make_torchvision_importable()
     name, arguments = sys.argv[1:]
     _TASKS[name](**json.loads(arguments)).carry_out()
+
+
+def _make_torchvision_importable() -> None:
+    """Declare the operators without which torchvision refuses to be imported beside a torch of another build.
+
+    This is common on machines without a GPU. nnU-Net imports torchvision, but segmentation uses none of the operators.
+    """
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except ImportError:
+        return  # nnU-Net says what is missing.
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def _end_with_parent() -> None:

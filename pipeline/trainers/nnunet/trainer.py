@@ -1,6 +1,5 @@
 """nnU-Net v2 as the trainer of a study: it plans and preprocesses once, and each run is one of its trainings."""
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,27 +19,21 @@ from pipeline.trainers.nnunet.child import run_child
 from pipeline.trainers.nnunet.curve import curve_events, read_curve, training_seconds
 from pipeline.trainers.nnunet.json_file import read_json_object
 from pipeline.trainers.nnunet.process import Mode, PlanTask, TrainTask
+from pipeline.trainers.nnunet.request import (
+    CONFIGURATIONS,
+    DEFAULT_CONFIGURATION,
+    DEFAULT_PLANS,
+    PLANNERS,
+    check_request,
+)
 from pipeline.trainers.nnunet.trainer_files import write_trainers
 from pipeline.trainers.nnunet.training_record import read_training_record
 from pipeline.trainers.nnunet.workspace import FILE_ENDING, Workspace, splits, workspace_of, write_raw_dataset
 from pipeline.trainers.trainer import OnStep, Run
 
-CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
-
-PLANNERS = {
-    "nnUNetPlans": "ExperimentPlanner",
-    "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM",
-    "nnUNetResEncUNetLPlans": "nnUNetPlannerResEncL",
-    "nnUNetResEncUNetXLPlans": "nnUNetPlannerResEncXL",
-}
-"""Planner class of nnU-Net for each name of plans."""
-
 PACKAGES = ("nnunetv2", "batchgeneratorsv2", "dynamic-network-architectures")
 
-NOT_FIXED = (
-    "Losses of one fold and seed share initial weights, batches and augmentation, as the hashes of each run prove. "
-    "nnU-Net's arithmetic on a GPU is not deterministic."
-)
+GPU_NOTE = "nnU-Net's arithmetic on a GPU is not deterministic: two trainings with one seed differ a little."
 
 CPU_VARIABLES = {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 """Variables of nnU-Net for a training on a CPU, unless the user has set them."""
@@ -94,10 +87,10 @@ class NnunetTrainer(MaskTrainer):
         TrainingError
             If nnU-Net fails.
         """
-        configuration = study.options.configuration or "3d_fullres"
-        plans = study.options.plans or "nnUNetPlans"
+        configuration = study.options.configuration or DEFAULT_CONFIGURATION
+        plans = study.options.plans or DEFAULT_PLANS
         budget = EpochBudget.parse(study.options.budget)
-        _check_request(configuration, plans)
+        check_request(configuration, plans)
         workspace = workspace_of(study.workspace, study.dataset)
         jobs, threads, device = _machine(study.options.jobs)
         _plan(study, workspace, configuration, plans, on_step)
@@ -124,7 +117,7 @@ class NnunetTrainer(MaskTrainer):
                 schedule="polynomial, from epoch to epoch",
                 versions={name: version(name) for name in PACKAGES},
                 plan=plan,
-                notes=(NOT_FIXED,),
+                notes=(GPU_NOTE,) if device == "cuda" else (),
             ),
             keep_predictions=study.options.keep_predictions,
         )
@@ -206,17 +199,6 @@ class NnunetTrainer(MaskTrainer):
         folder = self._folder(run.key)
         for path in (*(folder / "validation").glob(f"*{FILE_ENDING}"), folder / "checkpoint_best.pth"):
             path.unlink(missing_ok=True)
-
-
-def _check_request(configuration: str, plans: str) -> None:
-    if configuration not in CONFIGURATIONS:
-        raise ConfigError(
-            f"--configuration {configuration}", "is not a configuration", f"choose from {', '.join(CONFIGURATIONS)}"
-        )
-    if plans not in PLANNERS:
-        raise ConfigError(f"--plans {plans}", "are unknown plans", f"choose from {', '.join(PLANNERS)}")
-    if importlib.util.find_spec("nnunetv2") is None:
-        raise ConfigError("--trainer nnunet", "needs nnU-Net v2", "pip install 'segloss[nnunet]'")
 
 
 def _machine(jobs: int | None) -> tuple[int, int, str]:

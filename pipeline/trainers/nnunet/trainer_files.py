@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.errors import ConfigError
 from pipeline.losses.loss_spec import LossSpec
 from pipeline.system.files import write_text
+from pipeline.system.random_streams import derived_seed
 
 PREFIX = "nnUNetTrainer_"
 ORIGIN = "written by `segloss nnunet trainers`"
@@ -54,7 +55,7 @@ def write_trainers(
     Parameters
     ----------
     losses
-        The losses, with distinct labels.
+        The losses, with distinct labels; controls have random streams of their own.
     seeds
         Seeds, at least 0.
     folder
@@ -144,7 +145,7 @@ def _source(spec: LossSpec, file: TrainerFile, epochs: int | None, iterations: i
             "",
             f"    loss = {_quoted(spec.text)}",
             f"    label = {_quoted(spec.label)}",
-            f"    seed = {seed}",
+            f"    seed = {derived_seed(seed, 'control') if spec.control else seed}",
         ]
         if epochs is not None:
             lines.append(f"    epochs = {epochs}")
