@@ -14,8 +14,8 @@ def no_training(monkeypatch):
     def train(*_, **__):
         raise AssertionError("training began")
 
-    monkeypatch.setattr("pipeline.study.run.prepare_dataset", train)
-    monkeypatch.setattr("pipeline.study.creation.measure_machine", train)
+    monkeypatch.setattr("pipeline.study.setups.prepare_dataset", train)
+    monkeypatch.setattr("pipeline.study.setups.measure_machine", train)
     monkeypatch.setattr("pipeline.study.executors.worker_processes.WorkerProcessExecutor.execute", train)
 
 

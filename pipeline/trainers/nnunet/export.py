@@ -24,5 +24,6 @@ def export_command(study: StudyFolder, record: StudyRecord, label: str) -> str:
     folds = " ".join(map(str, range(record.folds)))
     return (
         f"nnUNet_results={results} nnUNetv2_export_model_to_zip -d 1 -tr {name} "
-        f"-c {request.configuration or DEFAULT_CONFIGURATION} -p {request.plans or DEFAULT_PLANS} -f {folds} -o {label}.zip"
+        f"-c {request.configuration or DEFAULT_CONFIGURATION} -p {request.plans or DEFAULT_PLANS} "
+        f"-f {folds} -o {label}.zip"
     )
