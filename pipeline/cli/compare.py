@@ -24,24 +24,26 @@ def compare(
         list[Path] | None,
         typer.Argument(
             help="CSV with the columns loss, case, metric, value (and optionally fold, seed, class, patient, state), "
-            "or results folders of nnU-Net v2.",
+            "or results folders of nnU-Net v2 and folders of studies.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="JSON file for the complete verdict; for nnU-Net, a folder for records, verdict and report."),
+        typer.Option(help="JSON file for the complete verdict; for folders, a folder for records, verdict and report."),
     ] = None,
     arms: Annotated[
         str | None,
         typer.Option(
-            help="nnU-Net: arms to compare, with new names if wanted, e.g. nnUNetTrainer=default,nnUNetTrainerCE."
+            help="Folders: arms to compare, with new names if wanted, e.g. nnUNetTrainer=default,nnUNetTrainerCE."
         ),
     ] = None,
     unpaired: Annotated[
-        bool, typer.Option("--unpaired", help="nnU-Net: compare arms of different splits on their common cases.")
+        bool, typer.Option("--unpaired", help="Folders: compare arms of different splits on their common cases.")
     ] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="nnU-Net: leave out folds that cannot be read.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Folders: leave out trainings and arms that cannot be used.")
+    ] = False,
     predictions: Annotated[
         list[str] | None, typer.Option(help="LOSS=FOLDER of predicted masks, once for each loss; any tool's.")
     ] = None,
@@ -136,22 +138,28 @@ def _compare_table(paths: list[Path], thresholds: Path | None, settings: "Compar
 
 
 def _compare_results(request: "ResultsRequest", out: Path | None, settings: "ComparisonSettings") -> "Verdict":
-    """Return the verdict on results of nnU-Net, after a table of what was found on stderr."""
-    from pipeline.cli.results_table import results_table
-    from pipeline.report.nnunet_results import compare_results
+    """Return the verdict on results of nnU-Net and studies, after a table of what was found on stderr."""
+    from pipeline.cli.results_table import results_table, sources_in_words
+    from pipeline.report.nnunet_results import ResultsProgress, compare_results
 
     with tempfile.TemporaryDirectory() as temporary, progress_bar() as bar:
-        task = bar.add_task("reading folds", total=None)
+        folds = bar.add_task("reading folds", total=None)
+        cases = bar.add_task("measuring masks", total=None, visible=False)
+        progress = ResultsProgress(
+            on_fold=lambda done, total: bar.update(folds, completed=done, total=total),
+            on_case=lambda done, total: bar.update(cases, completed=done, total=total, visible=True),
+        )
         verdict, found = compare_results(
             request,
             out or Path(temporary) / "study",
             settings,
             command=" ".join(["segloss", *sys.argv[1:]]),
-            on_fold=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     err.print(results_table(found))
-    for gap in found.gaps:
-        err.print(f"left out: {gap.arm}, fold {gap.fold}: {gap.error}", highlight=False, markup=False, soft_wrap=True)
+    left_out = [f"left out: {gap.name}: {gap.error}" for gap in found.gaps]
+    for line in (*sources_in_words(found), *left_out):
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
     return verdict
 
 

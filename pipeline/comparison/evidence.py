@@ -105,7 +105,8 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
     study
         Folder of the study.
     comparison
-        Metrics, classes, margins and confidence; by default all, with the margin of distances by the resolution.
+        Metrics, classes, margins and confidence; by default those that the study records. Without a record, all, with
+        the margin of distances by the resolution.
 
     Raises
     ------
@@ -181,6 +182,8 @@ def _with_patients(table: pd.DataFrame, settings: StudyRecord) -> pd.DataFrame:
 
 
 def _default_comparison(settings: StudyRecord) -> ComparisonSettings:
+    if settings.comparison is not None:
+        return ComparisonSettings.from_options(settings.comparison)
     spacing = settings.plan.spacing_mm
     return ComparisonSettings(margins={"mm": default_margin_mm([spacing])} if spacing else {})
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from pipeline.errors import ConfigError
+from pipeline.records.study import ComparisonOptions
 
 RESAMPLES = 2000
 """Resamples of the bootstrap."""
@@ -66,3 +67,43 @@ class ComparisonSettings:
             raise ConfigError(
                 f"training SD {self.training_sd:g}", "must be finite and at least 0", "give 0.005, for example"
             )
+
+    @property
+    def options(self) -> ComparisonOptions:
+        """The settings as the record of a study stores them."""
+        return ComparisonOptions(
+            metrics=self.metrics,
+            classes=self.classes,
+            margins=dict(self.margins),
+            confidence=self.confidence,
+            seed=self.seed,
+            resamples=self.resamples,
+            training_sd=self.training_sd,
+            miss_value=self.miss_value,
+        )
+
+    @classmethod
+    def from_options(cls, options: ComparisonOptions) -> "ComparisonSettings":
+        """Return the settings that the record of a study holds.
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range.
+
+        Examples
+        --------
+        >>> settings = ComparisonSettings(metrics=("nsd",), training_sd=0.004)
+        >>> ComparisonSettings.from_options(settings.options) == settings
+        True
+        """
+        return cls(
+            metrics=options.metrics,
+            classes=options.classes,
+            margins=dict(options.margins),
+            confidence=options.confidence,
+            seed=options.seed,
+            resamples=RESAMPLES if options.resamples is None else options.resamples,
+            training_sd=options.training_sd,
+            miss_value=options.miss_value,
+        )

@@ -1,7 +1,7 @@
 """Evaluation of one pair of files: both are read and checked, then all metrics of masks are computed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +50,13 @@ class PairEvaluation:
         Label values and names of the foreground; None takes the values in the two files as classes.
     tolerance
         Tolerance of surface Dice.
+    regions
+        Label values of each region, by its name. A region is the union of some values and evaluated like a class.
     """
 
     classes: Mapping[int, str] | None
     tolerance: Tolerance
+    regions: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __call__(self, pair: FilePair) -> EvaluatedCase | Failure:
         """Return the scores of a pair, or the first problem that prevents its evaluation."""
@@ -70,7 +73,12 @@ class PairEvaluation:
         values = tuple(sorted(reference.values | prediction.values))
         classes = {value: str(value) for value in values} if self.classes is None else self.classes
         settings = PanelSettings(classes, self.tolerance, METRICS)
-        scores = evaluate_case(pair.case, reference.labels, prediction.labels, reference.header.spacing_mm, settings)
+        spacing_mm = reference.header.spacing_mm
+        scores = evaluate_case(pair.case, reference.labels, prediction.labels, spacing_mm, settings)
+        for name, members in self.regions.items():
+            inside, found = (np.isin(labels, list(members)) for labels in (reference.labels, prediction.labels))
+            of_region = PanelSettings({1: name}, self.tolerance, METRICS)
+            scores += evaluate_case(pair.case, inside, found, spacing_mm, of_region)
         return EvaluatedCase(pair.case, tuple(scores), values)
 
 

@@ -157,6 +157,19 @@ class PlannedRun(RecordModel):
         return RunKey(self.loss, self.fold, self.seed)
 
 
+class ComparisonOptions(SparseRecord):
+    """Options with which a study is compared, as `pipeline.comparison.settings.ComparisonSettings` defines them."""
+
+    metrics: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    margins: dict[str, float] = Field(default_factory=dict)
+    confidence: float = 0.95
+    seed: int = 0
+    resamples: int | None = None
+    training_sd: float | None = None
+    miss_value: float | None = None
+
+
 class StudyRecord(SparseRecord):
     """The settings of a study; fields that an older version did not write are None or empty.
 
@@ -192,6 +205,8 @@ class StudyRecord(SparseRecord):
         Losses that the race dropped, with the reason.
     notes
         Caveats that belong to every verdict on the study, such as trainings that are not paired.
+    comparison
+        Options of the comparison for which the records were written; None for the defaults.
     """
 
     schema_version: int = Field(1, alias="schema")
@@ -220,6 +235,7 @@ class StudyRecord(SparseRecord):
     runs: tuple[PlannedRun, ...] = ()
     dropped: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    comparison: ComparisonOptions | None = None
 
     @property
     def is_imported(self) -> bool:

@@ -54,7 +54,7 @@ def build_report(study: StudyFolder, comparison: ComparisonSettings | None = Non
     study
         Folder of the study.
     comparison
-        Metrics, classes, margins and confidence, if not the defaults.
+        Metrics, classes, margins and confidence, if not those that the study records, or the defaults.
 
     Raises
     ------

@@ -45,6 +45,7 @@ def write_arm(
     epochs: int = 4,
     labels: dict[str, object] | None = None,
     classes: Sequence[str] = ("1", "2"),
+    name: str = "case_{}",
 ) -> Path:
     """Write one arm; case i is in fold i modulo `folds`, and the structures of case 0 are absent and unpredicted."""
     arm = dataset / f"{trainer}__{plans}__3d_fullres"
@@ -58,8 +59,8 @@ def write_arm(
             entries.append(
                 {
                     "metrics": {name: counts(size, size, overlap) for name in classes},
-                    "prediction_file": f"./validation/case_{case}.nii.gz",
-                    "reference_file": f"/data/gt_segmentations/case_{case}.nii.gz",
+                    "prediction_file": f"./validation/{name.format(case)}.nii.gz",
+                    "reference_file": f"/data/gt_segmentations/{name.format(case)}.nii.gz",
                 }
             )
         (validation / "summary.json").write_text(json.dumps({"metric_per_case": entries, "mean": {}}))

@@ -11,21 +11,28 @@ from fake_results import counts, write_arm
 
 from pipeline.errors import ConfigError, RecordError
 from pipeline.records.events import TrainEvent, ValidationEvent
+from pipeline.records.folder import StudyFolder
 from pipeline.records.gather import gather_cases
 from pipeline.records.run import read_traces
 from pipeline.records.study import read_study
 from pipeline.report.build import build_report
-from pipeline.trainers.nnunet.pairing import paired_results
-from pipeline.trainers.nnunet.records import read_results, shared_conditions, write_study
+from pipeline.trainers.combined_study import shared_conditions, write_study
+from pipeline.trainers.nnunet.records import read_results
 from pipeline.trainers.nnunet.results import find_arms, is_results
 from pipeline.trainers.nnunet.summary import class_names
+from pipeline.trainers.pairing import PairingRules, paired_results
+from pipeline.trainers.trainings import Results
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "nnunet_results"
 needs_real_results = pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is absent")
 
 
-def study_of(root: Path, *paths: Path, **options: bool):
-    return write_study(read_results(find_arms(paths), **options), root / "study")
+def results_of(*paths: Path, skip_bad: bool = False) -> Results:
+    return Results((read_results(find_arms(paths), skip_bad),))
+
+
+def study_of(root: Path, *paths: Path) -> StudyFolder:
+    return write_study(results_of(*paths), root / "study")
 
 
 def test_arms_are_named_by_what_differs_and_folds_are_found(tmp_path: Path) -> None:
@@ -165,9 +172,9 @@ def test_bad_input_is_one_line_that_names_the_file(tmp_path: Path, change: str, 
 def test_bad_folds_are_gaps_where_they_are_skipped(tmp_path: Path) -> None:
     bad(tmp_path, "truncated")
     write_arm(tmp_path, "nnUNetTrainerCE")
-    results = read_results(find_arms([tmp_path]), skip_bad=True)
-    assert [(gap.arm, gap.fold) for gap in results.gaps] == [("nnUNetTrainer", 1)]
-    assert len(results.folds) == 3
+    results = results_of(tmp_path, skip_bad=True)
+    assert [gap.name for gap in results.gaps] == ["nnUNetTrainer, fold 1"]
+    assert len(results.trainings) == 3
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -204,7 +211,7 @@ def test_every_value_of_real_results_is_that_of_the_summaries(tmp_path: Path, da
 def test_arms_of_one_split_are_paired(tmp_path: Path) -> None:
     write_arm(tmp_path, "nnUNetTrainerCE")
     write_arm(tmp_path, "nnUNetTrainerDice")
-    results = read_results(find_arms([tmp_path]))
+    results = results_of(tmp_path)
     assert paired_results(results) is results
     assert shared_conditions(results).startswith("The arms share cases and splits, plans, configuration. They do not")
 
@@ -223,7 +230,7 @@ def test_arms_of_one_split_are_paired(tmp_path: Path) -> None:
 def test_arms_of_different_splits_are_refused_by_name(tmp_path: Path, folds: int, cases: int, problem: str) -> None:
     write_arm(tmp_path, "nnUNetTrainerCE")
     write_arm(tmp_path, "nnUNetTrainerDice", folds=folds, cases=cases)
-    results = read_results(find_arms([tmp_path]))
+    results = results_of(tmp_path)
     with pytest.raises(RecordError) as refused:
         paired_results(results)
     assert str(refused.value).startswith(f"arms nnUNetTrainerCE and nnUNetTrainerDice: {problem}")
@@ -232,7 +239,7 @@ def test_arms_of_different_splits_are_refused_by_name(tmp_path: Path, folds: int
 def test_unpaired_arms_are_compared_on_common_cases_without_folds(tmp_path: Path) -> None:
     write_arm(tmp_path, "nnUNetTrainerCE", cases=30, both=60)
     write_arm(tmp_path, "nnUNetTrainerDice", folds=3, cases=40, both=40)
-    study = write_study(paired_results(read_results(find_arms([tmp_path])), unpaired=True), tmp_path / "study")
+    study = write_study(paired_results(results_of(tmp_path), PairingRules(unpaired=True)), tmp_path / "study")
     verdict = build_report(study)
     assert [trace.key.fold for trace in read_traces(study) if trace.record is not None] == [0, 0]
     assert len(read_traces(study)) == 2

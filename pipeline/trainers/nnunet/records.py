@@ -1,94 +1,70 @@
-"""Results of nnU-Net as the records of a study, so that reports, MLflow and comparisons read them like any other."""
+"""Results of nnU-Net as trainings that can be compared and written as the records of a study."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipeline.errors import DatasetError, RecordError
-from pipeline.metrics.evaluation import evaluate_folders
-from pipeline.records.events import TrainEvent, ValidationEvent, write_events
-from pipeline.records.folder import RunKey, StudyFolder
+from pipeline.errors import RecordError
+from pipeline.records.events import TrainEvent, ValidationEvent
+from pipeline.records.folder import RunKey
 from pipeline.records.run import RunRecord
-from pipeline.records.study import (
-    ArmRecord,
-    BudgetRecord,
-    CaseFiles,
-    DatasetSummary,
-    PlannedRun,
-    PlanRecord,
-    StudyRecord,
-)
-from pipeline.records.table import Score, scores_frame, write_table
-from pipeline.system.files import write_json
+from pipeline.records.study import ArmRecord, BudgetRecord, DatasetSummary, PlanRecord
+from pipeline.records.table import Score, mean_dice, scores_frame
 from pipeline.trainers.nnunet.json_file import read_json_object
+from pipeline.trainers.nnunet.mask_scores import MaskFolder, MaskOptions, measure_masks
 from pipeline.trainers.nnunet.results import ArmFolder
-from pipeline.trainers.nnunet.summary import class_names, read_summary
-from pipeline.version import __version__
+from pipeline.trainers.nnunet.summary import class_names, label_values, read_summary
+from pipeline.trainers.nnunet.training_record import TrainingRecord, read_training_record
+from pipeline.trainers.trainings import NNUNET, Gap, Source, Training
+
+TRAINER = "nnU-Net v2"
 
 ITERATIONS_OF_AN_EPOCH = 250
-"""Of nnU-Net's trainers; results do not tell whether a trainer of one's own has others."""
+"""Of nnU-Net's trainers; results of other trainers than those of segloss do not tell whether they have others."""
+
+PREPROCESSED = "nnUNet_preprocessed"
+"""Variable of the environment with nnU-Net's folder of prepared data, which holds the references, too."""
 
 _SETTINGS_REMEDY = "copy it from another results folder of the dataset, or leave the arm out with --arms"
 
 
 @dataclass(frozen=True, slots=True)
-class FoldResult:
-    """One training: its scores on the held-out cases, its curve, and its time in seconds (None if not recorded)."""
+class _Fold:
+    """One fold as read: scores of its summary, its curve by epoch, and the record that a trainer of segloss left."""
 
     arm: ArmFolder
     fold: int
     scores: tuple[Score, ...]
     curve: pd.DataFrame
-    seconds: float | None
+    own: TrainingRecord | None
 
     @property
     def key(self) -> RunKey:
-        """The training as a run of a study."""
         return RunKey(self.arm.label, self.fold, self.arm.seed)
 
     @property
-    def cases(self) -> tuple[str, ...]:
-        """Held-out cases, in the order of the summary."""
-        return tuple(dict.fromkeys(score.case for score in self.scores))
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A fold that cannot be used, with the reason."""
-
-    arm: str
-    fold: int
-    error: RecordError
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """All trainings that were found, and the folds that cannot be used."""
-
-    arms: tuple[ArmFolder, ...]
-    folds: tuple[FoldResult, ...]
-    gaps: tuple[Gap, ...] = ()
+    def iterations(self) -> int:
+        return ITERATIONS_OF_AN_EPOCH if self.own is None else self.own.iterations
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the arms with at least one usable fold, in the order found."""
-        return tuple(dict.fromkeys(result.arm.label for result in self.folds))
+    def masks(self) -> Path:
+        return self.arm.folds[self.fold] / "validation"
 
-    def folds_of(self, label: str) -> dict[str, int]:
-        """Return the fold of each case in one arm."""
-        return {case: result.fold for result in self.folds if result.arm.label == label for case in result.cases}
+    @property
+    def cases(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(score.case for score in self.scores))
 
 
 def read_results(
     arms: Sequence[ArmFolder],
     skip_bad: bool = False,
-    references: Path | None = None,
+    masks: MaskOptions | None = None,
     on_fold: Callable[[int, int], None] = lambda done, total: None,
-) -> Results:
+) -> Source:
     """Read every fold of every arm.
 
     Parameters
@@ -97,8 +73,8 @@ def read_results(
         From `pipeline.trainers.nnunet.results.find_arms`.
     skip_bad
         Leave out folds that cannot be used, instead of an error.
-    references
-        Folder of the references. With it, all metrics are computed from the masks in ``fold_N/validation``.
+    masks
+        How masks are measured. With references, all metrics are computed from the masks in ``fold_N/validation``.
     on_fold
         Called after each fold with the number read and that of all.
 
@@ -107,27 +83,53 @@ def read_results(
     RecordError
         If a summary is missing, truncated or foreign, or a case was predicted in two folds of one arm and seed.
     """
-    results: list[FoldResult] = []
+    folds, gaps = _read_folds(arms, skip_bad, on_fold)
+    options = masks or MaskOptions()
+    references = options.references or _own_references(folds)
+    scores: list[tuple[Score, ...] | RecordError] = [read.scores for read in folds]
+    if references is not None:
+        scores = measure_masks([_mask_folder(read) for read in folds], references, options)
+    trainings: list[Training] = []
+    for read, found in zip(folds, scores, strict=True):
+        if not isinstance(found, RecordError):
+            trainings.append(_training(read, found))
+        elif skip_bad:
+            gaps.append(Gap.of_run(read.key, found))
+        else:
+            raise found
+    if not trainings:
+        raise RecordError(arms[0].root, "has no usable fold", "train a fold with validation first")
+    measured = "counts of voxels in summary.json" if references is None else f"masks, against {references}"
+    return _source(arms, trainings, gaps, measured)
+
+
+def _read_folds(
+    arms: Sequence[ArmFolder], skip_bad: bool, on_fold: Callable[[int, int], None]
+) -> tuple[list[_Fold], list[Gap]]:
+    """Return all folds, and those that cannot be read if they are to be left out."""
+    folds: list[_Fold] = []
     gaps: list[Gap] = []
     total = sum(len(arm.folds) for arm in arms)
     for arm in arms:
-        names = class_names(read_json_object(arm.root / "dataset.json", _SETTINGS_REMEDY).get("labels", {}))
         seen: dict[str, int] = {}
         for fold, folder in arm.folds.items():
             try:
-                result = _read_fold(arm, fold, folder, names, seen)
-                results.append(result if references is None else _with_panel(result, references, names))
+                _configuration(arm)
+                names = class_names(_description(arm).get("labels", {}))
+                folds.append(_read_fold(arm, fold, folder, names, seen))
             except RecordError as error:
                 if not skip_bad:
                     raise
-                gaps.append(Gap(arm.label, fold, error))
-            on_fold(len(results) + len(gaps), total)
-    if not results:
-        raise RecordError(arms[0].root, "has no usable fold", "train a fold with validation first")
-    return Results(tuple(arms), tuple(results), tuple(gaps))
+                gaps.append(Gap.of_run(RunKey(arm.label, fold, arm.seed), error))
+            on_fold(len(folds) + len(gaps), total)
+    return folds, gaps
 
 
-def _read_fold(arm: ArmFolder, fold: int, folder: Path, names: dict[str, str], seen: dict[str, int]) -> FoldResult:
+def _description(arm: ArmFolder) -> dict[str, Any]:
+    return read_json_object(arm.root / "dataset.json", _SETTINGS_REMEDY)
+
+
+def _read_fold(arm: ArmFolder, fold: int, folder: Path, names: dict[str, str], seen: dict[str, int]) -> _Fold:
     path = folder / "validation" / "summary.json"
     summary = read_summary(path)
     for case in summary.metric_per_case:
@@ -137,31 +139,8 @@ def _read_fold(arm: ArmFolder, fold: int, folder: Path, names: dict[str, str], s
                 f"has case {case.case}, which fold {seen[case.case]} has too",
                 "give results of one splits_final.json",
             )
-    curve = _curve(folder / "progress.csv")
-    seconds = None
-    if {"epoch_start_timestamps", "epoch_end_timestamps"} <= set(curve):
-        seconds = float((curve["epoch_end_timestamps"] - curve["epoch_start_timestamps"]).sum())
-    return FoldResult(arm, fold, tuple(summary.scores(names)), curve, seconds)
-
-
-def _with_panel(result: FoldResult, references: Path, names: Mapping[str, str]) -> FoldResult:
-    """Return a fold with all metrics of its masks in place of those of its summary."""
-    masks = result.arm.folds[result.fold] / "validation"
-    regions = [key for key in names if not key.isdecimal()]
-    if regions:
-        raise RecordError(
-            masks, f"holds regions such as {names[regions[0]]}", "leave --references out: the summary has their overlap"
-        )
-    classes = {int(key): name for key, name in names.items()}
-    try:
-        evaluation = evaluate_folders(references, masks, classes, cases=result.cases)
-    except DatasetError as error:
-        raise RecordError(
-            masks, f"cannot be evaluated ({error})", "give the masks, or leave --references out"
-        ) from error
-    for failure in evaluation.failures:
-        raise RecordError(failure.file, failure.problem, failure.remedy)
-    return replace(result, scores=tuple(evaluation.scores()))
+    curve, own = _curve(folder / "progress.csv"), read_training_record(folder)
+    return _Fold(arm, fold, tuple(summary.scores(names)), curve, own)
 
 
 def _curve(path: Path) -> pd.DataFrame:
@@ -174,46 +153,66 @@ def _curve(path: Path) -> pd.DataFrame:
         raise RecordError(path, f"cannot be read as CSV ({error})", "remove it: the comparison does without") from error
 
 
-def write_study(results: Results, out: Path, command: str = "") -> StudyFolder:
-    """Write the records of a study from results of nnU-Net, the settings last.
+def _own_references(folds: Sequence[_Fold]) -> Path | None:
+    """Return nnU-Net's own references if all masks are there, too; None if the summaries have to do."""
+    prepared = os.environ.get(PREPROCESSED)
+    datasets = {fold.arm.root.resolve().parent.name for fold in folds}
+    if not prepared or len(datasets) != 1:
+        return None
+    references = Path(prepared) / datasets.pop() / "gt_segmentations"
+    arms = {fold.arm.root: fold.arm for fold in folds}
+    if any("ignore" in _description(arm).get("labels", {}) for arm in arms.values()):
+        return None
+    files = [folder / f"{case}.nii.gz" for fold in folds for case in fold.cases for folder in (references, fold.masks)]
+    return references if all(file.is_file() for file in files) else None
+
+
+def _mask_folder(fold: _Fold) -> MaskFolder:
+    """Return the masks of a fold.
 
     Raises
     ------
     RecordError
-        If the settings of an arm cannot be read.
+        If some voxels have to be ignored, which the metrics of masks cannot do.
     """
-    study = StudyFolder(out)
-    for result in results.folds:
-        run = study.run(result.key)
-        run.root.mkdir(parents=True, exist_ok=True)
-        write_events(run.events, _events(result))
-        write_table(run.cases, scores_frame(result.arm.label, result.fold, result.arm.seed, result.scores))
-        write_json(run.record, _run_record(result).to_json())
-    write_json(study.settings, _study_record(results, command).to_json())
-    return study
+    labels = _description(fold.arm).get("labels", {})
+    if "ignore" in labels:
+        raise RecordError(
+            fold.arm.root / "dataset.json",
+            "has an ignore label, which metrics of masks do not know",
+            "leave --references out: the summary has the overlap",
+        )
+    return MaskFolder(fold.masks, fold.cases, label_values(labels))
 
 
-def _run_record(result: FoldResult) -> RunRecord:
-    dice = [score.value for score in result.scores if score.metric == "dice" and score.value is not None]
-    return RunRecord(
-        loss=result.arm.label,
-        fold=result.fold,
-        seed=result.arm.seed,
-        steps=len(result.curve) * ITERATIONS_OF_AN_EPOCH or None,
-        seconds=result.seconds,
-        training_seconds=result.seconds,
-        cases=result.cases,
+def _training(fold: _Fold, scores: Sequence[Score]) -> Training:
+    seconds = None
+    if {"epoch_start_timestamps", "epoch_end_timestamps"} <= set(fold.curve):
+        seconds = float((fold.curve["epoch_end_timestamps"] - fold.curve["epoch_start_timestamps"]).sum())
+    record = RunRecord(
+        loss=fold.key.loss,
+        fold=fold.key.fold,
+        seed=fold.key.seed,
+        steps=len(fold.curve) * fold.iterations or None,
+        seconds=seconds,
+        training_seconds=seconds,
+        cases=fold.cases,
         state="ok",
-        mean_dice=sum(dice) / len(dice) if dice else None,
+        mean_dice=mean_dice(scores),
     )
+    if fold.own is not None:
+        hashes = {"initial_weights_hash": fold.own.initial_weights_hash, "feed_hash": fold.own.feed_hash}
+        record = record.model_copy(update=hashes)
+    table = scores_frame(fold.key.loss, fold.key.fold, fold.key.seed, scores)
+    return Training(record, table, _events(fold.curve, fold.iterations))
 
 
-def _events(result: FoldResult) -> list[TrainEvent | ValidationEvent]:
+def _events(curve: pd.DataFrame, iterations: int) -> list[TrainEvent | ValidationEvent]:
     """Return the curve as events; nnU-Net's Dice is that of patches during training."""
     events: list[TrainEvent | ValidationEvent] = []
     seconds = 0.0
-    for row in result.curve.to_dict("records"):
-        step = (len(events) // 2 + 1) * ITERATIONS_OF_AN_EPOCH
+    for row in curve.to_dict("records"):
+        step = (len(events) // 2 + 1) * iterations
         seconds += float(row.get("epoch_end_timestamps", 0.0)) - float(row.get("epoch_start_timestamps", 0.0))
         events.append(
             TrainEvent(step=step, loss=_number(row, "train_losses"), learning_rate=_number(row, "lrs"), seconds=seconds)
@@ -222,54 +221,47 @@ def _events(result: FoldResult) -> list[TrainEvent | ValidationEvent]:
     return events
 
 
-def _number(row: dict[Any, Any], name: str) -> float | None:
+def _number(row: Mapping[Any, Any], name: str) -> float | None:
     value = row.get(name)
     return None if value is None or pd.isna(value) else float(value)
 
 
-def _study_record(results: Results, command: str) -> StudyRecord:
-    first = results.arms[0]
-    dataset = read_json_object(first.root / "dataset.json", _SETTINGS_REMEDY)
+def _source(arms: Sequence[ArmFolder], trainings: Sequence[Training], gaps: Sequence[Gap], measured: str) -> Source:
+    used = [arm for arm in arms if any(training.key.loss == arm.label for training in trainings)]
+    dataset = _description(used[0])
     labels = dataset.get("labels", {})
     channels = dataset.get("channel_names", dataset.get("modality", {}))
-    epochs = sorted({len(result.curve) for result in results.folds if len(result.curve)})
-    cases = dict.fromkeys(case for result in results.folds for case in result.cases)
-    seeds = sorted({result.arm.seed for result in results.folds})
-    folds = sorted({result.fold for result in results.folds})
-    return StudyRecord(
-        schema=1,
-        segloss=__version__,
-        name=f"{dataset.get('name', first.root.parent.name)}: {' vs '.join(results.labels)}",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command,
+    folder = used[0].root.resolve().parent
+    name = str(dataset.get("name", folder.name))
+    epochs = sorted({len(training.events) // 2 for training in trainings if training.events})
+    steps = {training.record.steps for training in trainings if training.record.steps}
+    return Source(
+        name=NNUNET,
+        trainer=TRAINER,
         dataset=DatasetSummary(
-            path=str(first.root.parent.resolve()),
-            name=str(dataset.get("name", first.root.parent.name)),
+            path=str(folder),
+            name=name,
             layout="nnU-Net results",
-            cases=len(cases),
-            channels=tuple(str(name) for name in channels.values()),
-            classes={str(value): str(name) for name, value in labels.items()},
+            channels=tuple(str(channel) for channel in channels.values()),
+            classes={str(value): str(label) for label, value in labels.items()},
         ),
-        losses=tuple(
+        arms=tuple(
             ArmRecord(name=arm.trainer, label=arm.label, spec="__".join(arm.parts))
-            for arm in {arm.label: arm for arm in results.arms if arm.label in results.labels}.values()
+            for arm in {arm.label: arm for arm in used}.values()
         ),
-        folds=len(folds),
-        seeds=tuple(seeds),
+        trainings=tuple(trainings),
+        gaps=tuple(gaps),
+        plan=_plan(used),
         budget=BudgetRecord(
             asked=" or ".join(f"{count} epochs" for count in epochs) or None,
-            steps=epochs[0] * ITERATIONS_OF_AN_EPOCH if len(epochs) == 1 else None,
+            steps=steps.pop() if len(steps) == 1 else None,
         ),
-        trainer="nnU-Net v2",
-        notes=(shared_conditions(results),),
-        plan=_plan(results.arms),
-        cases={case: CaseFiles(patient=case) for case in cases},
-        runs=tuple(
-            PlannedRun(loss=arm.label, fold=fold, seed=arm.seed)
-            for arm in results.arms
-            if arm.label in results.labels
-            for fold in arm.folds
+        shared=tuple(
+            name
+            for index, name in enumerate(("trainer", "plans", "configuration"))
+            if len({arm.parts[index] for arm in used}) == 1
         ),
+        measured=measured,
     )
 
 
@@ -298,16 +290,3 @@ def _configuration(arm: ArmFolder) -> dict[str, Any]:
         name = known[name].get("inherits_from")
     network = found.get("architecture", {}).get("arch_kwargs", {})
     return found | {"features": network.get("features_per_stage")}
-
-
-def shared_conditions(results: Results) -> str:
-    """Return in sentences what the arms share and what they do not."""
-    arms = [arm for arm in results.arms if arm.label in results.labels]
-    names = ("trainer", "plans", "configuration")
-    same = [name for index, name in enumerate(names) if len({arm.parts[index] for arm in arms}) == 1]
-    one_split = all(results.folds_of(label) == results.folds_of(results.labels[0]) for label in results.labels)
-    shared = ["cases and splits", *same] if one_split else same
-    return (
-        f"The arms share {', '.join(shared) or 'nothing that the results record'}. They do not share initial weights "
-        "or the order of batches, because nnU-Net does not seed its trainings: part of every gap is chance."
-    )

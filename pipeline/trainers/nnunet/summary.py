@@ -15,6 +15,10 @@ REMEDY = "run nnUNetv2_train with --val for this fold again, or leave the arm ou
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".tif", ".tiff", ".png")
 
 
+NO_CLASSES = ("background", "ignore")
+"""Labels that are neither evaluated nor compared."""
+
+
 class ClassCounts(BaseModel):
     """Voxels of one class or region in one case."""
 
@@ -112,7 +116,27 @@ def class_names(labels: Mapping[str, object]) -> dict[str, str]:
     >>> class_names({"background": 0, "whole": [1, 2], "core": 2})
     {'(1, 2)': 'whole', '2': 'core'}
     """
-    return {_key(value): name for name, value in labels.items() if name not in ("background", "ignore")}
+    return {_key(value): name for name, value in labels.items() if name not in NO_CLASSES}
+
+
+def label_values(labels: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Return the values in a mask of each class, and of each region, whose mask is the union of several values.
+
+    Parameters
+    ----------
+    labels
+        ``labels`` of nnU-Net's ``dataset.json``: a value, or the values of a region, by name.
+
+    Examples
+    --------
+    >>> label_values({"background": 0, "whole": [1, 2], "core": 2})
+    {'whole': (1, 2), 'core': (2,)}
+    """
+    return {
+        name: tuple(int(str(one)) for one in (value if isinstance(value, list) else [value]))
+        for name, value in labels.items()
+        if name not in NO_CLASSES
+    }
 
 
 def _key(value: object) -> str:
