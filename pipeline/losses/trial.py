@@ -1,4 +1,4 @@
-"""A trial of losses before a dataset is known: can each be built, computed and differentiated?"""
+"""A trial of losses before a dataset is known: each is built, computed and differentiated once."""
 
 from collections.abc import Sequence
 

@@ -135,7 +135,9 @@ def _labeled(arms: Sequence[ArmFolder]) -> list[ArmFolder]:
     # Two trainers may have one label, e.g. with different numbers of epochs.
     named_by_loss = len(known) == len(trainers) == len({label for label, _ in known})
     return [
-        replace(arm, label="__".join(part for part, used in zip(_names(arm, named_by_loss), chosen, strict=True) if used))
+        replace(
+            arm, label="__".join(part for part, used in zip(_names(arm, named_by_loss), chosen, strict=True) if used)
+        )
         for arm in arms
     ]
 
