@@ -88,6 +88,7 @@ def train(
             interrupt_at(instance, stop)
         instance.run_training()
         if check:
+            instance.inference_allowed_mirroring_axes = None  # eight times as fast
             instance.perform_actual_validation()
     except Interrupted:
         instance.dataloader_train._finish()
