@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
@@ -97,10 +98,14 @@ def train(
         os.environ |= before
 
 
-def refuse(dataset: int, configuration: str, trainer: str) -> None:
+def remove(path: str) -> None:
+    Path(path).unlink()
+
+
+def refuse(**settings: Any) -> None:
     """Print the error with which a training is refused."""
     try:
-        train(dataset, configuration, trainer)
+        train(**settings)
     except Exception as error:
         print(f"refused by {type(error).__name__}: {error}")
 
@@ -135,7 +140,14 @@ def predict(model: str, image: str, output: str) -> None:
     predictor.predict_from_files_sequential([[image]], [output])
 
 
-STEPS = {"prepare": prepare, "train": train, "refuse": refuse, "validate": validate, "predict": predict}
+STEPS = {
+    "prepare": prepare,
+    "train": train,
+    "remove": remove,
+    "refuse": refuse,
+    "validate": validate,
+    "predict": predict,
+}
 
 
 def main() -> None:

@@ -56,14 +56,21 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with one fold of every loss, a second seed, a resumed training and one with two processes."""
+def root(trained: tuple[Path, str]) -> Path:
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return trainings of every loss, of a second seed, resumed and with two processes, and what nnU-Net printed."""
     root = tmp_path_factory.mktemp("nnunet")
     write_raw(root)
     write_trainers(parse_losses(",".join(LOSSES)), [0, 1], root / "trainers", EPOCHS, ITERATIONS)
     resumed, two, flat = ({"nnUNet_results": str(root / name)} for name in ("resumed", "two", "flat"))
     image = next((root / "raw" / name_of(DATASET) / "imagesTr").iterdir())
-    run_steps(
+    lost = model(root, trainer("ce"), results="lost") / "fold_0" / "segloss.json"
+    elsewhere = {"nnUNet_results": str(root / "lost")}
+    output = run_steps(
         root,
         [
             preparation("3d_fullres", "2d"),
@@ -73,11 +80,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             training(trainer("boundary"), check=False, resume=True, environment=resumed),
             training(trainer("dice_ce"), check=False, environment=two | {"nnUNet_n_proc_DA": "2"}),
             training(trainer("dice_ce"), "2d", check=False, environment=flat),
+            training(trainer("ce"), check=False, stop=1, environment=elsewhere),
+            ("remove", {"path": str(lost)}),
+            ("refuse", training(trainer("ce"), resume=True, environment=elsewhere)[1]),
             ("validate", {"dataset": DATASET, "configuration": "3d_fullres", "trainer": trainer("dice")}),
             ("predict", {"model": str(model(root, trainer("ce"))), "image": str(image), "output": str(root / "mask")}),
         ],
     )
-    return root
+    return root, output
 
 
 def test_trainings_of_one_seed_share_initial_weights_and_batches(root: Path) -> None:
@@ -105,6 +115,11 @@ def test_a_resumed_training_is_the_uninterrupted_one(root: Path) -> None:
     assert record_of(resumed) == record_of(whole)
     assert without_times(curve(resumed)) == without_times(curve(whole))
     assert same_weights(resumed, whole)
+
+
+def test_a_training_without_its_record_is_not_resumed(trained: tuple[Path, str]) -> None:
+    assert "refused by RecordError" in trained[1]
+    assert "segloss.json: does not reach epoch 1 of the checkpoint; start the training again without --c" in trained[1]
 
 
 def test_batches_do_not_depend_on_the_number_of_processes(root: Path) -> None:
