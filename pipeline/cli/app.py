@@ -21,7 +21,7 @@ from pipeline.version import __version__
 
 COMMANDS = (
     "demo", "inspect", "losses", "study", "evaluate", "compare", "report", "ui", "track", "sweep", "export", "predict",
-    "verify", "bundle",
+    "verify", "bundle", "nnunet",
 )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from pipeline.system.json_values import to_json_object
 
 CACHE = "segloss_class_voxels.json"
 """In the folder of the preprocessed dataset: size, time of change and counts of each reference."""
-
-THREADS = 4
 
 LabelReader = Callable[[str], tuple[Any, Any]]
 """nnU-Net's `read_seg`: returns labels (1, *S) and properties of a file."""
@@ -47,11 +44,8 @@ def count_labels(folder: Path, cases: Sequence[str], file_ending: str, read: Lab
     states = {case: _state(path) for case, path in paths.items()}
     missing = [case for case in cases if known.get(case, {}).get("state") != states[case]]
     if missing:
-        with ThreadPoolExecutor(THREADS) as pool:
-            counts = pool.map(lambda case: _counted(paths[case], read), missing)
-            known |= {
-                case: {"state": states[case], "voxels": voxels} for case, voxels in zip(missing, counts, strict=True)
-            }
+        # One after the other: nnU-Net's readers are not made for threads, and a training with them has crashed.
+        known |= {case: {"state": states[case], "voxels": _counted(paths[case], read)} for case in missing}
         # Counting again costs seconds; a folder that cannot be written is no reason to stop a training.
         with suppress(OSError):
             write_json(folder / CACHE, to_json_object(known))

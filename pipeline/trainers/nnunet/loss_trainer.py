@@ -174,7 +174,7 @@ class LossTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
             label=self.label,
             seed=self.seed,
             fold=self.fold,
-            initial_weights_hash=weights_hash(_without_wrappers(self.network)),
+            initial_weights_hash=weights_hash(self.network),
             iterations=self.num_iterations_per_epoch,
             epochs=self.num_epochs,
         )
@@ -235,10 +235,3 @@ class LossTrainer(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
         for epoch, row in enumerate(zip(*columns, strict=False)):
             writer.writerow((epoch, *(float(value) for value in row)))
         return text.getvalue()
-
-
-def _without_wrappers(network: nn.Module) -> nn.Module:
-    """Return a network without the wrappers of `torch.compile` and of several GPUs, which rename its weights."""
-    for name in ("module", "_orig_mod"):
-        network = getattr(network, name, network)
-    return network

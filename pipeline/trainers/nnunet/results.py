@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import ConfigError, RecordError
+from pipeline.trainers.nnunet.training_record import NAME, TrainingRecord, read_training_record
 
 _ARM = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+?)__(?P<configuration>[^_].*)")
 _FOLD = re.compile(r"fold_(\d+)")
@@ -26,9 +27,11 @@ class ArmFolder:
     trainer, plans, configuration
         The parts of the folder's name, the trainer without its seed.
     seed
-        Seed, from a trainer's name that ends in ``_seed1``, or from the order of several results folders.
+        Seed, from ``segloss.json``, a trainer's name that ends in ``_seed1``, or the order of several results folders.
     folds
         Folder of each fold.
+    loss
+        The loss with its arguments, from ``segloss.json``; None for other trainers.
     """
 
     label: str
@@ -38,6 +41,7 @@ class ArmFolder:
     seed: int
     root: Path
     folds: Mapping[int, Path]
+    loss: str | None = None
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -100,17 +104,47 @@ def _read_arm(folder: Path) -> ArmFolder:
     folds = {int(match[1]): child for child in sorted(folder.glob("fold_*")) if (match := _FOLD.fullmatch(child.name))}
     if not folds:
         raise RecordError(folder, "has no fold with a number", "train folds 0 to 4; fold_all has no held-out cases")
-    return ArmFolder("", trainer, parts["plans"], parts["configuration"], seed, folder, dict(sorted(folds.items())))
+    arm = ArmFolder("", trainer, parts["plans"], parts["configuration"], seed, folder, dict(sorted(folds.items())))
+    record = _shared_record(arm.folds)
+    return arm if record is None else replace(arm, label=record.label, seed=record.seed, loss=record.loss)
+
+
+def _shared_record(folds: Mapping[int, Path]) -> TrainingRecord | None:
+    """Return the record of any fold, or None if no fold was trained by a trainer of this package."""
+    records = {fold: record for fold, path in folds.items() if (record := read_training_record(path)) is not None}
+    if not records:
+        return None
+    first_fold, first = next(iter(records.items()))
+    for fold, record in records.items():
+        if (record.loss, record.label, record.seed) != (first.loss, first.label, first.seed):
+            raise RecordError(
+                folds[fold] / NAME,
+                f"was trained with {record.label} and seed {record.seed}, but fold {first_fold} with {first.label} and "
+                f"seed {first.seed}",
+                "train all folds with one trainer",
+            )
+    return first
 
 
 def _labeled(arms: Sequence[ArmFolder]) -> list[ArmFolder]:
-    """Return the arms named by the parts of their folders in which they differ, or by the trainer."""
+    """Return the arms named by the parts in which they differ, or by the loss or the trainer."""
     differing = [len({arm.parts[index] for arm in arms}) > 1 for index in range(3)]
     chosen = differing if any(differing) else [True, False, False]
+    trainers = {arm.trainer for arm in arms}
+    known = {(arm.label or arm.trainer, arm.trainer) for arm in arms}
+    # Two trainers may have one label, e.g. with different numbers of epochs.
+    named_by_loss = len(known) == len(trainers) == len({label for label, _ in known})
     return [
-        replace(arm, label="__".join(part for part, used in zip(arm.parts, chosen, strict=True) if used))
+        replace(
+            arm, label="__".join(part for part, used in zip(_names(arm, named_by_loss), chosen, strict=True) if used)
+        )
         for arm in arms
     ]
+
+
+def _names(arm: ArmFolder, named_by_loss: bool) -> tuple[str, str, str]:
+    """Return the parts of an arm's label: its loss or its trainer, plans and configuration."""
+    return (arm.label if named_by_loss and arm.label else arm.trainer), arm.plans, arm.configuration
 
 
 def _selected(arms: Sequence[ArmFolder], selection: str | None) -> tuple[ArmFolder, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigError
-from pipeline.losses.loss_spec import LossSpec
+from pipeline.losses.loss_spec import LossSpec, parse_losses
 from pipeline.system.files import write_text
 from pipeline.system.random_streams import derived_seed
 
@@ -66,8 +66,11 @@ def write_trainers(
     Raises
     ------
     ConfigError
-        If a file of that name exists that this function did not write, or that holds another loss.
+        If a file of that name exists that this function did not write, or that holds another loss, or the arguments of
+        a loss cannot be written as text.
     """
+    for spec in losses:
+        _require_text(spec)
     files = []
     for spec, name in zip(losses, trainer_names([spec.label for spec in losses]), strict=True):
         names = {seed: name if seed == 0 else f"{name}_seed{seed}" for seed in seeds}
@@ -109,6 +112,17 @@ def _taken(name: str) -> bool:
 
 def _hash(label: str) -> str:
     return hashlib.blake2b(label.encode(), digest_size=3).hexdigest()
+
+
+def _require_text(spec: LossSpec) -> None:
+    """Refuse arguments that the trainer would read differently, such as mappings from a YAML file."""
+    problem = ConfigError(f"loss {spec.label}", "has arguments that cannot be written as text", "give numbers or lists")
+    try:
+        (read,) = parse_losses(spec.text)
+    except (ConfigError, ValueError) as error:
+        raise problem from error
+    if read.arguments != spec.arguments:
+        raise problem
 
 
 def _require_own(file: TrainerFile) -> None:

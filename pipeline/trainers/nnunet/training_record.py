@@ -9,7 +9,7 @@ from pipeline.system.files import write_json
 
 NAME = "segloss.json"
 
-REMEDY = "train the fold again, or leave the arm out with --arms"
+REMEDY = "train the fold again, or remove the file to name the arm by its folder"
 
 
 class TrainingRecord(RecordModel):
