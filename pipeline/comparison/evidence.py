@@ -130,7 +130,7 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
     paired = {name: item for name in metrics if (item := pair(rows, name, names)) is not None}
     scope = scope_of(settings, runs, next((name for name in PRIMARY if name in paired), PRIMARY[0]))
     volumes = Volumes(settings, runs)
-    seconds = _training_seconds(runs) if settings.trainer else None  # of our own losses the simplest is recommended
+    seconds = _training_seconds(runs) if settings.is_imported else None  # of losses the simplest is recommended
 
     def judge(left_out: Collection[str] = ()) -> Verdict:
         results, levels = (every[~every["case"].isin(list(left_out))] for every in (with_patients, thresholds))

@@ -17,6 +17,7 @@ from pipeline.records.run import read_traces
 from pipeline.records.study import read_study
 from pipeline.report.build import build_report
 from pipeline.trainers.combined_study import shared_conditions, write_study
+from pipeline.trainers.found import find_trainings
 from pipeline.trainers.nnunet.records import read_results
 from pipeline.trainers.nnunet.results import find_arms, is_results
 from pipeline.trainers.nnunet.summary import class_names
@@ -60,12 +61,12 @@ def test_a_second_folder_and_a_seeded_trainer_are_seeds(tmp_path: Path) -> None:
 def test_arms_are_selected_and_renamed(tmp_path: Path) -> None:
     for trainer in ("CE", "Dice", "TopK"):
         write_arm(tmp_path, f"nnUNetTrainer{trainer}")
-    arms = find_arms([tmp_path], "nnUNetTrainerTopK, nnUNetTrainerCE = ce")
+    arms = find_trainings([tmp_path], "nnUNetTrainerTopK, nnUNetTrainerCE = ce").arms
     assert [arm.label for arm in arms] == ["ce", "nnUNetTrainerTopK"]
     with pytest.raises(ConfigError, match="nnUNetTrainerX: is not among the results; choose from nnUNetTrainerCE"):
-        find_arms([tmp_path], "nnUNetTrainerX")
+        find_trainings([tmp_path], "nnUNetTrainerX")
     with pytest.raises(ConfigError, match="gives two arms one name"):
-        find_arms([tmp_path], "nnUNetTrainerCE=a,nnUNetTrainerDice=a")
+        find_trainings([tmp_path], "nnUNetTrainerCE=a,nnUNetTrainerDice=a")
 
 
 def test_states_and_metrics_follow_from_counts(tmp_path: Path) -> None:

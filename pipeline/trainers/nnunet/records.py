@@ -9,22 +9,22 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import RecordError
-from pipeline.records.events import TrainEvent, ValidationEvent
+from pipeline.losses.catalogue import formula_of
 from pipeline.records.folder import RunKey
 from pipeline.records.run import RunRecord
 from pipeline.records.study import ArmRecord, BudgetRecord, DatasetSummary, PlanRecord
 from pipeline.records.table import Score, mean_dice, scores_frame
+from pipeline.trainers.nnunet.budget import ITERATIONS
+from pipeline.trainers.nnunet.curve import curve_events, read_curve, training_seconds
 from pipeline.trainers.nnunet.json_file import read_json_object
 from pipeline.trainers.nnunet.mask_scores import MaskFolder, MaskOptions, measure_masks
+from pipeline.trainers.nnunet.plans import plan_of, read_configurations
 from pipeline.trainers.nnunet.results import ArmFolder
 from pipeline.trainers.nnunet.summary import class_names, label_values, read_summary
 from pipeline.trainers.nnunet.training_record import TrainingRecord, read_training_record
 from pipeline.trainers.trainings import NNUNET, Gap, Source, Training
 
 TRAINER = "nnU-Net v2"
-
-ITERATIONS_OF_AN_EPOCH = 250
-"""Of nnU-Net's trainers; results of other trainers than those of segloss do not tell whether they have others."""
 
 PREPROCESSED = "nnUNet_preprocessed"
 """Variable of the environment with nnU-Net's folder of prepared data, which holds the references, too."""
@@ -48,7 +48,8 @@ class _Fold:
 
     @property
     def iterations(self) -> int:
-        return ITERATIONS_OF_AN_EPOCH if self.own is None else self.own.iterations
+        # Results of other trainers than those of segloss do not tell whether an epoch has another length.
+        return ITERATIONS if self.own is None else self.own.iterations
 
     @property
     def masks(self) -> Path:
@@ -139,18 +140,7 @@ def _read_fold(arm: ArmFolder, fold: int, folder: Path, names: dict[str, str], s
                 f"has case {case.case}, which fold {seen[case.case]} has too",
                 "give results of one splits_final.json",
             )
-    curve, own = _curve(folder / "progress.csv"), read_training_record(folder)
-    return _Fold(arm, fold, tuple(summary.scores(names)), curve, own)
-
-
-def _curve(path: Path) -> pd.DataFrame:
-    """Return the curve of a training by epoch; empty if it was not recorded as CSV."""
-    if not path.exists():
-        return pd.DataFrame()
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise RecordError(path, f"cannot be read as CSV ({error})", "remove it: the comparison does without") from error
+    return _Fold(arm, fold, tuple(summary.scores(names)), read_curve(folder), read_training_record(folder))
 
 
 def _own_references(folds: Sequence[_Fold]) -> Path | None:
@@ -186,9 +176,7 @@ def _mask_folder(fold: _Fold) -> MaskFolder:
 
 
 def _training(fold: _Fold, scores: Sequence[Score]) -> Training:
-    seconds = None
-    if {"epoch_start_timestamps", "epoch_end_timestamps"} <= set(fold.curve):
-        seconds = float((fold.curve["epoch_end_timestamps"] - fold.curve["epoch_start_timestamps"]).sum())
+    seconds = training_seconds(fold.curve)
     record = RunRecord(
         loss=fold.key.loss,
         fold=fold.key.fold,
@@ -204,26 +192,7 @@ def _training(fold: _Fold, scores: Sequence[Score]) -> Training:
         hashes = {"initial_weights_hash": fold.own.initial_weights_hash, "feed_hash": fold.own.feed_hash}
         record = record.model_copy(update=hashes)
     table = scores_frame(fold.key.loss, fold.key.fold, fold.key.seed, scores)
-    return Training(record, table, _events(fold.curve, fold.iterations))
-
-
-def _events(curve: pd.DataFrame, iterations: int) -> list[TrainEvent | ValidationEvent]:
-    """Return the curve as events; nnU-Net's Dice is that of patches during training."""
-    events: list[TrainEvent | ValidationEvent] = []
-    seconds = 0.0
-    for row in curve.to_dict("records"):
-        step = (len(events) // 2 + 1) * iterations
-        seconds += float(row.get("epoch_end_timestamps", 0.0)) - float(row.get("epoch_start_timestamps", 0.0))
-        events.append(
-            TrainEvent(step=step, loss=_number(row, "train_losses"), learning_rate=_number(row, "lrs"), seconds=seconds)
-        )
-        events.append(ValidationEvent(step=step, seconds=seconds, mean_dice=_number(row, "mean_fg_dice")))
-    return events
-
-
-def _number(row: Mapping[Any, Any], name: str) -> float | None:
-    value = row.get(name)
-    return None if value is None or pd.isna(value) else float(value)
+    return Training(record, table, curve_events(fold.curve, fold.iterations))
 
 
 def _source(arms: Sequence[ArmFolder], trainings: Sequence[Training], gaps: Sequence[Gap], measured: str) -> Source:
@@ -245,10 +214,7 @@ def _source(arms: Sequence[ArmFolder], trainings: Sequence[Training], gaps: Sequ
             channels=tuple(str(channel) for channel in channels.values()),
             classes={str(value): str(label) for label, value in labels.items()},
         ),
-        arms=tuple(
-            ArmRecord(name=arm.trainer, label=arm.label, spec="__".join(arm.parts))
-            for arm in {arm.label: arm for arm in used}.values()
-        ),
+        arms=tuple(_arm_record(arm) for arm in {arm.label: arm for arm in used}.values()),
         trainings=tuple(trainings),
         gaps=tuple(gaps),
         plan=_plan(used),
@@ -267,26 +233,23 @@ def _source(arms: Sequence[ArmFolder], trainings: Sequence[Training], gaps: Sequ
 
 def _plan(arms: Sequence[ArmFolder]) -> PlanRecord:
     """Return the settings that all arms share; one in which they differ is left out."""
-    shared: dict[str, Any] = {}
-    plans = [_configuration(arm) for arm in arms]
-    for name in ("spacing", "patch_size", "batch_size", "features"):
-        values = [plan.get(name) for plan in plans]
-        if values[0] is not None and all(value == values[0] for value in values):
-            shared[name] = values[0]
-    names = {"spacing": "spacing_mm", "patch_size": "patch", "batch_size": "batch", "features": "channels"}
-    return PlanRecord(**{names[name]: value for name, value in shared.items()})
+    plans = [plan_of(_configuration(arm)) for arm in arms]
+    first = plans[0]
+    shared = {name for name, value in first if all(getattr(plan, name) == value for plan in plans)}
+    return PlanRecord(**{name: value for name, value in first if name in shared & first.model_fields_set})
 
 
-def _configuration(arm: ArmFolder) -> dict[str, Any]:
-    """Return the settings of an arm's configuration; a cascade inherits those that it does not state."""
+def _configuration(arm: ArmFolder) -> Mapping[str, Any]:
     path = arm.root / "plans.json"
-    known = read_json_object(path, _SETTINGS_REMEDY).get("configurations", {})
-    found: dict[str, Any] = {}
-    name: str | None = arm.configuration
-    while name is not None:
-        if name not in known:
-            raise RecordError(path, f"has no configuration {name}", _SETTINGS_REMEDY)
-        found = known[name] | found
-        name = known[name].get("inherits_from")
-    network = found.get("architecture", {}).get("arch_kwargs", {})
-    return found | {"features": network.get("features_per_stage")}
+    known = read_configurations(path, _SETTINGS_REMEDY)
+    if arm.configuration not in known:
+        raise RecordError(path, f"has no configuration {arm.configuration}", _SETTINGS_REMEDY)
+    return known[arm.configuration]
+
+
+def _arm_record(arm: ArmFolder) -> ArmRecord:
+    """Return an arm with its loss, if the trainer is one of this package."""
+    if not arm.loss:
+        return ArmRecord(name=arm.trainer, label=arm.label, spec="__".join(arm.parts))
+    name = arm.loss.partition("{")[0]
+    return ArmRecord(name=name, label=arm.label, spec=arm.loss, formula=formula_of(name))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import ConfigError, RecordError
+from pipeline.errors import RecordError
 from pipeline.trainers.nnunet.training_record import NAME, TrainingRecord, read_training_record
 
 _ARM = re.compile(r"(?P<trainer>.+?)__(?P<plans>.+?)__(?P<configuration>[^_].*)")
@@ -54,22 +54,18 @@ def is_results(path: Path) -> bool:
     return path.is_dir() and bool(_arm_folders(path))
 
 
-def find_arms(paths: Sequence[Path], selection: str | None = None) -> tuple[ArmFolder, ...]:
+def find_arms(paths: Sequence[Path]) -> tuple[ArmFolder, ...]:
     """Return all arms of some results folders, named by the parts in which they differ.
 
     Parameters
     ----------
     paths
         Folders of a dataset, or of single arms. An arm that is found in a second folder is another seed.
-    selection
-        Arms to use, by label, with new names if wanted: ``nnUNetPlans=plain,nnUNetResEncUNetMPlans``.
 
     Raises
     ------
     RecordError
         If a folder holds no results, or an arm has no fold.
-    ConfigError
-        If the selection names an arm that is not there.
     """
     found: list[ArmFolder] = []
     for path in paths:
@@ -86,7 +82,7 @@ def find_arms(paths: Sequence[Path], selection: str | None = None) -> tuple[ArmF
             if arm.seed in known:
                 arm = replace(arm, seed=max(known) + 1)
             found.append(arm)
-    return _selected(_labeled(found), selection)
+    return tuple(_labeled(found))
 
 
 def _arm_folders(path: Path) -> list[Path]:
@@ -145,21 +141,3 @@ def _labeled(arms: Sequence[ArmFolder]) -> list[ArmFolder]:
 def _names(arm: ArmFolder, named_by_loss: bool) -> tuple[str, str, str]:
     """Return the parts of an arm's label: its loss or its trainer, plans and configuration."""
     return (arm.label if named_by_loss and arm.label else arm.trainer), arm.plans, arm.configuration
-
-
-def _selected(arms: Sequence[ArmFolder], selection: str | None) -> tuple[ArmFolder, ...]:
-    if selection is None:
-        return tuple(arms)
-    names: dict[str, str] = {}
-    for entry in (entry.strip() for entry in selection.split(",") if entry.strip()):
-        label, _, new = entry.partition("=")
-        names[label.strip()] = new.strip() or label.strip()
-    known = list(dict.fromkeys(arm.label for arm in arms))
-    unknown = [label for label in names if label not in known]
-    if unknown or not names:
-        raise ConfigError(
-            f"--arms {', '.join(unknown) or '(none)'}", "is not among the results", f"choose from {', '.join(known)}"
-        )
-    if len(set(names.values())) < len(names):
-        raise ConfigError(f"--arms {selection}", "gives two arms one name", "give each a name of its own")
-    return tuple(replace(arm, label=names[arm.label]) for arm in arms if arm.label in names)

@@ -18,6 +18,7 @@ from pipeline.trainers.nnunet.budget import EpochBudget
 from pipeline.trainers.nnunet.child import run_child
 from pipeline.trainers.nnunet.curve import curve_events, read_curve, training_seconds
 from pipeline.trainers.nnunet.json_file import read_json_object
+from pipeline.trainers.nnunet.plans import plan_of, read_configurations
 from pipeline.trainers.nnunet.process import Mode, PlanTask, TrainTask
 from pipeline.trainers.nnunet.request import (
     CONFIGURATIONS,
@@ -257,23 +258,14 @@ def _plan_record(workspace: Workspace, configuration: str, plans: str) -> PlanRe
     ConfigError
         If nnU-Net planned no such configuration, as for images that are small enough without ``3d_lowres``.
     """
-    content = read_json_object(workspace.preprocessed / f"{plans}.json", "remove prepared.json beside its folder")
-    planned = content.get("configurations", {})
+    planned = read_configurations(workspace.preprocessed / f"{plans}.json", f"remove {workspace.prepared}")
     if configuration not in planned:
         raise ConfigError(
             f"--configuration {configuration}",
             "is not planned by nnU-Net for this dataset",
             f"choose from {', '.join(name for name in planned if name in CONFIGURATIONS)}",
         )
-    own = planned[configuration]
-    # A lower resolution inherits what it does not name.
-    own = {**planned.get(own.get("inherits_from", ""), {}), **own}
-    return PlanRecord(
-        spacing_mm=tuple(own.get("spacing", ())) or None,
-        patch=tuple(own.get("patch_size", ())) or None,
-        batch=own.get("batch_size"),
-        normalisation=tuple(own.get("normalization_schemes", ())),
-    )
+    return plan_of(planned[configuration])
 
 
 def _mode(folder: Path, held_out: Sequence[str]) -> Mode | None:
