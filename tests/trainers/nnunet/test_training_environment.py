@@ -71,4 +71,4 @@ from pipeline.losses import parse_losses
 from pipeline.trainers.nnunet.trainer_files import write_trainers
 print(len(write_trainers(parse_losses("ce,dice"), [0], Path({str(tmp_path)!r}))))
 """
-    assert printed_by(program, ("torch", "monai", "nnunetv2", "numpy", "pandas")) == "2"
+    assert printed_by(program, ("torch", "monai", "nnunetv2", "pandas")) == "2"
