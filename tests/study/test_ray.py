@@ -113,7 +113,7 @@ def test_a_run_without_memory_is_tried_once_more_alone_at_the_end(carried, runs)
     assert sorted(key.fold for key in done) == [1, 2]
     assert type(error) is TrainingError
     assert "ran out of memory twice, the second time alone on a node" in str(error)
-    assert "--memory 0.73, which halves the patch of 64×64×64 voxels" in str(error)
+    assert "or start a new --out with less --memory" in str(error)
     assert begun(runs) == [2, 1, 1]
 
 
