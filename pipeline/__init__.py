@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.records.table import read_table
     from pipeline.records.verdict import Verdict, read_verdict
     from pipeline.report.build import build_report
+    from pipeline.report.nnunet_results import ResultsRequest, compare_results
     from pipeline.study.request import StudyRequest
     from pipeline.study.run import run_study
 
@@ -37,6 +38,7 @@ __all__ = [
     "Evaluation",
     "Model",
     "PredictionRequest",
+    "ResultsRequest",
     "SeglossError",
     "StudyFolder",
     "StudyRequest",
@@ -45,6 +47,7 @@ __all__ = [
     "build_report",
     "compare",
     "compare_folders",
+    "compare_results",
     "evaluate_folders",
     "export_bundle",
     "load_model",
@@ -63,6 +66,7 @@ _MODULES = {
     "Evaluation": "pipeline.metrics.evaluation",
     "Model": "pipeline.bundle.model",
     "PredictionRequest": "pipeline.inference.request",
+    "ResultsRequest": "pipeline.report.nnunet_results",
     "SeglossError": "pipeline.errors",
     "StudyFolder": "pipeline.records.folder",
     "StudyRequest": "pipeline.study.request",
@@ -70,6 +74,7 @@ _MODULES = {
     "build_report": "pipeline.report.build",
     "compare": "pipeline.comparison.verdict",
     "compare_folders": "pipeline.comparison.folders",
+    "compare_results": "pipeline.report.nnunet_results",
     "evaluate_folders": "pipeline.metrics.evaluation",
     "export_bundle": "pipeline.bundle.export",
     "load_model": "pipeline.bundle.model",

@@ -154,7 +154,8 @@ def scope_of(settings: StudyRecord, runs: Iterable[RunTrace] = (), metric: str =
     version = settings.segloss
     return Scope(
         steps=steps,
-        epochs=_epochs(steps, plan.batch, _training_cases(settings, records)),
+        # Other trainers have epochs of their own, of a fixed number of steps.
+        epochs=None if settings.trainer else _epochs(steps, plan.batch, _training_cases(settings, records)),
         budget=budget.asked,
         optimizer=settings.optimizer,
         schedule=settings.schedule,

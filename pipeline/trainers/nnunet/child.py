@@ -50,7 +50,7 @@ def run_child(task: Task, environment: Mapping[str, str], log: Path, on_line: Ca
     )
     assert child.stdout is not None
     try:
-        with log.open("a", encoding="utf-8") as stream:
+        with log.open("a", encoding="utf-8", buffering=1) as stream:
             for line in child.stdout:
                 stream.write(line)
                 last.append(line.rstrip())
