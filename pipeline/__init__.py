@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.records.table import read_table
     from pipeline.records.verdict import Verdict, read_verdict
     from pipeline.report.build import build_report
-    from pipeline.report.nnunet_results import ResultsRequest, compare_results
+    from pipeline.report.results import ResultsRequest, compare_results
     from pipeline.study.request import StudyRequest
     from pipeline.study.run import run_study
 
@@ -66,7 +66,7 @@ _MODULES = {
     "Evaluation": "pipeline.metrics.evaluation",
     "Model": "pipeline.bundle.model",
     "PredictionRequest": "pipeline.inference.request",
-    "ResultsRequest": "pipeline.report.nnunet_results",
+    "ResultsRequest": "pipeline.report.results",
     "SeglossError": "pipeline.errors",
     "StudyFolder": "pipeline.records.folder",
     "StudyRequest": "pipeline.study.request",
@@ -74,7 +74,7 @@ _MODULES = {
     "build_report": "pipeline.report.build",
     "compare": "pipeline.comparison.verdict",
     "compare_folders": "pipeline.comparison.folders",
-    "compare_results": "pipeline.report.nnunet_results",
+    "compare_results": "pipeline.report.results",
     "evaluate_folders": "pipeline.metrics.evaluation",
     "export_bundle": "pipeline.bundle.export",
     "load_model": "pipeline.bundle.model",

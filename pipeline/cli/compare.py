@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.comparison import ComparisonSettings
     from pipeline.records.verdict import Verdict
-    from pipeline.report.nnunet_results import ResultsRequest
+    from pipeline.report.results import ResultsRequest
 
 
 def compare(
@@ -102,7 +102,7 @@ def compare(
     paths = results or []
     of_results = bool(paths) and all(path.is_dir() for path in paths)
     if of_results:
-        from pipeline.report.nnunet_results import ResultsRequest
+        from pipeline.report.results import ResultsRequest
 
         request = ResultsRequest(tuple(paths), arms, unpaired, skip_bad, references)
         verdict = _compare_results(request, out, settings)
@@ -140,7 +140,7 @@ def _compare_table(paths: list[Path], thresholds: Path | None, settings: "Compar
 def _compare_results(request: "ResultsRequest", out: Path | None, settings: "ComparisonSettings") -> "Verdict":
     """Return the verdict on results of nnU-Net and studies, after a table of what was found on stderr."""
     from pipeline.cli.results_table import results_table, sources_in_words
-    from pipeline.report.nnunet_results import ResultsProgress, compare_results
+    from pipeline.report.results import ResultsProgress, compare_results
 
     with tempfile.TemporaryDirectory() as temporary, progress_bar() as bar:
         folds = bar.add_task("reading folds", total=None)

@@ -15,7 +15,7 @@ from pipeline.records.gather import gather_cases
 from pipeline.records.run import RunTrace, read_traces
 from pipeline.records.study import read_study
 from pipeline.report.build import build_report
-from pipeline.report.nnunet_results import ResultsRequest, compare_results
+from pipeline.report.results import ResultsRequest, compare_results
 from pipeline.trainers.found import find_trainings
 
 LABELS = {"background": 0, "Anterior": 1, "Posterior": 2}
