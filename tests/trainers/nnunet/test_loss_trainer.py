@@ -168,8 +168,10 @@ def test_the_results_end_in_a_verdict(root: Path) -> None:
 
 def test_scores_of_the_held_out_cases_are_read(root: Path) -> None:
     found = read_results(find_arms([root / "results" / name_of(DATASET)]))
-    assert sorted((arm.loss, arm.seed) for arm in found.arms) == sorted([*((name, 0) for name in LOSSES), ("ce", 1)])
-    assert all(result.cases == ("phantom_006", "phantom_007") for result in found.folds)
+    assert {arm.spec for arm in found.arms} == set(LOSSES)
+    trained = sorted((training.key.loss, training.key.seed) for training in found.trainings)
+    assert trained == sorted([*((name, 0) for name in LOSSES), ("ce", 1)])
+    assert all(training.cases == ("phantom_006", "phantom_007") for training in found.trainings)
 
 
 REGIONS = {"background": 0, "head": [1, 2, 3], "small": [2, 3], "lesions": 3}
@@ -207,8 +209,8 @@ def test_regions_and_ignored_voxels_train(others: tuple[Path, str], dataset: int
 
 def test_regions_are_classes_of_the_results(others: tuple[Path, str]) -> None:
     arms = find_arms([model(others[0], trainer("dice_weighted_ce"), dataset=998)])
-    (result,) = read_results(arms).folds
-    assert {score.class_name for score in result.scores} == {"head", "small", "lesions"}
+    (result,) = read_results(arms).trainings
+    assert set(result.table["class"]) == {"head", "small", "lesions"}
 
 
 def test_a_loss_of_distances_trains_regions(others: tuple[Path, str]) -> None:

@@ -1,4 +1,4 @@
-"""nnU-Net as the trainer of a study, with a stand-in for its processes; `test_study` trains for real."""
+"""nnU-Net as the trainer of a study, with a stand-in for its processes; `test_nnunet_study` trains for real."""
 
 import json
 import os
