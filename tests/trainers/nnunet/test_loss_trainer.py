@@ -14,11 +14,16 @@ from nnunet_runs import DATASET, model, name_of, preparation, run_steps, trainin
 from typer.testing import CliRunner
 
 from pipeline.cli.app import build_app
+from pipeline.errors import TrainingError
 from pipeline.losses import parse_losses
+from pipeline.trainers.nnunet.child import run_child
+from pipeline.trainers.nnunet.process import TrainTask
 from pipeline.trainers.nnunet.records import read_results
 from pipeline.trainers.nnunet.results import find_arms
+from pipeline.trainers.nnunet.trainer import CPU_VARIABLES
 from pipeline.trainers.nnunet.trainer_files import write_trainers
 from pipeline.trainers.nnunet.training_record import TrainingRecord, read_training_record
+from pipeline.trainers.nnunet.workspace import Workspace
 
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed")
 
@@ -164,6 +169,25 @@ def test_the_results_end_in_a_verdict(root: Path) -> None:
     assert verdict["verdict"] in ("winner", "equivalent", "inconclusive")
     assert {pair[side] for pair in verdict["pairs"] for side in ("a", "b")} == set(LOSSES)
     assert (root / "out" / "report.html").exists()
+
+
+def test_a_study_trains_in_a_child_process(root: Path, tmp_path: Path) -> None:
+    work = Workspace(root, name_of(DATASET))
+    environment = work.environment() | {"nnUNet_results": str(tmp_path), **CPU_VARIABLES}
+    task = TrainTask(work.dataset, "3d_fullres", 0, trainer("ce"), "nnUNetPlans", "begin", "cpu", 1)
+    lines: list[str] = []
+    run_child(task, environment, tmp_path / "nnunet.log", lines.append)
+    results = tmp_path / work.dataset / model(root, trainer("ce")).name
+    assert record_of(results) == record_of(model(root, trainer("ce")))
+    assert (results / "fold_0" / "validation" / "summary.json").exists()
+    assert "".join(lines) == (tmp_path / "nnunet.log").read_text(encoding="utf-8")
+
+
+def test_a_failure_of_the_child_process_is_one_line(root: Path, tmp_path: Path) -> None:
+    task = TrainTask(name_of(DATASET), "3d_fullres", 0, "nnUNetTrainer_nowhere", "nnUNetPlans", "begin", "cpu", 1)
+    with pytest.raises(TrainingError, match=r"nnunet.log: nnU-Net failed \(.*\); read the end of this file") as failure:
+        run_child(task, Workspace(root, task.dataset).environment(), tmp_path / "nnunet.log", lambda line: None)
+    assert "\n" not in str(failure.value)
 
 
 def test_scores_of_the_held_out_cases_are_read(root: Path) -> None:

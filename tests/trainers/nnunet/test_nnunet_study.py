@@ -1,4 +1,7 @@
-"""A whole study with nnU-Net as its trainer: real trainings of eight steps on phantoms."""
+"""A whole study with nnU-Net as its trainer: real trainings of eight steps on phantoms.
+
+python -m pytest -m slow tests/trainers/nnunet
+"""
 
 import shutil
 from pathlib import Path
@@ -38,6 +41,7 @@ def study(request_of):
     return run_study(request_of(), in_process=True)
 
 
+@pytest.mark.slow
 def test_records_are_those_of_any_study(study):
     record = read_study(study)
     assert (record.trainer, record.budget.steps, record.is_imported) == ("nnU-Net v2", 8, False)
@@ -51,6 +55,7 @@ def test_records_are_those_of_any_study(study):
         assert (trace.folder.root / "nnunet.log").exists()
 
 
+@pytest.mark.slow
 def test_a_run_without_its_record_is_scored_again_from_the_trained_network(study, request_of, tmp_path):
     (trace, *_) = read_traces(study)
     before = read_table(trace.folder.cases)
@@ -62,6 +67,7 @@ def test_a_run_without_its_record_is_scored_again_from_the_trained_network(study
     assert (results / "checkpoint_final.pth").stat().st_mtime_ns == weights
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_study(study, request_of):
     from pipeline.errors import RecordError
 
@@ -71,6 +77,7 @@ def test_other_settings_are_another_study(study, request_of):
         run_study(request_of(configuration="2d"), in_process=True)
 
 
+@pytest.mark.slow
 def test_export_names_the_command_of_nnunet(study):
     build_report(study)
     with pytest.raises(
