@@ -169,7 +169,9 @@ def _not_exportable(study: StudyFolder, record: StudyRecord, label: str) -> Bund
         from pipeline.trainers.nnunet.export import export_command
 
         remedy = f"run {export_command(study, record, label)}"
-    return BundleError(study.root, f"was trained by {record.trainer}, whose networks are no bundle", remedy)
+    return BundleError(
+        study.root, f"was trained by {record.trainer}, whose networks cannot be exported as a bundle", remedy
+    )
 
 
 def _usable_runs(study: StudyFolder, label: str) -> tuple[StudyRun, ...]:

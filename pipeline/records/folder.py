@@ -36,6 +36,7 @@ class StudyFolder:
         cases.csv                        every out-of-fold case of every finished run
         verdict.json, report.html
         mlflow.db, mlartifacts/
+        trainer/                         files of a trainer other than our own engine
         runs/<loss>/fold<f>_seed<s>/     events.jsonl, run.json, cases.csv, thresholds.csv, checkpoint.pt,
                                          predictions/<case>.nii.gz
     """
@@ -71,6 +72,11 @@ class StudyFolder:
     def report(self) -> Path:
         """The self-contained HTML page."""
         return self.root / "report.html"
+
+    @property
+    def trainer(self) -> Path:
+        """Folder of the files of a trainer other than our own engine."""
+        return self.root / "trainer"
 
     def run(self, key: RunKey) -> "RunFolder":
         """Return the folder of one run."""

@@ -26,9 +26,6 @@ from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.preparation import PreparedCase, prepare_dataset
 from pipeline.training.state import SCHEDULE
 
-WORKSPACE = "trainer"
-"""Folder of the trainer's own files inside a study."""
-
 
 class Setup(Protocol):
     """Interface of the steps from a checked dataset to a trainer."""
@@ -217,7 +214,7 @@ class MaskSetup:
             context.arms,
             request.all_seeds,
             context.plan,
-            context.folder.root / WORKSPACE,
+            context.folder.trainer,
             options,
         )
         self._trainer = self.trainer_class.prepare(inputs, on_step)

@@ -31,7 +31,7 @@ class Copies(MaskTrainer):
 
     @classmethod
     def prepare(cls, study, on_step):
-        raise NotImplementedError
+        raise AssertionError("runs are carried out without preparation here")
 
     @property
     def conditions(self):

@@ -20,7 +20,7 @@ def run_child(task: Task, environment: Mapping[str, str], log: Path, on_line: Ca
     Parameters
     ----------
     task
-        What to do.
+        The task.
     environment
         Variables in addition to those of this process.
     log

@@ -20,7 +20,7 @@ def export_command(study: StudyFolder, record: StudyRecord, label: str) -> str:
     """
     name = dict(zip(record.labels, trainer_names(record.labels), strict=True))[label]
     request = record.request
-    results = (study.root / "trainer" / "results").resolve()
+    results = (study.trainer / "results").resolve()
     folds = " ".join(map(str, range(record.folds)))
     return (
         f"nnUNet_results={results} nnUNetv2_export_model_to_zip -d 1 -tr {name} "
