@@ -58,9 +58,3 @@ def test_a_gpu_is_not_judged_by_the_step_that_loads_its_kernels(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     durations = iter((0.1, 0.0, 0.0, 0.0))
     assert precision._best_of_three(lambda: time.sleep(next(durations)), torch.device("cuda"), abort_s=0.01) < 0.05
-
-
-def test_the_cost_of_bfloat16_is_that_of_this_processor():
-    cost = precision.bfloat16_slowdown(CPU)
-    has_it = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert (cost < precision.EMULATION_SLOWDOWN) == has_it
