@@ -5,11 +5,18 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from pipeline.data.plan import Plan
+from pipeline.errors import ConfigError
+from pipeline.network.network_spec import NetworkSpec
 from pipeline.system.random_streams import derived_seed
 
+PLAN_NETWORK = NetworkSpec()
+"""The network that the plan describes."""
 
-def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: int) -> nn.Module:
-    """Return MONAI's `DynUNet` with weights drawn for (seed, fold).
+
+def build_network(
+    plan: Plan, in_channels: int, classes: int, seed: int, fold: int, spec: NetworkSpec = PLAN_NETWORK
+) -> nn.Module:
+    """Return MONAI's `DynUNet`, or the network of `spec`, with weights drawn for (seed, fold).
 
     It is the plain U-Net of nnU-Net with two convolutions per level. Where the plan's stem is coarser than a voxel, a
     strided convolution leads into the U-Net and a transposed convolution out of it. Torch's global random generator is
@@ -28,12 +35,21 @@ def build_network(plan: Plan, in_channels: int, classes: int, seed: int, fold: i
         Classes, including the background.
     seed, fold
         Select the random stream of the weights.
+    spec
+        Class and arguments of the network; by default the network of the plan.
 
     Returns
     -------
     Module
         From images (B, in_channels, *patch) to logits (B, classes, *patch), background first.
+
+    Raises
+    ------
+    ConfigError
+        If the network of `spec` cannot be built, or does not give such logits.
     """
+    if not spec.is_default:
+        raise ConfigError(f"--network {spec.text}", "cannot be built yet", "use the network of the plan")
     levels, stem = len(plan.channels), plan.stem
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights", fold))
