@@ -1,5 +1,6 @@
 """Inferers for training and prediction, and the way from probabilities to a mask on the grid of the user's file."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -15,8 +16,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.data.plan import Plan
-from pipeline.network.cuda_graphs import CudaGraphInferer
+from pipeline.network.cuda_graphs import CudaGraphInferer, capture_obstacle
+from pipeline.network.network_noise import NoiseInferer
 from pipeline.network.precision import Precision, autocast
+
+_LOG = logging.getLogger(__name__)
 
 WINDOW_OVERLAP = 0.25
 """Overlap of neighboring windows, as a share of the window's edge."""
@@ -81,7 +85,11 @@ class _OneDnnConvolutions(TorchFunctionMode):
 
 @contextmanager
 def training_inferer(
-    network: nn.Module, shape: tuple[int, ...], precision: Precision, device: torch.device
+    network: nn.Module,
+    shape: tuple[int, ...],
+    precision: Precision,
+    device: torch.device,
+    noise_seed: Callable[[], int] = lambda: 0,
 ) -> Iterator[Inferer]:
     """Provide the inferer of a network's training steps, which takes a whole batch at once.
 
@@ -94,10 +102,18 @@ def training_inferer(
     precision
         Number format of the forward pass.
     device
-        On CUDA forward and backward pass are CUDA graphs; their memory is freed at the end of the context.
+        On CUDA forward and backward pass are CUDA graphs, if the network permits it; their memory is freed at the end
+        of the context.
+    noise_seed
+        Returns the seed of the noise of a step, such as that of dropout.
     """
-    if device.type != "cuda":
-        yield AutocastInferer(SimpleInferer(), precision, device)
+    obstacle = capture_obstacle(network)
+    if obstacle or device.type != "cuda":
+        eager = AutocastInferer(SimpleInferer(), precision, device)
+        if obstacle and device.type == "cuda":
+            _LOG.info("training without CUDA graphs, which may be slower: %s", obstacle)
+        # A network that can be captured draws no random numbers.
+        yield NoiseInferer(eager, noise_seed, device) if obstacle else eager
         return
     graphed = CudaGraphInferer(network, shape, precision, device)
     try:
