@@ -3,11 +3,12 @@
 import difflib
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import ConfigError
 from pipeline.network.network_noise import seeded_generators
@@ -15,6 +16,19 @@ from pipeline.network.network_spec import NetworkSpec
 
 META = torch.device("meta")
 """A device without memory, on which torch computes shapes but no values."""
+
+
+class SequencesOnCpu(TorchFunctionMode):
+    """Create equal steps between two numbers on the CPU: constructors compute rates of dropout of them."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return func(*args, **{**(kwargs or {}), **({"device": "cpu"} if func is torch.linspace else {})})
 
 
 def network_class(spec: NetworkSpec) -> type[nn.Module]:
@@ -81,9 +95,9 @@ def create_on_meta(spec: NetworkSpec, arguments: Mapping[str, Any]) -> nn.Module
     with warnings.catch_warnings(), seeded_generators(0):
         warnings.simplefilter("ignore")  # the network itself shows its warnings
         try:
-            with META:
+            with META, SequencesOnCpu():
                 return create(spec, arguments)
-        except ConfigError:  # e.g. since the constructor reads values of tensors
+        except ConfigError:  # e.g. since the constructor reads values of other tensors
             return create(spec, arguments).to(META)
 
 
