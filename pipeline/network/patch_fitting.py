@@ -8,9 +8,10 @@ from pipeline.data.plan import Plan
 from pipeline.data.planning import MINIMUM_BATCH, PATCH_VOXELS
 from pipeline.errors import ConfigError
 from pipeline.network.architecture import build_plan_network
+from pipeline.network.cuda_graphs import capture_obstacle
 from pipeline.network.named_network import build_named_network
 from pipeline.network.network_arguments import Triple, has_fixed_size, levels_at_full_resolution, network_arguments
-from pipeline.network.network_class import META
+from pipeline.network.network_class import META, create_on_meta
 from pipeline.network.network_spec import NetworkSpec
 from pipeline.network.network_trial import Trial, try_module, try_network
 
@@ -181,10 +182,13 @@ def _fit_window(plan: Plan, request: _Request, multiple: int) -> tuple[Triple | 
 def _network_reason(plan: Plan, fitted: Plan, request: _Request, trial: Trial) -> str:
     own = build_plan_network(plan, request.in_channels, request.classes).to(META)
     usual = try_module(own, (plan.batch, request.in_channels, *plan.patch), request.classes)
+    arguments = network_arguments(request.spec, fitted, request.in_channels, request.classes)
+    obstacle = capture_obstacle(create_on_meta(request.spec, arguments))
+    slower = f"; on a GPU it trains without CUDA graphs, since {obstacle}" if obstacle else ""
     return (
         f"{request.spec.text} as requested, without a stem: {trial.weights / 1e6:.2f} million weights; a training step "
         f"needs about {trial.step_bytes / 2**30:.2g} GiB, {trial.step_bytes / max(usual.step_bytes, 1):.1f} times that "
-        f"of the plan's own network"
+        f"of the plan's own network{slower}"
     )
 
 

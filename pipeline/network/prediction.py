@@ -1,6 +1,5 @@
 """Inferers for training and prediction, and the way from probabilities to a mask on the grid of the user's file."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -19,8 +18,6 @@ from pipeline.data.plan import Plan
 from pipeline.network.cuda_graphs import CudaGraphInferer, capture_obstacle
 from pipeline.network.network_noise import NoiseInferer
 from pipeline.network.precision import Precision, autocast
-
-_LOG = logging.getLogger(__name__)
 
 WINDOW_OVERLAP = 0.25
 """Overlap of neighboring windows, as a share of the window's edge."""
@@ -110,8 +107,6 @@ def training_inferer(
     obstacle = capture_obstacle(network)
     if obstacle or device.type != "cuda":
         eager = AutocastInferer(SimpleInferer(), precision, device)
-        if obstacle and device.type == "cuda":
-            _LOG.info("training without CUDA graphs, which may be slower: %s", obstacle)
         # A network that can be captured draws no random numbers.
         yield NoiseInferer(eager, noise_seed, device) if obstacle else eager
         return
