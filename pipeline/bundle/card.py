@@ -10,7 +10,7 @@ import jinja2
 from pipeline.bundle.losses import FALLBACK, LOSSES
 from pipeline.bundle.markdown import without_markup
 from pipeline.bundle.metadata import INTENDED_USE, TRACKING_PACKAGES, required_packages
-from pipeline.bundle.recipe import Recipe
+from pipeline.bundle.model_settings import ModelSettings
 from pipeline.bundle.segment_codes import PRIVATE_SCHEME
 from pipeline.bundle.source import StudySource
 from pipeline.bundle.specification import BundleSpec
@@ -25,7 +25,7 @@ _MEANINGS = {
 }
 
 
-def model_card(source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts) -> str:
+def model_card(source: StudySource, spec: BundleSpec, settings: ModelSettings, parts: BundleParts) -> str:
     """Return the card as Markdown."""
     verdict, loss = source.verdict, source.loss.label
     return _template().render(
@@ -46,7 +46,7 @@ def model_card(source: StudySource, spec: BundleSpec, recipe: Recipe, parts: Bun
         pairs=[pair for pair in verdict.primary_pairs if loss in pair.names],
         result=source.result,
         intended_use=INTENDED_USE,
-        packages=required_packages(recipe),
+        packages=required_packages(settings),
         tracking_packages=TRACKING_PACKAGES,
         has_private_codes=any(segment.type.scheme == PRIVATE_SCHEME for segment in spec.segments.values()),
         private_scheme=PRIVATE_SCHEME,

@@ -22,8 +22,9 @@ from pipeline.bundle.losses import FALLBACK, LOSSES, is_weighted
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.metadata import LARGE_FILES, Description, large_files, metadata
 from pipeline.bundle.model import load_model
+from pipeline.bundle.model_settings import ModelSettings, make_settings
+from pipeline.bundle.named_network import NamedNetwork, exportable_network
 from pipeline.bundle.progress import Progress, Silent
-from pipeline.bundle.recipe import Recipe, make_recipe
 from pipeline.bundle.segment_codes import Segment, coded_segments
 from pipeline.bundle.series import default_series_rules
 from pipeline.bundle.source import StudySource
@@ -97,6 +98,8 @@ def export_bundle(
         raise BundleError(f"--version {version}", "is not a version", "give e.g. 1.0.0")
     name = name or re.sub(r"[^A-Za-z0-9_.=-]+", "_", f"{source.dataset.name}_{source.loss.label}").strip("._=-")
     statements, progress = statements or Statements(), progress or Silent()
+    # Before any training, since it refuses a network that no bundle can hold.
+    network = exportable_network(source.network, source.plan, len(source.dataset.channels), len(source.dataset.classes))
     segments = coded_segments(source.dataset.foreground, statements.codes)
     for cost in costs(source):
         progress.say(f"{'→' if cost.origin == origin else ' '} {cost.line()}")
@@ -104,14 +107,14 @@ def export_bundle(
     on_mask = progress.stage("checking out-of-fold masks", len(out_of_fold_masks(source)))
     effects = tuple(largest_component_effects(source, on_mask))
     keep_largest = tuple(effect.class_name for effect in effects if effect.helps)
-    recipe = study_recipe(source, keep_largest)
-    spec = make_spec(source, name, members, recipe, segments, statements.rules)
+    settings = study_settings(source, keep_largest, network)
+    spec = make_spec(source, name, members, settings, segments, statements.rules)
     parts = BundleParts(weights, training, effects, version, statements)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
     try:
         temporary.chmod(0o755)
-        sha256 = _write_bundle(temporary, source, spec, recipe, parts, progress)
+        sha256 = _write_bundle(temporary, source, spec, settings, parts, progress)
         if out.exists():
             out.rmdir()
         os.replace(temporary, out)
@@ -132,11 +135,11 @@ def _weights(
 
 
 def _write_bundle(
-    root: Path, source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts, progress: Progress
+    root: Path, source: StudySource, spec: BundleSpec, settings: ModelSettings, parts: BundleParts, progress: Progress
 ) -> str:
     """Write all files to `root` and return the hash of the manifest."""
     on_file = progress.stage("writing the bundle and its test vector", 3)
-    _write_files(root, source, spec, recipe, parts)
+    _write_files(root, source, spec, settings, parts)
     on_file(1)
     inputs = write_input(root, spec)
     # The bundle itself predicts its test vector, and only a bundle with a manifest can be loaded.
@@ -160,14 +163,16 @@ def _stage_on_first_part(progress: Progress, name: str) -> OnProgress:
     return report
 
 
-def study_recipe(source: StudySource, keep_largest: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a study; only the largest component of the classes named in `keep_largest` is kept.
+def study_settings(
+    source: StudySource, keep_largest: Sequence[str] = (), network: NamedNetwork | None = None
+) -> ModelSettings:
+    """Return the settings of a study; only the largest component of the classes named in `keep_largest` is kept.
 
-    Where MONAI lacks the loss, the recipe has `pipeline.bundle.losses.FALLBACK`.
+    Where MONAI lacks the loss, the settings have `pipeline.bundle.losses.FALLBACK`.
     """
     is_known = source.loss.name in LOSSES
     loss = source.loss.name if is_known else FALLBACK
-    return make_recipe(
+    return make_settings(
         source.plan,
         loss,
         source.loss.arguments if is_known else {},
@@ -175,6 +180,7 @@ def study_recipe(source: StudySource, keep_largest: Sequence[str] = ()) -> Recip
             index for index, name in enumerate(source.dataset.foreground.values(), 1) if name in keep_largest
         ],
         class_weights=_class_weights(source) if is_weighted(loss) else (),
+        network=network,
     )
 
 
@@ -182,7 +188,7 @@ def make_spec(
     source: StudySource,
     name: str,
     members: int,
-    recipe: Recipe,
+    settings: ModelSettings,
     segments: Mapping[int, Segment],
     rules: Sequence[SeriesRule] | None = None,
 ) -> BundleSpec:
@@ -215,17 +221,19 @@ def make_spec(
             fingerprint=ranges,
             segments=dict(segments),
             series_rules=tuple(rules),
-            recipe=recipe,
+            recipe=settings,
         )
     except ValidationError as error:
         raise spec_error(error, dataset.root, "correct it in the dataset, then run the study again") from None
 
 
-def _write_files(root: Path, source: StudySource, spec: BundleSpec, recipe: Recipe, parts: BundleParts) -> None:
+def _write_files(
+    root: Path, source: StudySource, spec: BundleSpec, settings: ModelSettings, parts: BundleParts
+) -> None:
     """Write all files but the test vector and the manifest."""
-    for file, content in configurations(spec, recipe).items():
+    for file, content in configurations(spec, settings).items():
         write_json(root / "configs" / f"{file}.json", content)
-    content = metadata(spec, recipe, _description(source, spec, parts)) | {"segloss": spec.model_dump(mode="json")}
+    content = metadata(spec, settings, _description(source, spec, parts)) | {"segloss": spec.model_dump(mode="json")}
     write_json(root / "configs" / "metadata.json", content)
     # Not directly to the file: torch.save writes the name of a file into it, and a temporary name is random.
     buffer = io.BytesIO()
@@ -233,7 +241,7 @@ def _write_files(root: Path, source: StudySource, spec: BundleSpec, recipe: Reci
     with atomic_path(root / "models" / "model.pt") as temporary:
         temporary.write_bytes(buffer.getvalue())
     write_text(root / LARGE_FILES, large_files(root))
-    write_text(root / "docs" / "README.md", model_card(source, spec, recipe, parts))
+    write_text(root / "docs" / "README.md", model_card(source, spec, settings, parts))
     write_text(root / "docs" / "data_license.txt", _data_license(source))
     write_text(root / "LICENSE", parts.statements.license.text)
 
@@ -244,8 +252,8 @@ def _description(source: StudySource, spec: BundleSpec, parts: BundleParts) -> D
         name=spec.name,
         version=parts.version,
         task=f"Segmentation of {', '.join(spec.classes.values())}",
-        description=f"3D U-Net trained with {source.loss.label}, chosen by a study of losses on "
-        f"{len(source.dataset.cases)} cases.",
+        description=f"{source.network.name or '3D U-Net'} trained with {source.loss.label}, chosen by a study of "
+        f"losses on {len(source.dataset.cases)} cases.",
         data_source=source.dataset.name,
         author=parts.statements.author,
         license=parts.statements.license.name,

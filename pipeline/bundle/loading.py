@@ -12,11 +12,13 @@ from pipeline.bundle.checking import Refused, check_configuration, check_metadat
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import Contents, allow_code_remedy, is_version
 from pipeline.bundle.metadata import LARGE_FILES
+from pipeline.bundle.named_network import remains_without_values
 from pipeline.bundle.segmentation_model import Model
 from pipeline.bundle.specification import BundleSpec, parse_spec
 from pipeline.bundle.stored_weights import read_weights
 from pipeline.bundle.template import Config, Json
 from pipeline.errors import BundleError
+from pipeline.network.network_class import SequencesOnCpu
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
 _AGAIN = "export the bundle again with `segloss export`"
@@ -57,6 +59,8 @@ def open_contents(contents: Contents, device: torch.device, *, trusted: bool = F
     parts = _build(contents, config, trusted)
     network: nn.Module = parts["network_def"]
     network.load_state_dict(read_weights(contents, network.state_dict()), strict=True, assign=True)
+    if without := remains_without_values(network):
+        raise BundleError(contents.root / INFERENCE, f"network_def: no weight gives {without} a value", _AGAIN)
     network = network.to(device).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
@@ -151,7 +155,8 @@ def _build(contents: Contents, config: Config, trusted: bool) -> dict[str, Any]:
     parser = ConfigParser(config)
     for name in ("preprocessing", "inferer", "restoring", "deciding", "network_def"):
         try:
-            with torch.device("meta" if name == "network_def" and not trusted else "cpu"):
+            on_meta = name == "network_def" and not trusted
+            with torch.device("meta" if on_meta else "cpu"), SequencesOnCpu():
                 built[name] = parser.get_parsed_content(name)
         except Exception as error:
             reason = str(error.__cause__ or error).splitlines()[0]

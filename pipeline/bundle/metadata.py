@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from pipeline.bundle.recipe import Recipe
+from pipeline.bundle.model_settings import ModelSettings
 from pipeline.bundle.specification import BundleSpec
 from pipeline.bundle.template import Config, Json, fill_template
 from pipeline.system.files import sha256_of_file
@@ -39,16 +39,16 @@ class Description:
     evaluation: Mapping[str, float] = field(default_factory=dict)
 
 
-def required_packages(recipe: Recipe) -> tuple[str, ...]:
+def required_packages(settings: ModelSettings) -> tuple[str, ...]:
     """Return the packages that a bundle needs beside MONAI, torch and numpy."""
-    return (*PACKAGES, *(LARGEST_COMPONENT_PACKAGES if recipe.keep_largest else ()))
+    return (*PACKAGES, *(LARGEST_COMPONENT_PACKAGES if settings.keep_largest else ()))
 
 
-def metadata(spec: BundleSpec, recipe: Recipe, description: Description) -> Config:
+def metadata(spec: BundleSpec, settings: ModelSettings, description: Description) -> Config:
     """Return the metadata of MONAI; a bundle with weights has the specification under ``segloss``, too."""
     labels = {0: "background", **spec.classes}
     classes = dict(enumerate(labels.values()))
-    is_ct = "ct" in recipe.normalisation
+    is_ct = "ct" in settings.normalisation
     values: dict[str, Json] = {
         "name": description.name,
         "version": description.version,
@@ -63,7 +63,7 @@ def metadata(spec: BundleSpec, recipe: Recipe, description: Description) -> Conf
         "monai_version": installed("monai"),
         "pytorch_version": installed("torch").split("+")[0],
         "numpy_version": installed("numpy"),
-        "required_packages": _versions(required_packages(recipe)),
+        "required_packages": _versions(required_packages(settings)),
         "optional_packages": _versions(TRACKING_PACKAGES),
         "image_classes": ", ".join(spec.channels),
         "label_classes": _enumerated(labels),

@@ -4,36 +4,46 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from pipeline.bundle.recipe import Recipe
+from pipeline.bundle.model_settings import ModelSettings
+from pipeline.bundle.named_network import CHANNELS, CLASSES
 from pipeline.bundle.template import Config, Json, fill_template
 
 
-def network_config(recipe: Recipe, channels: int | str, classes: int | str) -> Config:
+def network_config(settings: ModelSettings, channels: int | str, classes: int | str) -> Config:
     """Return ``network_def`` and the parts that it refers to, as `pipeline.network.architecture` builds the network.
 
     Parameters
     ----------
-    recipe
+    settings
         Levels, strides and stem of the network. With a stem, the U-Net stands between the convolutions ``into`` and
         ``out_of`` the patches of the stem.
     channels, classes
         Channels of the input and of the output (background included): numbers, or references such as
         ``@num_channels``.
     """
-    has_stem = recipe.stem != (1, 1, 1)
+    if settings.network is not None:
+        return {
+            "network_def": {
+                "_target_": settings.network.target,
+                **settings.network.arguments,
+                CHANNELS: channels,
+                CLASSES: classes,
+            }
+        }
+    has_stem = settings.stem != (1, 1, 1)
     # As `pipeline.network.architecture.stem_features`; a test builds both networks and compares their outputs.
-    unet_channels, unet_features = recipe.features[0] // 2, recipe.features[0]
+    unet_channels, unet_features = settings.features[0] // 2, settings.features[0]
     unet: dict[str, Json] = {
         "in_channels": unet_channels if has_stem else channels,
         "out_channels": unet_features if has_stem else classes,
-        "kernel_size": [3] * len(recipe.features),
-        "strides": recipe.strides,
-        "features": recipe.features,
+        "kernel_size": [3] * len(settings.features),
+        "strides": settings.strides,
+        "features": settings.features,
     }
     values: dict[str, Json] = {
         "unet": fill_template("unet", unet),
         "has_stem": has_stem,
-        "stem": recipe.stem,
+        "stem": settings.stem,
         "channels": channels,
         "classes": classes,
         "unet_channels": unet_channels,
@@ -42,14 +52,14 @@ def network_config(recipe: Recipe, channels: int | str, classes: int | str) -> C
     return fill_template("network", values)
 
 
-def ensemble_config(recipe: Recipe, channels: int, classes: int, members: int) -> Config:
+def ensemble_config(settings: ModelSettings, channels: int, classes: int, members: int) -> Config:
     """Return ``network_def`` of one network that gives the mean of its members' logits, and its parts.
 
     The logits of each member are concatenated to its input, a fixed 1 x 1 convolution leads the next member back to
     the image, and a last convolution takes the mean. So an ensemble is exported, traced and verified like a single
     network.
     """
-    parts = [part for part in network_config(recipe, channels, classes).values() if isinstance(part, dict)]
+    parts = [part for part in network_config(settings, channels, classes).values() if isinstance(part, dict)]
     config: Config = {
         f"member_{index}": [_pointwise(channels + index * classes, channels), *parts] for index in range(members)
     }

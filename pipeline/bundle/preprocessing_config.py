@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from pipeline.bundle.recipe import Recipe
+from pipeline.bundle.model_settings import ModelSettings
 from pipeline.bundle.template import Config, Json, fill_template
 
 
 def preprocessing_config(
-    recipe: Recipe, spacing_mm: Sequence[float] | str, label_values: Sequence[int] | None = None
+    settings: ModelSettings, spacing_mm: Sequence[float] | str, label_values: Sequence[int] | None = None
 ) -> list[Config]:
     """Return the transforms of ``image`` from NIfTI files to the grid and the intensities of the training.
 
     Parameters
     ----------
-    recipe
+    settings
         Normalization of each channel.
     spacing_mm
         Spacing of the grid along R, A, S, or a reference such as ``@spacing_mm``.
@@ -29,37 +29,37 @@ def preprocessing_config(
         "label_values": label_values,
         "class_indices": class_indices,
         "gaps_in_labels": list(label_values or ()) != class_indices,
-        "normalization": normalization_config(recipe),
+        "normalization": normalization_config(settings),
     }
     steps: list[Config] = fill_template("preprocessing", values)["transforms"]
     return steps
 
 
-def normalization_config(recipe: Recipe) -> list[Config]:
+def normalization_config(settings: ModelSettings) -> list[Config]:
     """Return the normalization of ``image``; channels are split where they are not all treated alike."""
-    kinds = set(recipe.normalisation)
-    count = len(recipe.normalisation)
+    kinds = set(settings.normalisation)
+    count = len(settings.normalisation)
     if "ct" not in kinds and len(kinds) == 1:
         nonzero = "zscore_nonzero" in kinds
         return [{"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": nonzero, "channel_wise": True}]
     if count == 1:
-        return _channel_normalization("image", recipe, 0)
+        return _channel_normalization("image", settings, 0)
     keys = [f"image_{index}" for index in range(count)]
     postfixes = [str(index) for index in range(count)]
     return [
         {"_target_": "SplitDimd", "keys": "image", "output_postfixes": postfixes, "dim": 0},
-        *(step for index, key in enumerate(keys) for step in _channel_normalization(key, recipe, index)),
+        *(step for index, key in enumerate(keys) for step in _channel_normalization(key, settings, index)),
         {"_target_": "ConcatItemsd", "keys": keys, "name": "image", "dim": 0},
         {"_target_": "DeleteItemsd", "keys": keys},
     ]
 
 
-def _channel_normalization(key: str, recipe: Recipe, index: int) -> list[Config]:
-    kind = recipe.normalisation[index]
+def _channel_normalization(key: str, settings: ModelSettings, index: int) -> list[Config]:
+    kind = settings.normalisation[index]
     if kind != "ct":
         return [{"_target_": "NormalizeIntensityd", "keys": key, "nonzero": kind == "zscore_nonzero"}]
-    low, high = recipe.intensity_range[index]
-    mean, std = recipe.intensity_mean[index], recipe.intensity_std[index]
+    low, high = settings.intensity_range[index]
+    mean, std = settings.intensity_mean[index], settings.intensity_std[index]
     clipping: Config = {"_target_": "ScaleIntensityRanged", "keys": key, "a_min": low, "a_max": high}
     return [
         clipping | {"b_min": low, "b_max": high, "clip": True},

@@ -16,7 +16,7 @@ from pipeline.bundle.configurations import (
 )
 from pipeline.bundle.losses import LOSSES, loss_settings
 from pipeline.bundle.metadata import Description, metadata
-from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.model_settings import make_settings
 from pipeline.bundle.segment_codes import default_segments
 from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.bundle.template import Config
@@ -39,7 +39,7 @@ PLAN = Plan(
 )
 DATA = "$@bundle_root + '/data'"
 CLASSES = {1: "structure"}
-RECIPE = make_recipe(PLAN, "dice_ce", {})
+SETTINGS = make_settings(PLAN, "dice_ce", {})
 SPEC = BundleSpec(
     name="segmentation_3d",
     channels=("image",),
@@ -53,7 +53,7 @@ SPEC = BundleSpec(
     members=1,
     fingerprint=TrainingRanges(cases=1, spacing_mm=(), shape=(), intensity=()),
     segments=default_segments(CLASSES),
-    recipe=RECIPE,
+    recipe=SETTINGS,
 )
 DESCRIPTION = Description(
     name="3D segmentation with a choice of losses",
@@ -69,10 +69,10 @@ DESCRIPTION = Description(
 def repository_configs() -> dict[str, Config]:
     """Return the content of each file of ``configs`` by name without suffix."""
     return {
-        "metadata": metadata(SPEC, RECIPE, DESCRIPTION),
-        "inference": inference_config(SPEC, RECIPE, dataset_dir=DATA, numbers_on_top=True),
-        "train": training_config(SPEC, RECIPE, dataset_dir=DATA),
-        "evaluate": evaluation_config(SPEC, RECIPE, dataset_dir=DATA),
+        "metadata": metadata(SPEC, SETTINGS, DESCRIPTION),
+        "inference": inference_config(SPEC, SETTINGS, dataset_dir=DATA, numbers_on_top=True),
+        "train": training_config(SPEC, SETTINGS, dataset_dir=DATA),
+        "evaluate": evaluation_config(SPEC, SETTINGS, dataset_dir=DATA),
         "multi_gpu_train": multi_gpu_config(),
         "tracking_mlflow": tracking_config(),
         # Merged over ``train.json``, e.g. --config_file "['configs/train.json', 'configs/loss_dice.json']".

@@ -1,7 +1,7 @@
 """The source of a bundle: a finished study, read from its records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,7 @@ from pipeline.data.fingerprint import CaseScan, Fingerprint
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError
 from pipeline.losses import LossSpec, parse_losses
+from pipeline.network.network_spec import NetworkSpec
 from pipeline.network.precision import Precision
 from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.run import read_run
@@ -53,6 +54,8 @@ class StudySource:
         Scans of the training cases.
     verdict
         Verdict of the study.
+    network
+        The network that its runs trained.
     """
 
     study: StudyFolder
@@ -68,6 +71,7 @@ class StudySource:
     dataset: Dataset
     fingerprint: Fingerprint
     verdict: Verdict
+    network: NetworkSpec = field(default_factory=NetworkSpec)
 
     @property
     def several_files(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from pipeline.bundle.recipe import Recipe
+from pipeline.bundle.model_settings import ModelSettings
 from pipeline.bundle.segment_codes import Segment
 from pipeline.bundle.strict_model import HIDDEN_CHARACTERS, Label, StrictModel
 from pipeline.errors import BundleError
@@ -83,7 +83,7 @@ class BundleSpec(StrictModel):
     fingerprint: TrainingRanges
     segments: dict[int, Segment]
     series_rules: tuple[SeriesRule, ...] = Field(default=(), max_length=MAXIMUM_RULES)
-    recipe: Recipe | None = None
+    recipe: ModelSettings | None = None
 
     @field_validator("classes")
     @classmethod

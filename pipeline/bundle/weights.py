@@ -156,7 +156,9 @@ def _train(
     torch.set_num_threads(source.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training = Training(
-        network=build_network(plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold),
+        network=build_network(
+            plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold, source.network
+        ),
         loss=build_loss(source.loss, source.class_voxels),
         sampler=PatchSampler(tuple(cases[case.id] for case in source.dataset.cases), plan, seed, fold),
         learning_rate=rate,

@@ -11,9 +11,38 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from monai.networks.nets import DynUNet
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from pipeline.network.precision import Precision
+
+CAPTURABLE: tuple[type[nn.Module], ...] = (DynUNet, nn.Conv3d, nn.ConvTranspose3d)
+"""Modules that launch the same kernels in each step, alone or in a sequence."""
+
+
+def capture_obstacle(network: nn.Module) -> str:
+    """Return why the training steps of a network cannot be CUDA graphs, or "" if they can.
+
+    A graph repeats the launches of one step, whatever Python code would do in another. So only networks that are known
+    to launch the same kernels each time are captured.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> capture_obstacle(nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2)))
+    'BatchNorm3d may compute differently in each step'
+    """
+    parts = list(network) if isinstance(network, nn.Sequential) else [network]
+    unknown = [type(part).__name__ for part in parts if not isinstance(part, CAPTURABLE)]
+    if unknown:
+        return f"{unknown[0]} may compute differently in each step"
+    if any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.modules()):
+        return "its dropout would draw from another generator"
+    # The warm-up passes before a capture see no images, but would enter the averages of a batch normalization.
+    if next(network.buffers(), None) is not None:
+        return "its buffers would change before the first step"
+    return ""
 
 
 class CudaGraphInferer(Inferer):

@@ -15,7 +15,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.data.plan import Plan
-from pipeline.network.cuda_graphs import CudaGraphInferer
+from pipeline.network.cuda_graphs import CudaGraphInferer, capture_obstacle
+from pipeline.network.network_noise import NoiseInferer
 from pipeline.network.precision import Precision, autocast
 
 WINDOW_OVERLAP = 0.25
@@ -81,7 +82,11 @@ class _OneDnnConvolutions(TorchFunctionMode):
 
 @contextmanager
 def training_inferer(
-    network: nn.Module, shape: tuple[int, ...], precision: Precision, device: torch.device
+    network: nn.Module,
+    shape: tuple[int, ...],
+    precision: Precision,
+    device: torch.device,
+    noise_seed: Callable[[], int] = lambda: 0,
 ) -> Iterator[Inferer]:
     """Provide the inferer of a network's training steps, which takes a whole batch at once.
 
@@ -94,10 +99,16 @@ def training_inferer(
     precision
         Number format of the forward pass.
     device
-        On CUDA forward and backward pass are CUDA graphs; their memory is freed at the end of the context.
+        On CUDA forward and backward pass are CUDA graphs, if the network permits it; their memory is freed at the end
+        of the context.
+    noise_seed
+        Returns the seed of the noise of a step, such as that of dropout.
     """
-    if device.type != "cuda":
-        yield AutocastInferer(SimpleInferer(), precision, device)
+    obstacle = capture_obstacle(network)
+    if obstacle or device.type != "cuda":
+        eager = AutocastInferer(SimpleInferer(), precision, device)
+        # A network that can be captured draws no random numbers.
+        yield NoiseInferer(eager, noise_seed, device) if obstacle else eager
         return
     graphed = CudaGraphInferer(network, shape, precision, device)
     try:

@@ -157,12 +157,15 @@ class WeightAverage:
 
     It does the same as ``AveragedModel.update_parameters``, which costs milliseconds per step, since it collects all
     weights anew each time.
+
+    Buffers of floating-point numbers, such as the statistics of a batch normalization, are averaged like the weights:
+    to first order, the statistics of averaged weights are the average of the statistics. Other buffers are copied.
     """
 
     def __init__(self, training: Training) -> None:
         self.counter = training.average.n_averaged
-        self.averages = [parameter.detach() for parameter in training.averaged_network.parameters()]
-        self.weights = [parameter.detach() for parameter in training.network.parameters()]
+        self.averages, self.counts = _weights_and_counts(training.averaged_network)
+        self.weights, self.present_counts = _weights_and_counts(training.network)
         self.decay = average_decay(training.steps)
 
     def attach(self, engine: Engine) -> None:
@@ -175,4 +178,16 @@ class WeightAverage:
             torch._foreach_copy_(self.averages, self.weights)
         else:
             torch._foreach_lerp_(self.averages, self.weights, 1 - self.decay)
+        if self.counts:
+            torch._foreach_copy_(self.counts, self.present_counts)
         self.counter += 1
+
+
+def _weights_and_counts(network: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the weights and the other floating-point tensors of a network, and its buffers of integers."""
+    buffers = list(network.buffers())
+    weights = [parameter.detach() for parameter in network.parameters()]
+    return (
+        weights + [buffer for buffer in buffers if buffer.is_floating_point()],
+        [buffer for buffer in buffers if not buffer.is_floating_point()],
+    )

@@ -12,6 +12,7 @@ from monai.handlers import LrScheduleHandler
 
 from pipeline.network.prediction import training_inferer
 from pipeline.records.events import TrainEvent
+from pipeline.system.random_streams import derived_seed
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.handlers import GradientRecorder, StopOnNonFiniteLoss, WeightAverage
 from pipeline.training.patch_sampling import Batch, batches
@@ -113,8 +114,11 @@ def train(
             on_interval(training)
             started = clock_s(training.device) - training.seconds
 
+    def noise_seed() -> int:
+        return derived_seed(sampler.seed, "noise", sampler.fold, training.step)
+
     with training_inferer(
-        training.network, sampler.batch_shape, training.precision, training.device
+        training.network, sampler.batch_shape, training.precision, training.device, noise_seed
     ) as trainer.inferer:
         trainer.run()
 

@@ -7,7 +7,7 @@ from untrained import CLASSES, PLAN
 
 from pipeline.bundle.card import model_card
 from pipeline.bundle.largest_component import LargestComponentEffect
-from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.model_settings import make_settings
 from pipeline.bundle.segment_codes import default_segments
 from pipeline.bundle.source import StudySource
 from pipeline.bundle.specification import BundleSpec, TrainingRanges
@@ -53,7 +53,7 @@ def card(loss="dice", members=1, effects=(), author="A", rules=(), **changes):
         dataset=Dataset("balls", Path("data"), "msd", ("T1",), {0: "background", **CLASSES}, ()),
         fingerprint=Fingerprint(()), verdict=verdict,
     )  # fmt: skip
-    recipe = make_recipe(PLAN, "dice_ce", {}, keep_largest=[1] if any(effect.helps for effect in effects) else ())
+    recipe = make_settings(PLAN, "dice_ce", {}, keep_largest=[1] if any(effect.helps for effect in effects) else ())
     fields = {
         "name": "balls", "channels": ("T1",), "classes": CLASSES, "several_files": False, "spacing_mm": PLAN.spacing_mm,
         "patch": PLAN.patch, "overlap": 0.25, "batch": 2, "precision": "float32", "members": members,

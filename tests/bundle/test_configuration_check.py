@@ -11,7 +11,7 @@ from untrained import CLASSES, PLAN
 from pipeline.bundle.checking import TUNABLE, Refused, check_configuration, check_metadata, parse_json
 from pipeline.bundle.configurations import configurations
 from pipeline.bundle.losses import LOSSES
-from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.model_settings import make_settings
 from pipeline.bundle.segment_codes import default_segments
 from pipeline.bundle.specification import BundleSpec, TrainingRanges, parse_spec
 
@@ -35,7 +35,7 @@ def specified(plan="plain", loss="dice_ce", members=1, several=False, keep_large
         name="any", channels=channels, classes=CLASSES, several_files=several, spacing_mm=changed.spacing_mm,
         patch=changed.inference_window, overlap=0.25, batch=2, precision="float32", members=members,
         fingerprint=TrainingRanges(cases=1, spacing_mm=(), shape=(), intensity=()), segments=default_segments(CLASSES),
-        recipe=make_recipe(changed, loss, {"gamma": 2, "policy": "inverse"}, keep_largest=keep_largest,
+        recipe=make_settings(changed, loss, {"gamma": 2, "policy": "inverse"}, keep_largest=keep_largest,
                            class_weights=weights),
     )  # fmt: skip
 

@@ -9,9 +9,9 @@ import torch
 from pipeline.bundle.export import export_bundle
 from pipeline.bundle.manifest import identify
 from pipeline.bundle.model import load_model
+from pipeline.bundle.model_settings import make_settings
 from pipeline.bundle.network_config import ensemble_config, ensemble_weights
 from pipeline.bundle.preprocessing_config import preprocessing_config
-from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.source import read_source
 from pipeline.bundle.testvector import mask_hash, predict
 from pipeline.bundle.weights import costs, final_weights
@@ -67,7 +67,7 @@ def test_ensemble_is_the_mean_of_its_members_logits():
     members = [build_network(plan, 2, 3, seed, 0).eval() for seed in range(3)]
     from monai.bundle import ConfigParser
 
-    config = ensemble_config(make_recipe(plan, "dice_ce", {}), 2, 3, 3)
+    config = ensemble_config(make_settings(plan, "dice_ce", {}), 2, 3, 3)
     whole = ConfigParser(config).get_parsed_content("network_def").eval()
     whole.load_state_dict(ensemble_weights([member.state_dict() for member in members], 2, 3))
     image = torch.rand(1, 2, 8, 8, 8)
@@ -181,7 +181,7 @@ def test_several_channels_and_ct_are_prepared_as_in_training(tmp_path):
         intensity_std=(90.0, 1.0, 1.0), channels=(4, 8), strides=((2, 2, 2),), tolerance_mm=1.0, metrics=("dice",),
         reasons={},
     )  # fmt: skip
-    steps = preprocessing_config(make_recipe(plan, "dice_ce", {}), plan.spacing_mm)
+    steps = preprocessing_config(make_settings(plan, "dice_ce", {}), plan.spacing_mm)
     prepare = ConfigParser({"p": {"_target_": "Compose", "transforms": steps}}).get_parsed_content("p")
     for images in (tuple(paths), (tmp_path / "four.nii.gz",)):
         expected, _, affine_prepared = load_case(Case("x", images, None, "x"), plan, with_label=False)

@@ -6,8 +6,8 @@ from monai.bundle import ConfigParser
 
 from pipeline.bundle.checking import Refused, check_configuration
 from pipeline.bundle.configurations import configurations, inference_config, training_config
+from pipeline.bundle.model_settings import make_settings
 from pipeline.bundle.network_config import ensemble_config, ensemble_weights, network_config
-from pipeline.bundle.recipe import make_recipe
 from pipeline.bundle.segment_codes import default_segments
 from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.data.plan import Plan
@@ -20,7 +20,7 @@ PLAN = Plan(
     stem=(2, 2, 1), strides=((2, 2, 2),) * 2, tolerance_mm=1.0, metrics=("dice",), reasons={}, window=(16, 24, 8),
 )  # fmt: skip
 
-RECIPE = make_recipe(PLAN, "dice_ce", {})
+RECIPE = make_settings(PLAN, "dice_ce", {})
 
 
 def spec_of(members):
@@ -54,7 +54,7 @@ def test_the_configuration_builds_the_network_that_was_trained(members):
 @pytest.mark.parametrize("members", [1, 2])
 def test_the_recipe_gives_the_configurations_of_the_plan(members):
     spec = spec_of(members)
-    found = configurations(spec, make_recipe(PLAN, "dice_ce", {}))
+    found = configurations(spec, make_settings(PLAN, "dice_ce", {}))
     network = found["inference"]["unet" if members == 1 else "member_0"]
     unet = network if members == 1 else network[2]
     assert unet["filters"] == [4, 8, 8]

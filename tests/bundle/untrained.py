@@ -6,12 +6,14 @@ from pipeline.bundle.configurations import configurations
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.metadata import Description, metadata
 from pipeline.bundle.model import load_model
-from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.model_settings import make_settings
+from pipeline.bundle.named_network import exportable_network
 from pipeline.bundle.segment_codes import default_segments
 from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.bundle.testvector import write_expected, write_input
 from pipeline.data.plan import Plan
-from pipeline.network.architecture import build_network
+from pipeline.network.architecture import PLAN_NETWORK, build_network
+from pipeline.network.patch_fitting import fit_patch
 from pipeline.system.files import write_json, write_text
 
 CLASSES = {1: "anterior", 3: "posterior"}
@@ -23,11 +25,13 @@ PLAN = Plan(
 RULES = ({"name": "MR", "conditions": {"Modality": "MR"}},)
 
 
-def write_untrained(root, loss="dice_ce", keep_largest=(), class_weights=()):
-    recipe = make_recipe(PLAN, loss, {}, keep_largest=keep_largest, class_weights=class_weights)
+def write_untrained(root, loss="dice_ce", keep_largest=(), class_weights=(), network=PLAN_NETWORK):
+    plan = fit_patch(PLAN, network, 1, len(CLASSES) + 1)
+    named = exportable_network(network, plan, 1, len(CLASSES) + 1)
+    recipe = make_settings(plan, loss, {}, keep_largest=keep_largest, class_weights=class_weights, network=named)
     spec = BundleSpec(
         name="untrained", channels=("T1",), classes=CLASSES, several_files=False, spacing_mm=PLAN.spacing_mm,
-        patch=PLAN.inference_window, overlap=0.25, batch=PLAN.batch, precision="float32", members=1,
+        patch=plan.inference_window, overlap=0.25, batch=PLAN.batch, precision="float32", members=1,
         fingerprint=TrainingRanges(cases=4, spacing_mm=((1, 1),) * 3, shape=((16, 16),) * 3, intensity=((0.0, 200.0),)),
         segments=default_segments(CLASSES), series_rules=RULES,
         recipe=recipe,
@@ -36,7 +40,7 @@ def write_untrained(root, loss="dice_ce", keep_largest=(), class_weights=()):
     content = metadata(spec, recipe, description) | {"segloss": spec.model_dump(mode="json")}
     for name, config in (configurations(spec, recipe) | {"metadata": content}).items():
         write_json(root / "configs" / f"{name}.json", config)
-    weights = build_network(PLAN, 1, len(CLASSES) + 1, 0, 0).state_dict()
+    weights = build_network(plan, 1, len(CLASSES) + 1, 0, 0, network).state_dict()
     # Scaled so that the classes differ by as much as those of a trained network.
     weights = {
         name: (3 * tensor if name.startswith("output_block") else tensor).clone() for name, tensor in weights.items()

@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 
 from pipeline.bundle.configurations import inference_config
 from pipeline.bundle.model import Model
-from pipeline.bundle.recipe import make_recipe
+from pipeline.bundle.model_settings import make_settings
 from pipeline.bundle.segment_codes import default_segments
 from pipeline.bundle.specification import BundleSpec, TrainingRanges
 from pipeline.data.plan import Plan
@@ -56,7 +56,7 @@ def small_model(channels=("MR",), spacing_mm=(1.0, 1.0, 1.0), keep_largest=(), c
         fingerprint=fingerprint,
         segments=default_segments(classes),
     )
-    parser = ConfigParser(inference_config(spec, make_recipe(plan, "dice_ce", {}, keep_largest=keep_largest)))
+    parser = ConfigParser(inference_config(spec, make_settings(plan, "dice_ce", {}, keep_largest=keep_largest)))
     parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer", "restoring", "deciding")}
     network = torch.nn.Conv3d(len(channels), len(classes) + 1, 1)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """CUDA graphs. Without a GPU the tests check that captured functions accept numbers as tensors."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.network.architecture import build_network
-from pipeline.network.cuda_graphs import CudaGraphFunction, CudaGraphInferer
+from pipeline.network.cuda_graphs import CudaGraphFunction, CudaGraphInferer, capture_obstacle
+from pipeline.network.network_spec import NetworkSpec
 from pipeline.training.optimizer import MuonAdamW, muon_step
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -32,6 +34,24 @@ def test_on_a_cpu_a_function_is_called_each_time_with_the_numbers() -> None:
     for number in (1.0, 2.0, 3.0):
         function([tensors], number)
     assert called == [(tensors, 1.0), (tensors, 2.0), (tensors, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "obstacle"),
+    [
+        ("", ""),
+        ("DynUNet", ""),
+        ("DynUNet{dropout=0.1}", "its dropout would draw from another generator"),
+        ("DynUNet{norm_name=batch}", "its buffers would change before the first step"),
+        ("SegResNet", "SegResNet may compute differently in each step"),
+    ],
+)
+def test_only_networks_that_repeat_their_kernels_are_captured(plan: Plan, text: str, obstacle: str) -> None:
+    assert capture_obstacle(build_network(plan, 1, 2, 0, 0, NetworkSpec.parse(text))) == obstacle
+
+
+def test_the_network_behind_a_stem_is_captured(plan: Plan) -> None:
+    assert capture_obstacle(build_network(replace(plan, stem=(2, 2, 2)), 1, 2, 0, 0)) == ""
 
 
 @on_a_gpu

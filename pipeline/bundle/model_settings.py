@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from pipeline.bundle.losses import ARGUMENTS, LOSSES
+from pipeline.bundle.named_network import NamedNetwork
 from pipeline.bundle.strict_model import StrictModel
 from pipeline.data.plan import Normalization, Plan
 
@@ -17,7 +18,7 @@ Strides = tuple[Stride, Stride, Stride]
 Edge = Annotated[int, Field(ge=1, le=1024)]
 
 
-class Recipe(StrictModel):
+class ModelSettings(StrictModel):
     """Network, preprocessing, post-processing and loss of a bundle; axes in R, A, S order.
 
     Attributes
@@ -34,6 +35,8 @@ class Recipe(StrictModel):
         A key of `pipeline.bundle.losses.LOSSES` and the arguments that replace its defaults.
     class_weights
         Weight of each class, background first; set for weighted losses only.
+    network
+        A network of MONAI in place of the U-Net that `features`, `strides` and `stem` describe.
     """
 
     patch: tuple[Edge, Edge, Edge]
@@ -48,6 +51,13 @@ class Recipe(StrictModel):
     loss: str
     loss_arguments: dict[str, Finite | tuple[Finite, ...]] = Field(default_factory=dict)
     class_weights: tuple[Finite, ...] = ()
+    network: NamedNetwork | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_default_network(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a missing network, so that the files of other bundles stay as they were."""
+        values: dict[str, Any] = serialize(self)
+        return {name: value for name, value in values.items() if name != "network" or value is not None}
 
     @field_validator("loss")
     @classmethod
@@ -64,7 +74,7 @@ class Recipe(StrictModel):
         return arguments
 
     @model_validator(mode="after")
-    def _lengths_agree(self) -> "Recipe":
+    def _lengths_agree(self) -> "ModelSettings":
         channels = len(self.normalisation)
         if any(len(values) != channels for values in (self.intensity_range, self.intensity_mean, self.intensity_std)):
             raise ValueError("intensity values must have one entry per channel")
@@ -75,19 +85,20 @@ class Recipe(StrictModel):
         return self
 
 
-def make_recipe(
+def make_settings(
     plan: Plan,
     loss: str,
     arguments: Mapping[str, Any],
     *,
     keep_largest: Sequence[int] = (),
     class_weights: Sequence[float] = (),
-) -> Recipe:
-    """Return the recipe of a study's plan and loss.
+    network: NamedNetwork | None = None,
+) -> ModelSettings:
+    """Return the settings of a study's plan and loss.
 
-    Arguments of the loss that MONAI does not accept are dropped; the other parameters are as in `Recipe`.
+    Arguments of the loss that MONAI does not accept are dropped; the other parameters are as in `ModelSettings`.
     """
-    return Recipe(
+    return ModelSettings(
         patch=plan.patch,
         normalisation=plan.normalisation,
         intensity_range=plan.intensity_range,
@@ -100,4 +111,5 @@ def make_recipe(
         loss=loss,
         loss_arguments={name: value for name, value in arguments.items() if name in ARGUMENTS},
         class_weights=tuple(class_weights),
+        network=network,
     )
