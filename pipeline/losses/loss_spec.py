@@ -12,9 +12,12 @@ import yaml
 
 from pipeline.errors import ConfigError
 from pipeline.losses.catalogue import CATALOGUE
+from pipeline.system.call_grammar import CallGrammar, argument_text, call_text
 
 Arguments = Mapping[str, Any]
 """Arguments of a loss by name, with values as YAML reads them."""
+
+GRAMMAR = CallGrammar("--losses", "a loss", "tversky{alpha=0.3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,7 @@ class LossSpec:
     @property
     def text(self) -> str:
         """The text that `parse_losses` reads as this loss."""
-        if not self.arguments:
-            return self.name
-        inner = ",".join(f"{key}={_argument_text(value)}" for key, value in self.arguments.items())
-        return f"{self.name}{{{inner}}}"
+        return call_text(self.name, self.arguments)
 
 
 def parse_losses(text: str) -> tuple[LossSpec, ...]:
@@ -89,7 +89,7 @@ def parse_losses(text: str) -> tuple[LossSpec, ...]:
     ['dice', 'weighted_ce-policy=inverse-cap=100']
     """
     path = Path(text)
-    specs = _from_yaml(path) if path.suffix in (".yaml", ".yml") else [_parse_one(item) for item in _split(text)]
+    specs = _from_yaml(path) if path.suffix in (".yaml", ".yml") else [_parse_one(item) for item in GRAMMAR.split(text)]
     if not specs:
         raise ConfigError(f"--losses {text!r}", "names no loss", "see `segloss losses`")
     for label, count in Counter(spec.label for spec in specs).items():
@@ -100,49 +100,9 @@ def parse_losses(text: str) -> tuple[LossSpec, ...]:
     return tuple(specs)
 
 
-def _split(text: str) -> list[str]:
-    """Split at commas outside of braces and brackets."""
-    items, depth, current = [], 0, ""
-    for character in text:
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(character, 0)
-        if depth < 0:
-            break
-        if character == "," and depth == 0:
-            items.append(current)
-            current = ""
-        else:
-            current += character
-    if depth != 0:
-        raise ConfigError(f"--losses {text}", "has unmatched braces or brackets", "write e.g. tversky{alpha=0.3}")
-    return [item.strip() for item in [*items, current] if item.strip()]
-
-
 def _parse_one(text: str) -> LossSpec:
-    match = re.fullmatch(r"([A-Za-z_][\w.]*(?::[A-Za-z_]\w*)?)\s*(?:\{(.*)\})?", text, re.DOTALL)
-    if not match:
-        raise ConfigError(
-            f"--losses {text}",
-            "must be the name of a loss with optional arguments",
-            "write name{argument=value} or module:Class{argument=value}",
-        )
-    arguments = {}
-    for item in _split(match[2] or ""):
-        key, separator, value = item.partition("=")
-        if not separator or not key.strip().isidentifier():
-            raise ConfigError(f"--losses {text}", f"has {item!r} where an argument must be", "write argument=value")
-        arguments[key.strip()] = _value(value)
-    return _known_loss(match[1], arguments, "")
-
-
-def _value(text: str) -> Any:
-    """Return a value as YAML reads it, and ``1e-5`` as a number, for which YAML 1.1 requires ``1.0e-5``."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    name, arguments = GRAMMAR.parse(text)
+    return _known_loss(name, arguments, "")
 
 
 def _from_yaml(path: Path) -> list[LossSpec]:
@@ -179,17 +139,10 @@ def _known_loss(name: str, arguments: Arguments, label: str) -> LossSpec:
 
 
 def _label(name: str, arguments: Arguments) -> str:
-    parts = [name.rpartition(":")[2], *(f"{key}={_argument_text(value)}" for key, value in arguments.items())]
+    parts = [name.rpartition(":")[2], *(f"{key}={argument_text(value)}" for key, value in arguments.items())]
     return _safe("-".join(parts))
 
 
 def _safe(text: str) -> str:
     """Return the text with underscores for characters that a folder's name should not contain."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", text).strip("._") or "loss"
-
-
-def _argument_text(value: Any) -> str:
-    """Return the value of an argument as the user would write it."""
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_argument_text, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

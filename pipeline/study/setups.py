@@ -24,7 +24,7 @@ from pipeline.trainers.trainer import Trainer
 from pipeline.training.learning_rate import CANDIDATES, SEARCH
 from pipeline.training.optimizer import OPTIMIZER
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.state import SCHEDULE
+from pipeline.training.schedule import SCHEDULE
 
 
 class Setup(Protocol):

@@ -5,18 +5,12 @@ from typing import Any, TypedDict
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from pipeline.network.precision import Precision
-from pipeline.training.optimizer import MuonAdamW
+from pipeline.training.optimizer_choice import OptimizerChoice
 from pipeline.training.patch_sampling import InputHash, PatchSampler
-
-SCHEDULE = "one cycle"
-"""Name of the learning-rate schedule in a study's settings."""
-
-WARM_UP_SHARE = 0.15
-"""Share of the steps over which the learning rate rises to its maximum."""
+from pipeline.training.schedule import Schedule
 
 
 class NonFiniteError(Exception):
@@ -106,6 +100,8 @@ class Training:
         Seconds of the training so far (`clock_s`).
     pending
         Statistics since the last event.
+    optimizer_choice, schedule_choice
+        What `optimizer` and `schedule` are built from.
     """
 
     network: nn.Module
@@ -119,13 +115,14 @@ class Training:
     input_hash: InputHash = field(default_factory=InputHash)
     seconds: float = 0.0
     pending: PendingStatistics = field(default_factory=PendingStatistics)
+    optimizer_choice: OptimizerChoice = field(default_factory=OptimizerChoice)
+    schedule_choice: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
         self.network.to(self.device)
         self.loss.to(self.device)
-        self.optimizer = MuonAdamW(self.network.parameters(), self.learning_rate)
-        total_steps = max(self.steps, 2)  # with a total of one step, its learning rate would be next to 0
-        self.schedule = OneCycleLR(self.optimizer, self.learning_rate, total_steps, pct_start=WARM_UP_SHARE)
+        self.optimizer = self.optimizer_choice.build(self.network.parameters(), self.learning_rate)
+        self.schedule = self.schedule_choice.build(self.optimizer, self.learning_rate, self.steps)
         self.average = AveragedModel(self.network)
 
     def state(self) -> TrainingState:
