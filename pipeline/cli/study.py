@@ -54,6 +54,10 @@ def study(
     plans: Annotated[
         str | None, typer.Option(help="nnU-Net: for example nnUNetResEncUNetMPlans; default: nnUNetPlans.")
     ] = None,
+    recipes: Annotated[
+        str,
+        typer.Option(help="Recipes, e.g. fast,adamw: each loss is trained with each, and the verdicts are compared."),
+    ] = "fast",
     jobs: Annotated[int | None, typer.Option(help="Runs at once; default: measured on this machine.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; default: bfloat16 if it is faster and accurate here.")
@@ -92,9 +96,13 @@ def study(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Train each loss on every fold, compare them case by case, and recommend one."""
+    from pipeline.cli.recipes import carry_out_recipes
     from pipeline.data.datalists import require_dataset
+    from pipeline.report.recipes import is_recipes_folder
+    from pipeline.study.recipes import parse_recipes
     from pipeline.study.request import StudyRequest
 
+    names = parse_recipes(recipes)
     require_dataset(dataset)
     request = StudyRequest(
         dataset=dataset,
@@ -120,10 +128,14 @@ def study(
         trainer=trainer,
         configuration=configuration,
         plans=plans,
+        recipe=names[0],
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),
     )
+    if len(names) > 1 or is_recipes_folder(out):
+        carry_out_recipes(request, names, ProgressBars(), as_json=json)
+        return
     carry_out(request, as_json=json)
 
 
