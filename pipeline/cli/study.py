@@ -96,10 +96,9 @@ def study(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Train each loss on every fold, compare them case by case, and recommend one."""
-    from pipeline.cli.recipes import carry_out_recipes
     from pipeline.data.datalists import require_dataset
-    from pipeline.report.recipes import is_recipes_folder
-    from pipeline.study.recipes import parse_recipes
+    from pipeline.records.recipes import RecipesFolder
+    from pipeline.study.recipe_names import parse_recipes
     from pipeline.study.request import StudyRequest
 
     names = parse_recipes(recipes)
@@ -133,7 +132,9 @@ def study(
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),
     )
-    if len(names) > 1 or is_recipes_folder(out):
+    if len(names) > 1 or RecipesFolder(out).settings.exists():
+        from pipeline.cli.recipes import carry_out_recipes
+
         carry_out_recipes(request, names, ProgressBars(), as_json=json)
         return
     carry_out(request, as_json=json)

@@ -1,7 +1,6 @@
 """`recipes.csv`, `verdict.json` and `report.html` of a folder of studies, from their records alone."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
@@ -95,8 +94,3 @@ def gather_recipes(folder: RecipesFolder) -> pd.DataFrame:
 
 def _has_results(study: StudyFolder) -> bool:
     return study.settings.exists() and any(run.record.exists() for run in run_folders(study))
-
-
-def is_recipes_folder(path: Path) -> bool:
-    """Return whether a folder holds the studies of several recipes."""
-    return RecipesFolder(path).settings.exists()

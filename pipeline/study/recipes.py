@@ -1,11 +1,10 @@
 """Carry out one study for each of several recipes, on the same cases, folds and seeds."""
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pipeline.errors import ConfigError, RecordError
+from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
 from pipeline.records.recipes import RecipesFolder, RecipesRecord
 from pipeline.study.progress import Progress, SilentProgress
@@ -13,30 +12,6 @@ from pipeline.study.request import DEFAULT_RECIPE, StudyRequest
 from pipeline.study.run import CHECKED, run_study
 from pipeline.system.files import remove_leftovers, write_json
 from pipeline.system.folder_lock import exclusive
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""Names of recipes, which are folder names too."""
-
-
-def parse_recipes(text: str) -> tuple[str, ...]:
-    """Return the names of a comma-separated list of recipes.
-
-    Raises
-    ------
-    ConfigError
-        If a name is empty, occurs twice, or cannot be the name of a folder.
-
-    Examples
-    --------
-    >>> parse_recipes("fast, adamw")
-    ('fast', 'adamw')
-    """
-    names = tuple(name.strip() for name in text.split(","))
-    if any(not NAME.fullmatch(name) for name in names):
-        raise ConfigError(f"--recipes {text}", "is not a list of names", "give e.g. fast,adamw")
-    if len(set(names)) < len(names):
-        raise ConfigError(f"--recipes {text}", "names a recipe twice", "name each recipe once")
-    return names
 
 
 def run_recipes(

@@ -7,13 +7,15 @@ import pytest
 from tiny_dataset import make_tiny_dataset
 
 from pipeline.errors import ConfigError, RecordError
+from pipeline.records.folder import StudyFolder
 from pipeline.records.recipes import RecipesFolder
 from pipeline.records.table import read_table
 from pipeline.report.build import build_report
 from pipeline.report.recipes import build_recipes
 from pipeline.study import recipes as recipes_module
 from pipeline.study.progress import SilentProgress
-from pipeline.study.recipes import parse_recipes, run_recipes
+from pipeline.study.recipe_names import parse_recipes
+from pipeline.study.recipes import run_recipes
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.study.sweep_levels import small_network
@@ -59,7 +61,7 @@ def run_times(root):
 
 @pytest.mark.usefixtures("stub_recipes")
 def test_recipes_are_killed_continued_and_extended(tmp_path):
-    data, out = make_tiny_dataset(tmp_path / "data"), tmp_path / "out"
+    data, out = make_tiny_dataset(tmp_path / "data", cases=4), tmp_path / "out"
     finished = []
 
     class DiesAtTheSixthRun(SilentProgress):
@@ -80,13 +82,13 @@ def test_recipes_are_killed_continued_and_extended(tmp_path):
     assert len(run_times(out)) == 8
     assert {path: run_times(out)[path] for path in before} == before
     assert folder.study("fast").folds.read_bytes() == folder.study("narrow").folds.read_bytes()
-    # The prepared cases are shared: each of the eight is there once, and none inside a study.
+    # The prepared cases are shared: each of the four is there once, and none inside a study.
     assert not list((out / "studies").glob("*/prepared/*"))
     table = read_table(folder.table)
     assert table.columns[0] == "recipe"
     dice = table[table["metric"] == "dice"]
     assert dice.groupby(["recipe", "loss"])["case"].nunique().to_dict() == {
-        (recipe, loss): 8 for recipe in ("fast", "narrow") for loss in ("ce", "dice")
+        (recipe, loss): 4 for recipe in ("fast", "narrow") for loss in ("ce", "dice")
     }
 
     before = run_times(out)
@@ -112,3 +114,60 @@ def test_a_study_of_a_single_recipe_does_not_become_a_folder_of_several(tmp_path
     with pytest.raises(RecordError, match="holds a study of a single recipe"):
         run_recipes(request_of(tmp_path, tmp_path), ["fast", "narrow"])
     assert not (tmp_path / "recipes.json").exists()
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Replace `run_study` by a function that writes a study without runs, and record its requests."""
+    requests = []
+
+    def run(request, progress=None, on_begin=None, **settings):
+        requests.append(request)
+        folder = StudyFolder(request.out)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        if request.recipe == "unfit":
+            raise ConfigError("recipe unfit", "does not fit", "use another")
+        folder.folds.write_text("other" if request.recipe == "other" else "folds")
+        folder.settings.write_text("{}")
+        return folder
+
+    monkeypatch.setattr(recipes_module, "run_study", run)
+    return requests
+
+
+def test_all_studies_are_created_before_the_first_training_and_share_a_cache(tmp_path, recorded):
+    run_recipes(request_of(tmp_path, tmp_path / "out"), ["fast", "adamw"])
+    assert [(one.recipe, one.part) for one in recorded] == [
+        ("fast", (0, 1)),
+        ("adamw", (0, 1)),
+        ("fast", None),
+        ("adamw", None),
+    ]
+    assert {one.cache for one in recorded} == {tmp_path / "out" / "prepared"}
+    assert [one.out.name for one in recorded] == ["fast", "adamw"] * 2
+    recorded.clear()
+    run_recipes(request_of(tmp_path, tmp_path / "out", cache=tmp_path / "cache"), ["fast", "adamw"])
+    assert [(one.recipe, one.cache) for one in recorded] == [(name, tmp_path / "cache") for name in ("fast", "adamw")]
+
+
+def test_parts_are_parts_of_every_study(tmp_path, recorded):
+    seen = []
+    for part in ((0, 2), (1, 2), (2, 2), None):
+        request = request_of(tmp_path, tmp_path / "out", part=part)
+        run_recipes(request, ["fast", "adamw"], on_study=lambda folder, study: seen.append(study.root.name))
+    trained = [(one.recipe, one.part) for one in recorded if one.part != (0, 1)]
+    assert trained == [(name, part) for part in ((1, 2), (2, 2), None) for name in ("fast", "adamw")]
+    assert seen == ["fast", "adamw"]
+
+
+def test_a_recipe_that_does_not_fit_is_refused_before_any_training(tmp_path, recorded):
+    with pytest.raises(ConfigError, match="does not fit"):
+        run_recipes(request_of(tmp_path, tmp_path / "out"), ["fast", "unfit"])
+    assert [one.part for one in recorded] == [(0, 1), (0, 1)]
+    assert not (tmp_path / "out" / "recipes.json").exists()
+
+
+@pytest.mark.usefixtures("recorded")
+def test_recipes_with_other_folds_are_refused_before_any_training(tmp_path):
+    with pytest.raises(RecordError, match="the cases or folds of other differ from those of fast"):
+        run_recipes(request_of(tmp_path, tmp_path / "out"), ["fast", "other"])
