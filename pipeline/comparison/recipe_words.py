@@ -135,6 +135,8 @@ def _power_sentences(verdict: RecipesVerdict) -> list[str]:
             "This study has too few trainings or cases: it would rarely find even the largest possible change of a "
             "difference between recipes."
         ]
+    if detectable == 0:  # the same trainings under every recipe
+        return []
     lines = [
         f"A study like this one finds a change of a difference between recipes of "
         f"{amount(verdict.primary, detectable)} with a probability of 80 %, and smaller changes less often."
