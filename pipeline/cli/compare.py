@@ -100,6 +100,10 @@ def compare(
         miss_value=miss_value,
     )
     paths = results or []
+    if len(paths) == 1 and (paths[0] / "recipes.json").exists():
+        options = (out, arms, references, predictions, folds, thresholds, metrics, classes, training_sd, miss_value)
+        _compare_recipes(paths[0], plain=not any(options) and not unpaired, as_json=json)
+        return
     of_results = bool(paths) and all(path.is_dir() for path in paths)
     if of_results:
         from pipeline.report.results import ResultsRequest
@@ -122,6 +126,29 @@ def compare(
         if out is not None:
             written = f"Report: {out / 'report.html'}" if of_results else f"Verdict: {out}"
             console.print(f"\n{written}", highlight=False, markup=False)
+
+
+def _compare_recipes(path: Path, *, plain: bool, as_json: bool) -> None:
+    """Print the combined verdict of a folder of studies with several recipes.
+
+    Raises
+    ------
+    ConfigError
+        If options other than --json are given.
+    """
+    from pipeline.cli.recipes import print_recipes
+    from pipeline.records.recipes import RecipesFolder
+    from pipeline.report.recipes import combine
+
+    if not plain:
+        raise ConfigError(
+            path, "holds studies of several recipes, which are compared as they are", "use no option but --json"
+        )
+    verdict = combine(RecipesFolder(path))
+    if as_json:
+        print_json(verdict.to_json())
+    else:
+        print_recipes(verdict, console)
 
 
 def _compare_table(paths: list[Path], thresholds: Path | None, settings: "ComparisonSettings") -> "Verdict":

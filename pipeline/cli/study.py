@@ -54,6 +54,10 @@ def study(
     plans: Annotated[
         str | None, typer.Option(help="nnU-Net: for example nnUNetResEncUNetMPlans; default: nnUNetPlans.")
     ] = None,
+    recipes: Annotated[
+        str,
+        typer.Option(help="Recipes, e.g. fast,adamw: each loss is trained with each, and the verdicts are compared."),
+    ] = "fast",
     jobs: Annotated[int | None, typer.Option(help="Runs at once; default: measured on this machine.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; default: bfloat16 if it is faster and accurate here.")
@@ -93,8 +97,11 @@ def study(
 ) -> None:
     """Train each loss on every fold, compare them case by case, and recommend one."""
     from pipeline.data.datalists import require_dataset
+    from pipeline.records.recipes import RecipesFolder
+    from pipeline.study.recipe_names import parse_recipes
     from pipeline.study.request import StudyRequest
 
+    names = parse_recipes(recipes)
     require_dataset(dataset)
     request = StudyRequest(
         dataset=dataset,
@@ -120,10 +127,16 @@ def study(
         trainer=trainer,
         configuration=configuration,
         plans=plans,
+        recipe=names[0],
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),
     )
+    if len(names) > 1 or RecipesFolder(out).settings.exists():
+        from pipeline.cli.recipes import carry_out_recipes
+
+        carry_out_recipes(request, names, ProgressBars(), as_json=json)
+        return
     carry_out(request, as_json=json)
 
 

@@ -84,7 +84,7 @@ def _power_sentences(verdict: Verdict, name: str) -> list[str]:
             f"{name}."
         )
     if verdict.more_needed:
-        lines.append(_needed_sentence(verdict.more_needed, verdict.cases))
+        lines.append(needed_sentence(verdict.more_needed, verdict.cases))
     return lines
 
 
@@ -96,7 +96,8 @@ def control_sentence(gap: ControlGap, confidence: float) -> str:
     )
 
 
-def _needed_sentence(needed: MoreNeeded, cases: int) -> str:
+def needed_sentence(needed: MoreNeeded, cases: int) -> str:
+    """Return the sentence about the study that would decide; `cases` is the present number of cases."""
     ways = []
     if needed.cases:
         ways.append(f"{needed.cases:,} cases in total (now {cases:,})")

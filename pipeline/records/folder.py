@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+STUDIES = "studies"
+"""Folder of the studies of several recipes, inside the folder that holds them all."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class RunKey:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.errors import RecordError
-from pipeline.records.folder import RunFolder, RunKey, StudyFolder
+from pipeline.records.folder import STUDIES, RunFolder, RunKey, StudyFolder
 from pipeline.records.model import RecordModel, SparseRecord
 from pipeline.system.files import write_json
 
@@ -264,6 +264,10 @@ def read_study(study: StudyFolder) -> StudyRecord:
     try:
         content = study.settings.read_bytes()
     except OSError as error:
+        inside = sorted(str(path.parent) for path in study.root.glob(f"{STUDIES}/*/study.json"))
+        if inside:
+            remedy = f"give one of them: {', '.join(inside)}"
+            raise RecordError(study.root, f"holds {len(inside)} studies, one for each recipe", remedy) from error
         raise RecordError(
             study.root, "is not a study folder (no readable study.json)", "give the --out folder of `segloss study`"
         ) from error

@@ -9,6 +9,7 @@ from pipeline.records.tolerance import ToleranceRequest
 
 DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
 DEFAULT_BUDGET = "300s"
+DEFAULT_RECIPE = "fast"
 
 ENGINE = "segloss"
 """Name of our own engine as a trainer."""
@@ -68,6 +69,8 @@ class StudyRequest:
         `ENGINE`, `NNUNET`, or ``package.module:Class`` of a `pipeline.trainers.masks.MaskTrainer`.
     configuration, plans
         Configuration and plans of nnU-Net; None for the defaults.
+    recipe
+        Name of the recipe: network, optimizer, schedule, sampling and augmentation.
     track
         True if the records are mirrored to MLflow.
     cache
@@ -104,6 +107,7 @@ class StudyRequest:
     trainer: str = ENGINE
     configuration: str | None = None
     plans: str | None = None
+    recipe: str = DEFAULT_RECIPE
     track: bool = True
     cache: Path | None = None
     command: str = ""
