@@ -12,7 +12,7 @@ setup_environment dev
 cd "$project"
 if [ $# -eq 0 ]; then
     python -m pytest -q --doctest-modules pipeline
-    set -- -q -n 2 -m "not slow"
+    set -- -q -n 2 --dist loadscope -m "not slow"
 fi
 # Two processes on two cores: one thread each.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

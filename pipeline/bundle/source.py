@@ -20,6 +20,7 @@ from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.run import read_run
 from pipeline.records.study import StudyRecord, read_study, run_folders
 from pipeline.records.verdict import LossResult, Verdict, read_verdict
+from pipeline.training.recipe import Recipe, recipe_named
 
 _PLAN = TypeAdapter(Plan)
 _SCANS = TypeAdapter(tuple[CaseScan, ...])
@@ -56,6 +57,8 @@ class StudySource:
         Verdict of the study.
     network
         The network that its runs trained.
+    recipe
+        Optimizer and schedule of its runs.
     """
 
     study: StudyFolder
@@ -72,6 +75,7 @@ class StudySource:
     fingerprint: Fingerprint
     verdict: Verdict
     network: NetworkSpec = field(default_factory=NetworkSpec)
+    recipe: Recipe = field(default_factory=Recipe)
 
     @property
     def several_files(self) -> bool:
@@ -163,6 +167,7 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
         dataset=_dataset(record),
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
+        recipe=Recipe() if record.request.recipe is None else recipe_named(record.request.recipe),
     )
 
 

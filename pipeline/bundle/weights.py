@@ -165,6 +165,8 @@ def _train(
         steps=steps,
         precision=precision,
         device=device,
+        optimizer_choice=source.recipe.optimizer,
+        schedule_choice=source.recipe.schedule,
     )
     folder = source.study.root / "final" / f"{source.loss.label}-{precision}"
     folder.mkdir(parents=True, exist_ok=True)

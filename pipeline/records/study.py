@@ -75,6 +75,8 @@ class RequestRecord(SparseRecord):
         Trainer other than our own engine.
     configuration, plans
         Configuration and plans of nnU-Net; None for the defaults.
+    recipe
+        Recipe other than the default one.
     """
 
     dataset: str | None = None
@@ -88,6 +90,7 @@ class RequestRecord(SparseRecord):
     trainer: str | None = None
     configuration: str | None = None
     plans: str | None = None
+    recipe: str | None = None
 
 
 class PlanRecord(SparseRecord):

@@ -12,7 +12,7 @@ from pipeline.study.context import StudyContext
 from pipeline.study.progress import Progress
 from pipeline.study.request import StudyRequest
 from pipeline.training.learning_rate import SEARCH
-from pipeline.training.optimizer import OPTIMIZER
+from pipeline.training.recipe import Recipe, recipe_named
 
 FIRST_OPTIMIZER, FIRST_SEARCH = "AdamW", "hard Dice"
 """Optimizer and measure of the search in studies of versions that did not record them."""
@@ -32,7 +32,7 @@ def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequenc
     stored, requested = record.request.model_dump(mode="json"), request.identity().model_dump(mode="json")
     differences = [f"{name} {stored[name]} → {value}" for name, value in requested.items() if stored[name] != value]
     if record.trainer is None:
-        differences += _differences_of_engine(record)
+        differences += _differences_of_engine(record, recipe_named(request.recipe))
     specs = {spec.label: spec.text for spec in arms}
     missing = [arm.label for arm in record.losses if specs.get(arm.label) != arm.spec]
     if missing:
@@ -48,12 +48,12 @@ def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequenc
     return record
 
 
-def _differences_of_engine(record: StudyRecord) -> list[str]:
+def _differences_of_engine(record: StudyRecord, recipe: Recipe) -> list[str]:
     """Return how our own engine has changed since the study began."""
     differences = []
     optimizer = record.optimizer or FIRST_OPTIMIZER
-    if optimizer != OPTIMIZER:
-        differences.append(f"optimizer {optimizer} → {OPTIMIZER}")
+    if optimizer != (present := recipe.optimizer.description):
+        differences.append(f"optimizer {optimizer} → {present}")
     search = record.learning_rate_search or FIRST_SEARCH
     if len(record.learning_rates) > 1 and search != SEARCH:
         differences.append(f"search over learning rates by {search} → by {SEARCH}")

@@ -139,6 +139,7 @@ class StudyRequest:
             (ENGINE, "precision", self.precision),
             (ENGINE, "learning-rates", self.learning_rates),
             (ENGINE, "tta", self.tta or None),
+            (ENGINE, "recipes", None if self.recipe == DEFAULT_RECIPE else self.recipe),
         )
         for trainer, name, value in options:
             if value is not None and trainer != self.trainer:
@@ -168,4 +169,5 @@ class StudyRequest:
             trainer=None if self.trainer == ENGINE else self.trainer,
             configuration=self.configuration,
             plans=self.plans,
+            recipe=None if self.recipe == DEFAULT_RECIPE else self.recipe,
         )

@@ -21,10 +21,9 @@ from pipeline.study.request import ENGINE, NNUNET, StudyRequest
 from pipeline.trainers.engine import EngineTrainer
 from pipeline.trainers.masks import Conditions, MaskTrainer, StudyInputs, TrainerOptions
 from pipeline.trainers.trainer import Trainer
-from pipeline.training.learning_rate import CANDIDATES, SEARCH
-from pipeline.training.optimizer import OPTIMIZER
+from pipeline.training.learning_rate import SEARCH
 from pipeline.training.preparation import PreparedCase, prepare_dataset
-from pipeline.training.schedule import SCHEDULE
+from pipeline.training.recipe import recipe_named
 
 
 class Setup(Protocol):
@@ -63,7 +62,7 @@ def setup_of(request: StudyRequest, pool: ReusablePool, cache: Path, in_process:
     Raises
     ------
     ConfigError
-        If the trainer cannot be imported, or the budget is not one of our own engine.
+        If the trainer cannot be imported, or budget or recipe is not one of our own engine.
     """
     if request.trainer == ENGINE:
         Budget.parse(request.budget)
@@ -95,6 +94,7 @@ class EngineSetup:
 
     def __init__(self, request: StudyRequest, pool: ReusablePool, cache: Path, in_process: bool) -> None:
         self.request, self.pool, self.cache, self.in_process = request, pool, cache, in_process
+        self.recipe = recipe_named(request.recipe)
         self.prepared: Mapping[str, PreparedCase] = {}
 
     def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
@@ -117,7 +117,7 @@ class EngineSetup:
     def begin(self, context: StudyContext, progress: Progress) -> tuple[StudyContext, StudyRecord]:
         """Time the machine, and choose network and steps by the budget."""
         request, budget = context.request, Budget.parse(context.request.budget)
-        rates = request.learning_rates or CANDIDATES
+        rates = request.learning_rates or self.recipe.optimizer.rates.candidates
         advance = progress.stage("timing this machine", 1)
         plan, machine, steps = choose_network(context.plan, budget, self._measure(context, budget, len(rates)))
         advance()
@@ -131,8 +131,8 @@ class EngineSetup:
             budget=BudgetRecord(asked=request.budget, steps=steps),
             learning_rates=rates,
             learning_rate_search=SEARCH,
-            optimizer=OPTIMIZER,
-            schedule=SCHEDULE,
+            optimizer=self.recipe.optimizer.description,
+            schedule=self.recipe.schedule.description,
             precision=machine.precision,
             machine=MachineRecord(**asdict(machine)),
             plan=self.plan_record(context),
@@ -176,6 +176,7 @@ class EngineSetup:
             threads=record.machine.threads,
             device=record.machine.device,
             keep_predictions=context.request.keep_predictions,
+            recipe=self.recipe,
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.data.nifti_header import format_shape
@@ -12,6 +12,7 @@ from pipeline.network.precision import Precision
 from pipeline.network.prediction import WINDOW_OVERLAP
 from pipeline.trainers.trainer import OnStep, Run
 from pipeline.training.preparation import PreparedCase
+from pipeline.training.recipe import Recipe
 from pipeline.training.run import MAXIMUM_CURVE_CASES
 from pipeline.training.run import run as train_and_predict
 from pipeline.training.settings import RunSettings
@@ -45,6 +46,8 @@ class EngineTrainer:
         CPU threads and torch device of each run.
     keep_predictions
         True if the out-of-fold masks are stored.
+    recipe
+        Optimizer and schedule.
     """
 
     plan: Plan
@@ -55,6 +58,7 @@ class EngineTrainer:
     threads: int
     device: str
     keep_predictions: bool
+    recipe: Recipe = field(default_factory=Recipe)
 
     @property
     def shared_paths(self) -> Sequence[Path]:
@@ -93,6 +97,7 @@ class EngineTrainer:
             threads=self.threads,
             device=self.device,
             keep_predictions=self.keep_predictions,
+            recipe=self.recipe,
         )
 
 

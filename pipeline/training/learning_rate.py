@@ -69,8 +69,8 @@ def trial_steps(steps: int) -> tuple[int, ...]:
     return (first, *(length for length in (first * 2**i for i in range(1, ROUNDS)) if length <= steps))
 
 
-def default_rate(candidates: Sequence[float]) -> float:
-    """Return the candidate nearest to `DEFAULT_RATE` on a logarithmic scale.
+def default_rate(candidates: Sequence[float], target: float = DEFAULT_RATE) -> float:
+    """Return the candidate nearest to `target` on a logarithmic scale.
 
     Examples
     --------
@@ -78,11 +78,11 @@ def default_rate(candidates: Sequence[float]) -> float:
     >>> default_rate((1e-4, 3e-4))
     0.0003
     """
-    return min(candidates, key=_distance_to_default)
+    return min(candidates, key=lambda rate: _distance(rate, target))
 
 
-def _distance_to_default(rate: float) -> float:
-    return abs(math.log(rate / DEFAULT_RATE))
+def _distance(rate: float, target: float) -> float:
+    return abs(math.log(rate / target))
 
 
 def beats_chance(score: float | None, chance: float | None) -> bool:
@@ -135,6 +135,7 @@ def choose_rate(
     steps_by_round: Sequence[int],
     chance: float | None,
     score_of: Callable[[float, int], float | None],
+    default: float = DEFAULT_RATE,
 ) -> RateSearch:
     """Try all candidates, longer in each round, until one beats chance; choose the best one, else the default.
 
@@ -148,6 +149,8 @@ def choose_rate(
         The score without any learning. If it is None, no case can be scored, and the default is chosen.
     score_of
         Trains at a rate for a number of steps and returns the score, or None if the training was not finite.
+    default
+        The candidate nearest to this rate is the fallback, and wins ties.
 
     Examples
     --------
@@ -163,6 +166,6 @@ def choose_rate(
         trials += own_round
         scored = [trial for trial in own_round if beats_chance(trial.score, chance)]
         if scored:
-            best = max(scored, key=lambda trial: (trial.score or 0.0, -_distance_to_default(trial.learning_rate)))
+            best = max(scored, key=lambda trial: (trial.score or 0.0, -_distance(trial.learning_rate, default)))
             return RateSearch(best.learning_rate, "best", chance, tuple(trials))
-    return RateSearch(default_rate(candidates), "fallback", chance, tuple(trials))
+    return RateSearch(default_rate(candidates, default), "fallback", chance, tuple(trials))

@@ -1,7 +1,7 @@
 """The settings of one run, and the trainings that start from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,6 +13,7 @@ from pipeline.network.precision import Precision
 from pipeline.system.random_streams import derived_seed
 from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import PreparedCase
+from pipeline.training.recipe import Recipe
 from pipeline.training.state import Training
 from pipeline.training.validation import EvaluationSettings
 
@@ -55,6 +56,8 @@ class RunSettings:
         Torch device, e.g. ``cpu`` or ``cuda``.
     keep_predictions
         True if the predicted masks of the held-out cases are written.
+    recipe
+        Optimizer and schedule.
     """
 
     loss: LossSpec
@@ -74,6 +77,7 @@ class RunSettings:
     threads: int = 1
     device: str = "cpu"
     keep_predictions: bool = True
+    recipe: Recipe = field(default_factory=Recipe)
 
     @property
     def stream_seed(self) -> int:
@@ -122,4 +126,6 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
         steps=steps,
         precision=settings.precision,
         device=torch.device(settings.device),
+        optimizer_choice=settings.recipe.optimizer,
+        schedule_choice=settings.recipe.schedule,
     )

@@ -9,6 +9,8 @@ from tiny_dataset import make_tiny_dataset
 from pipeline.errors import ConfigError, RecordError
 from pipeline.records.folder import StudyFolder
 from pipeline.records.recipes import RecipesFolder
+from pipeline.records.run import read_traces
+from pipeline.records.study import read_study
 from pipeline.records.table import read_table
 from pipeline.report.build import build_report
 from pipeline.report.recipes import build_recipes
@@ -107,6 +109,30 @@ def test_recipes_are_killed_continued_and_extended(tmp_path):
 def test_wrong_lists_of_recipes_are_refused(text, says):
     with pytest.raises(ConfigError, match=says):
         parse_recipes(text)
+
+
+def test_recipes_share_initial_weights_and_batches_but_not_the_optimizer(tmp_path):
+    data = make_tiny_dataset(tmp_path / "data")
+    request = request_of(data, tmp_path / "out", losses="dice", learning_rates=(0.003,))
+    folder = run_recipes(request, ["fast", "adamw"], in_process=True)
+    fast, adamw = (folder.study(name) for name in ("fast", "adamw"))
+    assert (read_study(fast).optimizer, read_study(adamw).optimizer) == ("Muon and AdamW", "adamw")
+    assert (read_study(fast).request.recipe, read_study(adamw).request.recipe) == (None, "adamw")
+    for run, other in zip(read_traces(fast), read_traces(adamw), strict=True):
+        assert run.record.initial_weights_hash == other.record.initial_weights_hash
+        assert run.record.feed_hash == other.record.feed_hash
+        assert run.record.weights_hash != other.record.weights_hash
+
+
+def test_an_unknown_recipe_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="--recipes slow: is an unknown recipe"):
+        run_study(request_of(tmp_path / "absent", tmp_path / "out", recipe="slow"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nnunet_takes_no_recipe(tmp_path):
+    with pytest.raises(ConfigError, match="--recipes: has no effect with --trainer nnunet"):
+        StudyRequest(dataset=tmp_path, out=tmp_path, trainer="nnunet", recipe="adamw")
 
 
 def test_a_study_of_a_single_recipe_does_not_become_a_folder_of_several(tmp_path):
