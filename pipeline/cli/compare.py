@@ -85,6 +85,7 @@ def compare(
     """Report the best loss, equivalent losses, or the study that would decide, from trainings of any tool."""
     from pipeline.cli.verdict_tables import print_verdict
     from pipeline.comparison import ComparisonSettings
+    from pipeline.records.recipes import RecipesFolder
     from pipeline.system.files import write_json
 
     if miss_value is not None and not 0 < miss_value < float("inf"):
@@ -100,7 +101,7 @@ def compare(
         miss_value=miss_value,
     )
     paths = results or []
-    if len(paths) == 1 and (paths[0] / "recipes.json").exists():
+    if len(paths) == 1 and RecipesFolder(paths[0]).settings.exists():
         options = (out, arms, references, predictions, folds, thresholds, metrics, classes, training_sd, miss_value)
         _compare_recipes(paths[0], plain=not any(options) and not unpaired, as_json=json)
         return

@@ -16,8 +16,8 @@ import numpy as np
 
 from pipeline.comparison.difference import Difference, all_differences
 from pipeline.comparison.pairing import Paired
-from pipeline.comparison.pairs import Comparison, compare_pairs, holm, margin_of
-from pipeline.comparison.power import OpenPair, deciding_study, rule_of
+from pipeline.comparison.pairs import Comparison, compare_pairs, holm, margin_of, study_to_decide
+from pipeline.comparison.power import OpenPair, rule_of
 from pipeline.comparison.resampling import units_of
 from pipeline.comparison.variance import mean_errors
 from pipeline.records.metrics import metric_of
@@ -309,18 +309,6 @@ def more_needed(comparison: RecipeComparison, positions: Sequence[int]) -> MoreN
     estimates = [comparison.estimates[at] for at in positions]
     margins = [comparison.interactions[at].margin for at in positions]
     open_pairs = [OpenPair(one.difference, one.level, margin) for one, margin in zip(estimates, margins, strict=True)]
-    if not open_pairs or not comparison.replicated:
+    if not comparison.replicated:
         return None
-    paired = next(iter(comparison.by_recipe.values())).paired
-    cases, seeds = len(paired.cases), paired.values_by_seed.shape[1]
-    plan = deciding_study(open_pairs, cases, seeds)
-    return MoreNeeded(
-        cases=plan.cases,
-        seeds=plan.seeds,
-        together=plan.together,
-        assurance=plan.assurance.expected,
-        assurance_low=plan.assurance.low,
-        assurance_high=plan.assurance.high,
-        cases_now=cases,
-        seeds_now=seeds,
-    )
+    return study_to_decide(open_pairs, next(iter(comparison.by_recipe.values())).paired)

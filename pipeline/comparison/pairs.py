@@ -210,14 +210,19 @@ def more_needed(kind: VerdictKind, comparison: Comparison, candidates: Sequence[
     if kind != "inconclusive" or len(candidates) < 2 or not comparison.pairs or not comparison.replicated:
         return None
     best = paired.losses.index(candidates[0])
-    cases, seeds = len(paired.cases), paired.values_by_seed.shape[1]
     open_pairs = [
         OpenPair(difference, (1 - comparison.confidence) / len(comparison.differences), pair.margin)
         for pair, (key, difference) in zip(comparison.pairs, comparison.differences.items(), strict=True)
         if best in key and pair.names <= set(candidates) and pair.better is None and not pair.equivalent
     ]
+    return study_to_decide(open_pairs, paired)
+
+
+def study_to_decide(open_pairs: Sequence[OpenPair], paired: Paired) -> MoreNeeded | None:
+    """Return the smallest study that would probably decide some pairs, beside the cases and seeds of this one."""
     if not open_pairs:
         return None
+    cases, seeds = len(paired.cases), paired.values_by_seed.shape[1]
     plan = deciding_study(open_pairs, cases, seeds)
     return MoreNeeded(
         cases=plan.cases,

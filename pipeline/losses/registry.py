@@ -10,7 +10,6 @@ Conventions that all losses share:
 - Class weights come from `pipeline.data.class_weights`, unless the user gives them.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +34,7 @@ from pipeline.losses.distance import DiceAndBoundary
 from pipeline.losses.loss_spec import LossSpec
 from pipeline.losses.overlap import OVERLAP, FocalTversky, LogCoshDice, LovaszSoftmax, UnifiedFocal
 from pipeline.losses.pointwise import CrossEntropy, TopKCrossEntropy
+from pipeline.system.import_path import import_object
 
 ClassVoxels = Sequence[int]
 """Voxels of each class in the training labels, background first."""
@@ -164,19 +164,8 @@ def build(spec: LossSpec, class_voxels: ClassVoxels) -> SegmentationLoss:
     """
     try:
         if spec.is_custom:
-            return SegmentationLoss(_custom_class(spec)(**spec.arguments))
+            return SegmentationLoss(import_object(spec.name, f"--losses {spec.text}")(**spec.arguments))
         return SegmentationLoss(BUILDERS[spec.name](class_voxels, **spec.arguments))
     except (TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"--losses {spec.text}", f"could not be built ({reason})", "check its arguments") from error
-
-
-def _custom_class(spec: LossSpec) -> Callable[..., nn.Module]:
-    module, _, name = spec.name.partition(":")
-    try:
-        loss_class: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"--losses {spec.text}", f"could not be imported ({error})", "check the path, and PYTHONPATH"
-        ) from error
-    return loss_class

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.errors import ConfigError
+from pipeline.system.call_grammar import CallGrammar, read_value
 
 MONAI_NETWORKS = "monai.networks.nets"
 """Package of the networks that a bare name refers to."""
+
+GRAMMAR = CallGrammar("--network", "a network", "SegResNet{init_filters=16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,11 @@ class NetworkSpec:
         """
         if not text.strip():
             return cls("", {}, weights)
-        match = re.fullmatch(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?::[A-Za-z_]\w*)?)\s*(?:\{(.*)\})?", text.strip(), re.S)
-        if not match:
-            raise ConfigError(
-                f"--network {text}",
-                "must be the name of a network with optional arguments",
-                "write Name{argument=value} or package.module.Class{argument=value}",
-            )
-        target = match[1].replace(":", ".")
+        name, arguments = GRAMMAR.parse(text)
+        target = name.replace(":", ".")
         if "." not in target:
             target = f"{MONAI_NETWORKS}.{target}"
-        return cls(target, _arguments(match[2] or "", text), weights)
+        return cls(target, arguments, weights)
 
     @property
     def is_default(self) -> bool:
@@ -101,62 +95,13 @@ class NetworkSpec:
         return f"{self.target}{{{inner}}}"
 
 
-def _arguments(inner: str, text: str) -> dict[str, Any]:
-    arguments = {}
-    for item in _split(inner, text):
-        name, separator, value = item.partition("=")
-        if not separator or not name.strip().isidentifier():
-            raise ConfigError(f"--network {text}", f"has {item!r} where an argument must be", "write argument=value")
-        try:
-            arguments[name.strip()] = _value(value)
-        except yaml.YAMLError:
-            raise ConfigError(
-                f"--network {text}", f"has a value of {name.strip()} that is not YAML", "write e.g. act=[relu, {}]"
-            ) from None
-    return arguments
-
-
-def _split(inner: str, text: str) -> list[str]:
-    """Split at commas outside of braces, brackets and quotes."""
-    items, depth, quote = [""], 0, ""
-    for character in inner:
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        else:
-            depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(character, 0)
-        if depth < 0:
-            break
-        if character == "," and depth == 0 and not quote:
-            items.append("")
-        else:
-            items[-1] += character
-    if depth or quote:
-        raise ConfigError(
-            f"--network {text}", "has unmatched braces, brackets or quotes", "write e.g. SegResNet{init_filters=16}"
-        )
-    return [item.strip() for item in items if item.strip()]
-
-
-def _value(text: str) -> Any:
-    """Return a value as YAML reads it, and ``1e-5`` as a number, for which YAML 1.1 requires ``1.0e-5``."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str) and not text.strip().startswith(("'", '"')):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
 def _value_text(value: Any) -> str:
     """Return a value as the user would write it."""
     if isinstance(value, list):
         return "[" + ",".join(map(_value_text, value)) + "]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{name}: {_value_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and _value(value) == value:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and read_value(value) == value:
         return value
     return json.dumps(value)
 

@@ -184,6 +184,7 @@ def _required_inputs(network: nn.Module) -> list[str]:
 
 
 def _may_be_due_to_meta(error: BaseException) -> bool:
+    """Return whether torch may lack an operator on ``meta``, which it reports as ``NotImplementedError`` or by name."""
     return isinstance(error, NotImplementedError) or "meta" in str(error).lower()
 
 

@@ -59,7 +59,7 @@ class RecipesFolder:
 
     @property
     def settings(self) -> Path:
-        """Settings, written before the first study."""
+        """Settings, written once the studies of all recipes exist."""
         return self.root / "recipes.json"
 
     @property
@@ -164,7 +164,8 @@ class Interaction(RecordModel):
     difference, ci_low, ci_high
         Double difference and its interval, in the metric's unit.
     p_value, p_holm
-        Of the t test of the double difference; corrected for all pairs of losses and of recipes.
+        p value of the t test of the double difference, before and after Holm's correction for all pairs of losses and
+        recipes of a metric.
     clear
         True if the double difference is shown to differ from 0.
     equivalent

@@ -9,6 +9,8 @@ import yaml
 
 from pipeline.errors import ConfigError
 
+_NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?::[A-Za-z_]\w*)?"
+
 _DEPTH = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
@@ -21,7 +23,7 @@ class CallGrammar:
     option
         Option of the command line, e.g. ``--losses``.
     thing
-        What the option names, e.g. "a loss".
+        Kind of thing that the option names, e.g. "a loss".
     example
         A valid text with an argument.
 
@@ -62,7 +64,9 @@ class CallGrammar:
             else:
                 items[-1] += character
         if depth != 0 or quote:
-            raise ConfigError(f"{self.option} {text}", "has unmatched braces or brackets", f"write e.g. {self.example}")
+            raise ConfigError(
+                f"{self.option} {text}", "has unmatched braces, brackets or quotes", f"write e.g. {self.example}"
+            )
         return [item.strip() for item in items if item.strip()]
 
     def parse(self, text: str) -> tuple[str, dict[str, Any]]:
@@ -73,7 +77,7 @@ class CallGrammar:
         ConfigError
             If the text is malformed.
         """
-        match = re.fullmatch(r"([A-Za-z_][\w.]*(?::[A-Za-z_]\w*)?)\s*(?:\{(.*)\})?", text.strip(), re.DOTALL)
+        match = re.fullmatch(rf"({_NAME})\s*(?:\{{(.*)\}})?", text.strip(), re.DOTALL)
         if not match:
             raise ConfigError(
                 f"{self.option} {text}",
@@ -88,7 +92,7 @@ class CallGrammar:
                     f"{self.option} {text}", f"has {item!r} where an argument must be", "write argument=value"
                 )
             try:
-                arguments[key.strip()] = _value(value)
+                arguments[key.strip()] = read_value(value)
             except yaml.YAMLError:
                 raise ConfigError(
                     f"{self.option} {text}",
@@ -98,7 +102,7 @@ class CallGrammar:
         return match[1], arguments
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
     """Return a value as YAML reads it, and ``1e-5`` as a number, for which YAML 1.1 requires ``1.0e-5``."""
     value = yaml.safe_load(text)
     if isinstance(value, str) and not text.strip().startswith(("'", '"')):

@@ -36,7 +36,7 @@ def recipe_named(name: str) -> Recipe:
     Raises
     ------
     ConfigError
-        If there is no such recipe.
+        If the name is not in `RECIPES`.
 
     Examples
     --------

@@ -101,7 +101,7 @@ class Training:
     pending
         Statistics since the last event.
     optimizer_choice, schedule_choice
-        What `optimizer` and `schedule` are built from.
+        Choices from which `optimizer` and `schedule` are built.
     """
 
     network: nn.Module
