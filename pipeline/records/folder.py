@@ -37,11 +37,12 @@ class StudyFolder:
         folds.json                       {"folds": [{"fold": 0, "cases": [...], "patients": [...]}]}
         fingerprint.json                 measurements of each case, with the hash of its files
         cases.csv                        every out-of-fold case of every finished run
+        budgets.csv                      the same at the smaller budgets, if the study has several
         verdict.json, report.html
         mlflow.db, mlartifacts/
         trainer/                         files of a trainer other than our own engine
         runs/<loss>/fold<f>_seed<s>/     events.jsonl, run.json, cases.csv, thresholds.csv, checkpoint.pt,
-                                         predictions/<case>.nii.gz
+                                         predictions/<case>.nii.gz, budgets.csv
     """
 
     root: Path
@@ -65,6 +66,11 @@ class StudyFolder:
     def cases(self) -> Path:
         """The long table of all results."""
         return self.root / "cases.csv"
+
+    @property
+    def budgets(self) -> Path:
+        """The long table of all results at the smaller budgets; it exists if the study has several budgets."""
+        return self.root / "budgets.csv"
 
     @property
     def verdict(self) -> Path:
@@ -107,6 +113,11 @@ class RunFolder:
     def cases(self) -> Path:
         """Results of the held-out cases of this run."""
         return self.root / "cases.csv"
+
+    @property
+    def budgets(self) -> Path:
+        """Results of the held-out cases at the smaller budgets; it exists if the study has several budgets."""
+        return self.root / "budgets.csv"
 
     @property
     def thresholds(self) -> Path:

@@ -1,26 +1,44 @@
 """The tables of a study, put together from its finished runs."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
 from pipeline.errors import RecordError
-from pipeline.records.folder import StudyFolder
+from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.study import run_folders
-from pipeline.records.table import COLUMNS, read_table, with_plain_names
+from pipeline.records.table import BUDGET_COLUMNS, COLUMNS, read_table, with_plain_names
 
 
 def gather_cases(study: StudyFolder) -> pd.DataFrame:
     """Return the rows of every run that has its record, ordered by loss as planned, then fold, seed and case."""
+    return _gathered([run.cases for run in _finished_runs(study)], COLUMNS)
+
+
+def gather_budgets(study: StudyFolder) -> pd.DataFrame:
+    """Return the rows of every finished run at its smaller budgets, in the order of `gather_cases`.
+
+    Columns: ``steps``, the budget in optimizer steps, then those of ``cases.csv``. Empty if there is one budget.
+    """
+    return _gathered([run.budgets for run in _finished_runs(study) if run.budgets.exists()], BUDGET_COLUMNS)
+
+
+def _finished_runs(study: StudyFolder) -> list[RunFolder]:
     order: dict[str, int] = {}
     runs = []
     for run in run_folders(study):
         order.setdefault(run.key.loss, len(order))
         if run.record.exists():
             runs.append(run)
-    runs.sort(key=lambda run: (order[run.key.loss], run.key.fold, run.key.seed))
-    frames = [read_table(run.cases) for run in runs]
+    return sorted(runs, key=lambda run: (order[run.key.loss], run.key.fold, run.key.seed))
+
+
+def _gathered(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    frames = [read_table(path) for path in paths]
     if not frames:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
+        return pd.DataFrame(columns=list(columns))
+    return pd.concat(frames, ignore_index=True).reindex(columns=list(columns))
 
 
 def gather_thresholds(study: StudyFolder) -> pd.DataFrame:

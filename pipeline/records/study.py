@@ -50,10 +50,22 @@ class ArmRecord(SparseRecord):
 
 
 class BudgetRecord(SparseRecord):
-    """The budget of each run as requested, for example ``300s``, and the optimizer steps that followed from it."""
+    """The budget of each run.
+
+    Attributes
+    ----------
+    asked
+        The largest budget as requested, for example ``300s``.
+    steps
+        Optimizer steps that followed from it.
+    evaluated
+        Steps of all budgets at which each run is evaluated, in ascending order; the last one is `steps`. Empty if
+        there is only one.
+    """
 
     asked: str | None = None
     steps: int | None = None
+    evaluated: tuple[int, ...] = ()
 
 
 class RequestRecord(SparseRecord):
@@ -65,6 +77,8 @@ class RequestRecord(SparseRecord):
         Absolute path.
     budget
         Training budget per run as requested.
+    budgets
+        Budgets at which each run is evaluated, as requested; None for one budget.
     learning_rates
         Candidates as requested; None for the default ones.
     tta
@@ -83,6 +97,7 @@ class RequestRecord(SparseRecord):
     folds: int | None = None
     first_seed: int | None = None
     budget: str | None = None
+    budgets: str | None = None
     learning_rates: tuple[float, ...] | None = None
     skip_bad: bool = False
     tta: bool = False

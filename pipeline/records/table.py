@@ -19,6 +19,9 @@ from pipeline.errors import RecordError
 from pipeline.system.files import write_text
 
 COLUMNS = ("loss", "fold", "seed", "case", "class", "metric", "value", "state", "tolerance_mm")
+BUDGET_COLUMNS = ("steps", *COLUMNS)
+"""Columns of ``budgets.csv``; `steps` is the budget in optimizer steps."""
+
 NAMES = ("loss", "case", "class", "metric", "state")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet read a cell as a formula."""
