@@ -1,7 +1,7 @@
 """The source of a bundle: a finished study, read from its records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -167,8 +167,14 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
         dataset=_dataset(record),
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
-        recipe=Recipe() if record.request.recipe is None else recipe_named(record.request.recipe),
+        recipe=_recipe(record),
     )
+
+
+def _recipe(record: StudyRecord) -> Recipe:
+    """Return the recipe with the schedule of the study's runs, which depends on their budgets."""
+    recipe = Recipe() if record.request.recipe is None else recipe_named(record.request.recipe)
+    return replace(recipe, schedule=recipe.schedule.for_budgets(record.budget.evaluated[:-1]))
 
 
 def _not_exportable(study: StudyFolder, record: StudyRecord, label: str) -> BundleError:

@@ -58,6 +58,8 @@ class RunSettings:
         True if the predicted masks of the held-out cases are written.
     recipe
         Optimizer and schedule.
+    smaller_budgets
+        Steps of the smaller budgets at which the run is evaluated too, in ascending order.
     """
 
     loss: LossSpec
@@ -78,6 +80,7 @@ class RunSettings:
     device: str = "cpu"
     keep_predictions: bool = True
     recipe: Recipe = field(default_factory=Recipe)
+    smaller_budgets: tuple[int, ...] = ()
 
     @property
     def stream_seed(self) -> int:
@@ -127,5 +130,5 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
         precision=settings.precision,
         device=torch.device(settings.device),
         optimizer_choice=settings.recipe.optimizer,
-        schedule_choice=settings.recipe.schedule,
+        schedule_choice=settings.recipe.schedule.for_budgets(settings.smaller_budgets),
     )
