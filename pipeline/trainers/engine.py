@@ -47,7 +47,7 @@ class EngineTrainer:
     keep_predictions
         True if the out-of-fold masks are stored.
     recipe
-        Optimizer and schedule.
+        Network, optimizer and schedule.
     """
 
     plan: Plan
