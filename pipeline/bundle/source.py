@@ -59,6 +59,8 @@ class StudySource:
         Verdict of the study.
     recipe
         Network, optimizer and schedule of its runs.
+    weights_sha256
+        Hash of the file of pretrained weights with which they began.
     """
 
     study: StudyFolder
@@ -75,6 +77,7 @@ class StudySource:
     fingerprint: Fingerprint
     verdict: Verdict
     recipe: Recipe = field(default_factory=Recipe)
+    weights_sha256: str | None = None
 
     @property
     def network(self) -> NetworkSpec:
@@ -172,6 +175,7 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
         recipe=recorded_recipe(record),
+        weights_sha256=None if record.recipe is None else record.recipe.weights_sha256,
     )
 
 

@@ -133,6 +133,14 @@ class RecipeRecord(SparseRecord):
     schedule: str | None = None
     sha256: str | None = None
 
+    @property
+    def network_and_weights(self) -> str | None:
+        """The network for display, with the start of the hash of its weights; None for that of the plan."""
+        if self.network is None:
+            return None
+        weights = f" with weights {self.weights_sha256[:12]}…" if self.weights_sha256 else ""
+        return f"{self.network}{weights}"
+
 
 class PlanRecord(SparseRecord):
     """The plan of a study, as `pipeline.data.plan.Plan` defines it; all axes in R, A, S order.

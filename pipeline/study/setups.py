@@ -141,25 +141,25 @@ class EngineSetup:
         advance = progress.stage("timing this machine", 1)
         plan, machine, steps = choose_network(context.plan, budget, self._measure(context, budget, len(rates)))
         advance()
-        own = self.recipe.network is not None or self.recipe != recipe_named(request.recipe)
-        recipe = {"recipe": recipe_record(self.recipe)} if own else {}
         progress.message(
             f"{len(context.runs)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
             f"({machine.step_seconds * 1000:.0f} ms per step; {machine.precision}: {machine.precision_reason})"
         )
         context = replace(context, plan=plan)
-        return context, StudyRecord(
+        record = StudyRecord(
             schema=1,
             budget=BudgetRecord(asked=request.budget, steps=steps),
             learning_rates=rates,
             learning_rate_search=SEARCH,
             optimizer=self.recipe.optimizer.description,
             schedule=self.recipe.schedule.description,
-            **recipe,
             precision=machine.precision,
             machine=MachineRecord(**asdict(machine)),
             plan=self.plan_record(context),
         )
+        if self.recipe.network is None and self.recipe == recipe_named(request.recipe):
+            return context, record
+        return context, record.model_copy(update={"recipe": recipe_record(self.recipe)})
 
     def _measure(self, context: StudyContext, budget: Budget, rates: int) -> Callable[[Plan], tuple[Machine, int]]:
         def measure(plan: Plan) -> tuple[Machine, int]:

@@ -106,9 +106,7 @@ def initial_network(settings: RunSettings) -> nn.Module:
         If the network cannot be built.
     """
     channels, classes = len(settings.plan.normalisation), len(settings.classes) + 1
-    return build_network(
-        settings.plan, channels, classes, settings.stream_seed, settings.fold, settings.recipe.network
-    )
+    return build_network(settings.plan, channels, classes, settings.stream_seed, settings.fold, settings.recipe.network)
 
 
 def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: float, steps: int) -> Training:
