@@ -187,8 +187,8 @@ def _network_reason(plan: Plan, fitted: Plan, request: _Request, trial: Trial) -
     slower = f"; on a GPU it trains without CUDA graphs, since {obstacle}" if obstacle else ""
     return (
         f"{request.spec.text} as requested, at full resolution whatever the budget: {trial.weights / 1e6:.2f} million "
-        f"weights; a training step needs about {trial.step_bytes / 2**30:.2g} GiB, {trial.step_bytes / max(usual.step_bytes, 1):.1f} times that "
-        f"of the plan's own network{slower}"
+        f"weights; a training step needs about {trial.step_bytes / 2**30:.2g} GiB, "
+        f"{trial.step_bytes / max(usual.step_bytes, 1):.1f} times that of the plan's own network{slower}"
     )
 
 
