@@ -22,6 +22,7 @@ from pipeline.study.progress import SilentProgress
 from pipeline.study.recipes import run_recipes
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
+from pipeline.training.optimizer_choice import OptimizerChoice
 
 SEGRESNET = "SegResNet{init_filters=4,blocks_down=[1,1],blocks_up=[1],norm=INSTANCE}"
 UNET = "monai.networks.nets.UNet{channels=[4,8],strides=[2],norm=batch,dropout=0.1}"
@@ -182,3 +183,57 @@ def test_a_part_that_changes_nothing_leaves_the_recipe_as_it_is(phantoms, tmp_pa
     request = request_of(phantoms, tmp_path / "study", optimizer="muon", schedule="one_cycle", part=(0, 1))
     study = run_study(request, in_process=True)
     assert "recipe" not in json.loads(study.settings.read_text())
+
+
+def file_of_code(folder):
+    torch.save({"network": Path("x")}, folder / "code.pt")
+    return folder / "code.pt"
+
+
+def empty_file(folder):
+    (folder / "empty.pt").write_bytes(b"")
+    return folder / "empty.pt"
+
+
+BAD = {
+    "an unknown class": ({"network": "SegResNett"}, "did you mean SegResNet"),
+    "a module that is not there": ({"network": "no.such.module:Net"}, "cannot be imported"),
+    "a malformed text": ({"network": "SegResNet{init_filters"}, "must be the name of a network"),
+    "an unknown argument": ({"network": "SegResNet{filters=8}"}, "has no argument filters"),
+    "a network that is no segmentation": ({"network": "ControlNet"}, "no argument for the number of classes"),
+    "weights without a network": ({"weights": Path("w.pt")}, "belong to no network"),
+    "weights that are absent": ({"network": SEGRESNET, "weights": Path("w.pt")}, "does not exist"),
+    "weights that hold code": ({"network": SEGRESNET, "weights": file_of_code}, "holds more than tensors"),
+    "weights that are damaged": ({"network": SEGRESNET, "weights": empty_file}, "could not be read|holds more"),
+    "an unknown optimizer": ({"optimizer": "sdg"}, "is an unknown optimizer"),
+    "an argument of an optimizer": ({"optimizer": "sgd{speed=3}"}, "could not be built"),
+    "an unknown schedule": ({"schedule": "cosine"}, "is an unknown schedule"),
+    "an argument of a schedule": ({"schedule": "polynomial{speed=3}"}, "could not be built"),
+    "an optimizer for another schedule": ({"optimizer": "torch.optim.Adagrad"}, "--schedule one_cycle: could not"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_it_is_refused_in_one_line_before_the_dataset_is_read(case, tmp_path):
+    options, says = BAD[case]
+    if callable(make := options.get("weights")):
+        options = options | {"weights": make(tmp_path)}
+    with pytest.raises(ConfigError, match=says) as refusal:
+        run_study(request_of(tmp_path / "absent", tmp_path / "out", **options), in_process=True)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+
+
+class WithoutDefaultRate(torch.optim.SGD):
+    """An optimizer whose learning rate the user must give."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr, momentum=0.9)
+
+
+def test_an_optimizer_without_a_default_rate_needs_candidates(tmp_path):
+    options = {"optimizer": f"{__name__}:WithoutDefaultRate", "learning_rates": None}
+    with pytest.raises(ConfigError, match="has no default learning rate; give candidates with --learning-rates"):
+        run_study(request_of(tmp_path / "absent", tmp_path / "out", **options), in_process=True)
+    choice = OptimizerChoice(f"{__name__}:WithoutDefaultRate")
+    assert choice.fallback_rate((0.3, 0.1, 0.2)) == 0.2
