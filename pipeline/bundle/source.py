@@ -1,7 +1,7 @@
 """The source of a bundle: a finished study, read from its records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -174,9 +174,15 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
         dataset=_dataset(record),
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
-        recipe=recorded_recipe(record),
+        recipe=_recipe(record),
         weights_sha256=None if record.recipe is None else record.recipe.weights_sha256,
     )
+
+
+def _recipe(record: StudyRecord) -> Recipe:
+    """Return the recipe with the schedule of the study's runs, which depends on their budgets."""
+    recipe = recorded_recipe(record)
+    return replace(recipe, schedule=recipe.schedule.for_budgets(record.budget.evaluated[:-1]))
 
 
 def _not_exportable(study: StudyFolder, record: StudyRecord, label: str) -> BundleError:

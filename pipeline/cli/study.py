@@ -45,6 +45,13 @@ def study(
             "5000steps; default: 1000epochs."
         ),
     ] = "",
+    budgets: Annotated[
+        str,
+        typer.Option(
+            help="Budgets at which each run is evaluated, e.g. 200,800,3200steps, or auto: 1/8, 1/4, 1/2 and all of "
+            "--budget; default: auto without --budget, else one budget."
+        ),
+    ] = "",
     trainer: Annotated[
         str, typer.Option(help="segloss, nnunet (pip install 'segloss\\[nnunet]'), or package.module:Class.")
     ] = "segloss",
@@ -123,7 +130,7 @@ def study(
     from pipeline.data.datalists import require_dataset
     from pipeline.records.recipes import RecipesFolder
     from pipeline.study.recipe_names import parse_recipes
-    from pipeline.study.request import StudyRequest
+    from pipeline.study.request import DEFAULT_BUDGET, ENGINE, StudyRequest
 
     names = parse_recipes(recipes)
     require_dataset(dataset)
@@ -135,7 +142,9 @@ def study(
         folds=folds,
         seeds=seeds,
         first_seed=first_seed,
-        budget=budget,
+        # A comparison of recipes uses the largest budget alone, so it trains the others on request only.
+        budget=DEFAULT_BUDGET if len(names) > 1 and not budget + budgets and trainer == ENGINE else budget,
+        budgets=budgets,
         jobs=jobs,
         precision=cast("Precision | None", precision),  # StudyRequest refuses any other value.
         learning_rates=parse_positive_numbers("--learning-rates", learning_rates) if learning_rates else None,

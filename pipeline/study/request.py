@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.errors import ConfigError
 from pipeline.records.study import Precision, RequestRecord
 from pipeline.records.tolerance import ToleranceRequest
+from pipeline.study.budget import AUTO, Budgets
 
 DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
 DEFAULT_BUDGET = "300s"
@@ -41,6 +42,9 @@ class StudyRequest:
     budget
         Training budget per run: of our own engine as `pipeline.study.budget.Budget.parse` reads it, of nnU-Net as
         `pipeline.trainers.nnunet.budget.EpochBudget.parse` does. An empty text is the default of the trainer.
+    budgets
+        Budgets at which each run is evaluated, as `pipeline.study.budget.Budgets.parse` reads them; empty for one.
+        Without any budget at all, our own engine evaluates fractions of its default one.
     jobs
         Runs at once; None to measure what this machine can do.
     precision
@@ -96,6 +100,7 @@ class StudyRequest:
     seeds: int = 1
     first_seed: int = 0
     budget: str = ""
+    budgets: str = ""
     jobs: int | None = None
     precision: Precision | None = None
     learning_rates: tuple[float, ...] | None = None
@@ -136,14 +141,25 @@ class StudyRequest:
         if self.address is not None and self.executor != "ray":
             raise ConfigError(f"--address {self.address}", "must be used with Ray", "add --executor ray")
         if self.trainer == ENGINE:
-            object.__setattr__(self, "budget", self.budget or DEFAULT_BUDGET)
+            self._set_default_budgets()
         self._check_options_of_trainer()
+
+    def _set_default_budgets(self) -> None:
+        if not self.budget and not self.budgets:
+            object.__setattr__(self, "budgets", AUTO)
+        if self.budgets not in ("", AUTO):
+            text = Budgets.parse("", self.budgets).largest.text
+            if self.budget not in ("", text):
+                raise ConfigError(f"--budget {self.budget}", "contradicts --budgets", "omit one of them")
+            object.__setattr__(self, "budget", text)
+        object.__setattr__(self, "budget", self.budget or DEFAULT_BUDGET)
 
     def _check_options_of_trainer(self) -> None:
         """Refuse options that the trainer would ignore."""
         options = (
             (NNUNET, "configuration", self.configuration),
             (NNUNET, "plans", self.plans),
+            (ENGINE, "budgets", self.budgets or None),
             (ENGINE, "precision", self.precision),
             (ENGINE, "learning-rates", self.learning_rates),
             (ENGINE, "tta", self.tta or None),
@@ -177,7 +193,7 @@ class StudyRequest:
 
         The way in which it is carried out may differ, and losses, controls and seeds may be added.
         """
-        return RequestRecord(
+        record = RequestRecord(
             dataset=str(self.dataset.resolve()),
             folds=self.folds,
             first_seed=self.first_seed,
@@ -189,5 +205,10 @@ class StudyRequest:
             trainer=None if self.trainer == ENGINE else self.trainer,
             configuration=self.configuration,
             plans=self.plans,
-            recipe=None if self.recipe == DEFAULT_RECIPE else self.recipe,
         )
+        # Later options are recorded where they are used, so that other studies are recorded as before.
+        later = {
+            "budgets": self.budgets or None,
+            "recipe": None if self.recipe == DEFAULT_RECIPE else self.recipe,
+        }
+        return record.model_copy(update={name: value for name, value in later.items() if value is not None})

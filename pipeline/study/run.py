@@ -15,7 +15,7 @@ from pipeline.data.scan import scan_dataset
 from pipeline.errors import DatasetError, RecordError
 from pipeline.losses import LossSpec
 from pipeline.records.folder import RunKey, StudyFolder
-from pipeline.records.gather import gather_cases
+from pipeline.records.gather import gather_budgets, gather_cases
 from pipeline.records.run import read_run
 from pipeline.records.study import StudyRecord
 from pipeline.records.table import write_table
@@ -117,6 +117,8 @@ def run_study(
                 executor.execute(runs, _StudyMonitor(study, race, progress))
         if request.part is None:
             write_table(study.cases, gather_cases(study))
+            if record.budget.evaluated:
+                write_table(study.budgets, gather_budgets(study))
     return study
 
 

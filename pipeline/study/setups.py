@@ -1,7 +1,7 @@
 """How a study sets up its trainer: our own engine, which is timed on this machine first, or a trainer of masks."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, RecordError
 from pipeline.metrics.case_evaluation import METRICS
 from pipeline.network.patch_fitting import fit_patch
 from pipeline.records.study import BudgetRecord, MachineRecord, PlanRecord, StudyRecord
-from pipeline.study.budget import Budget
+from pipeline.study.budget import AUTO, Budget, Budgets
 from pipeline.study.context import StudyContext
 from pipeline.study.executors.reusable_pool import ReusablePool
 from pipeline.study.machine import Machine, Workload, measure_machine
@@ -71,7 +71,6 @@ def setup_of(request: StudyRequest, pool: ReusablePool, cache: Path, in_process:
         If the trainer cannot be imported, or budget or recipe is not one of our own engine.
     """
     if request.trainer == ENGINE:
-        Budget.parse(request.budget)
         return EngineSetup(request, pool, cache, in_process)
     return MaskSetup(_trainer_class(request.trainer))
 
@@ -101,7 +100,22 @@ class EngineSetup:
     def __init__(self, request: StudyRequest, pool: ReusablePool, cache: Path, in_process: bool) -> None:
         self.request, self.pool, self.cache, self.in_process = request, pool, cache, in_process
         self.recipe = requested_recipe(request)
+        self.budgets = self._budgets()
         self.prepared: Mapping[str, PreparedCase] = {}
+
+    def _budgets(self) -> Budgets:
+        """Return the requested budgets; a schedule that cannot be forked has one by default."""
+        budget, budgets = self.request.budget, self.request.budgets
+        if self.recipe.schedule.is_forkable:
+            return Budgets.parse(budget, budgets)
+        if budgets not in ("", AUTO):
+            raise ConfigError(
+                f"--budgets {budgets}",
+                f"needs a schedule that ends at several budgets, unlike {self.recipe.schedule.text} of recipe "
+                f"{self.recipe.name}",
+                "use one --budget, or another recipe",
+            )
+        return Budgets.parse(budget, "")
 
     def plan(self, plan: Plan, classes: int, record: StudyRecord | None, progress: Progress) -> Plan:
         """Return the plan that fits the network of the recipe, or that the budget of an existing study has chosen.
@@ -136,23 +150,25 @@ class EngineSetup:
 
     def begin(self, context: StudyContext, progress: Progress) -> tuple[StudyContext, StudyRecord]:
         """Time the machine, and choose network and steps by the budget."""
-        request, budget = context.request, Budget.parse(context.request.budget)
+        request, budget = context.request, self.budgets.largest
         rates = request.learning_rates or self.recipe.optimizer.rates.candidates
         advance = progress.stage("timing this machine", 1)
         plan, machine, steps = choose_network(context.plan, budget, self._measure(context, budget, len(rates)))
+        smaller = self.budgets.smaller_steps(steps)
         advance()
         progress.message(
-            f"{len(context.runs)} runs of {steps} steps, {machine.jobs} at once on {machine.device} "
+            f"{len(context.runs)} runs of {steps} steps{_also_evaluated(smaller)}, "
+            f"{machine.jobs} at once on {machine.device} "
             f"({machine.step_seconds * 1000:.0f} ms per step; {machine.precision}: {machine.precision_reason})"
         )
         context = replace(context, plan=plan)
         record = StudyRecord(
             schema=1,
-            budget=BudgetRecord(asked=request.budget, steps=steps),
+            budget=_budget_record(request.budget, smaller, steps),
             learning_rates=rates,
             learning_rate_search=SEARCH,
             optimizer=self.recipe.optimizer.description,
-            schedule=self.recipe.schedule.description,
+            schedule=self.recipe.schedule.for_budgets(smaller).description,
             precision=machine.precision,
             machine=MachineRecord(**asdict(machine)),
             plan=self.plan_record(context),
@@ -199,7 +215,19 @@ class EngineSetup:
             device=record.machine.device,
             keep_predictions=context.request.keep_predictions,
             recipe=self.recipe,
+            smaller_budgets=record.budget.evaluated[:-1],
         )
+
+
+def _also_evaluated(smaller: Sequence[int]) -> str:
+    return f" (evaluated after {', '.join(map(str, smaller))} too)" if smaller else ""
+
+
+def _budget_record(asked: str, smaller: Sequence[int], steps: int) -> BudgetRecord:
+    """Return the record of the budgets; without smaller ones, a study is recorded as by earlier versions."""
+    if not smaller:
+        return BudgetRecord(asked=asked, steps=steps)
+    return BudgetRecord(asked=asked, steps=steps, evaluated=(*smaller, steps))
 
 
 class MaskSetup:

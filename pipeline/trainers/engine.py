@@ -48,6 +48,8 @@ class EngineTrainer:
         True if the out-of-fold masks are stored.
     recipe
         Network, optimizer and schedule.
+    smaller_budgets
+        Steps of the smaller budgets at which each run is evaluated too, in ascending order.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class EngineTrainer:
     device: str
     keep_predictions: bool
     recipe: Recipe = field(default_factory=Recipe)
+    smaller_budgets: tuple[int, ...] = ()
 
     @property
     def shared_paths(self) -> Sequence[Path]:
@@ -98,6 +101,7 @@ class EngineTrainer:
             device=self.device,
             keep_predictions=self.keep_predictions,
             recipe=self.recipe,
+            smaller_budgets=self.smaller_budgets,
         )
 
 

@@ -4,6 +4,7 @@ A collapsed training gave no usable network. It is recorded as a failure in ever
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.data.dataset import Case
 from pipeline.data.nifti import read_header
@@ -73,6 +74,12 @@ def never_predicted_classes(scores: Sequence[Score]) -> list[str]:
         if score.metric == "dice":
             states.setdefault(score.class_name, set()).add(score.state)
     return sorted(name for name, own in states.items() if "missed" in own and not own & {"ok", "false_positive"})
+
+
+def with_collapsed_classes(scores: Sequence[Score]) -> list[Score]:
+    """Return the scores in which those of classes that are never predicted have the state ``collapsed``."""
+    lost = never_predicted_classes(scores)
+    return [replace(score, state="collapsed") if score.class_name in lost else score for score in scores]
 
 
 def failed_scores(originals: Mapping[str, Case], classes: Iterable[str], metrics: Sequence[str]) -> list[Score]:

@@ -29,9 +29,16 @@ from pipeline.records.table import csv_text, mean_dice, scores_frame, write_tabl
 from pipeline.system.files import remove_leftovers, write_json, write_text
 from pipeline.system.folder_lock import exclusive
 from pipeline.training.checkpoint import ResumePoint, save_checkpoint
-from pipeline.training.collapse import CollapsedTraining, check_not_collapsed, failed_scores, never_predicted_classes
+from pipeline.training.collapse import (
+    CollapsedTraining,
+    check_not_collapsed,
+    failed_scores,
+    never_predicted_classes,
+    with_collapsed_classes,
+)
 from pipeline.training.rate_search import OnStep, delete_search_progress, find_rate, recorded_search
 from pipeline.training.settings import RunSettings, initial_network, new_training
+from pipeline.training.smaller_budgets import SmallerBudgets, decay_resume_point
 from pipeline.training.state import NonFiniteError, Training, TrainingState
 from pipeline.training.trainer import clock_s, train
 from pipeline.training.validation import (
@@ -123,10 +130,9 @@ def _train_predict_and_record(settings: RunSettings, folder: RunFolder, on_step:
         _validate(settings, folder, training, on_step)
     else:
         _append_curve_point(folder, training, result.curve)
-    scores, lost = result.scores, never_predicted_classes(result.scores)
+    scores, lost = with_collapsed_classes(result.scores), never_predicted_classes(result.scores)
     if lost:
         why = f"never predicts {', '.join(lost)}"
-        scores = [replace(s, state="collapsed") if s.class_name in lost else s for s in scores]
         append_event(folder.events, StateEvent(step=training.step, state="collapsed", why=why))
     else:
         why = None
@@ -194,6 +200,7 @@ def _train_and_predict(settings: RunSettings, folder: RunFolder, on_step: OnStep
 def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Training:
     """Return the finished training, continued from a checkpoint if there is one of the same precision."""
     resume: ResumePoint[RunState] = ResumePoint(folder.root)
+    smaller = SmallerBudgets(settings, folder, on_step)
     saved = resume.load()
     if saved is not None and saved["precision"] == settings.precision:
         training = new_training(settings, settings.training, saved["learning_rate"], settings.steps)
@@ -201,6 +208,7 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
         _drop_repeated_events(folder, training.step, settings.steps)
     else:
         _drop_repeated_events(folder, None, settings.steps)
+        smaller.delete_results()
         rate = find_rate(settings, folder, on_step).chosen
         training = new_training(settings, settings.training, rate, settings.steps)
 
@@ -217,13 +225,18 @@ def _train(settings: RunSettings, folder: RunFolder, on_step: OnStep) -> Trainin
             }
         )
 
-    train(
-        training,
-        interval=settings.checkpoint_interval,
-        on_event=_EventWriter(folder),
-        on_step=lambda step: on_step("training", step, settings.steps),
-        on_interval=validate_and_save,
-    )
+    on_event = _EventWriter(folder)
+    smaller.carry_out_due(training)
+    while training.step < settings.steps:
+        train(
+            training,
+            interval=settings.checkpoint_interval,
+            until=smaller.next_pause(training.step),
+            on_event=on_event,
+            on_step=smaller.report_step,
+            on_interval=validate_and_save,
+        )
+        smaller.carry_out_due(training)
     return training
 
 
@@ -293,6 +306,7 @@ def _events_of_training(events: Sequence[Event]) -> Sequence[Event]:
 def delete_progress(folder: RunFolder) -> None:
     """Remove the states of an unfinished training and of its search over learning rates."""
     ResumePoint[RunState](folder.root).clear()
+    decay_resume_point(folder).clear()
     delete_search_progress(folder)
 
 
@@ -332,6 +346,7 @@ def _search_notes(settings: RunSettings, folder: RunFolder) -> list[str]:
 def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started: float) -> None:
     """Record a run that gave no usable network, with the scores of a failure in every case."""
     scores = failed_scores(settings.originals, settings.classes.values(), settings.plan.metrics)
+    SmallerBudgets(settings, folder, lambda stage, done, of: None).append_failures()
     append_event(folder.events, StateEvent(step=settings.steps, state="collapsed", why=why))
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))
     outcome = {

@@ -1,7 +1,7 @@
 """Learning-rate schedules by name or import path, each built from the optimizer, the largest rate and the steps."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +11,23 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from pipeline.errors import ConfigError
 from pipeline.system.call_grammar import CallGrammar, call_text
 from pipeline.system.import_path import import_class
+from pipeline.training.warmup_stable_decay import WARM_UP_SHARE
 
 GRAMMAR = CallGrammar("--schedule", "a schedule", "polynomial{power=0.9}")
 
 SCHEDULE = "one cycle"
 """Name of the default schedule in a study's settings."""
 
-WARM_UP_SHARE = 0.15
-"""Share of the steps over which the learning rate rises to its maximum."""
-
 SCHEDULES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "one_cycle": ("torch.optim.lr_scheduler.OneCycleLR", {"pct_start": WARM_UP_SHARE}),
     "polynomial": ("torch.optim.lr_scheduler.PolynomialLR", {"power": 0.9}),
+    "warmup_stable_decay": ("pipeline.training.warmup_stable_decay.WarmupStableDecay", {}),
     "constant": ("torch.optim.lr_scheduler.ConstantLR", {"factor": 1.0}),
 }
 """Class and arguments of each schedule by name. ``polynomial`` is nnU-Net's."""
+
+FORKABLE = "warmup_stable_decay"
+"""The schedule of a training from which shorter ones are forked."""
 
 LENGTHS = ("total_steps", "total_iters", "T_max", "max_steps")
 """Parameters of schedules that are set to the steps of the training, unless the user gives them."""
@@ -94,6 +96,20 @@ class Schedule:
     def definition(self) -> str:
         """Import path and all arguments but the steps, for a hash that changes with a default of `SCHEDULES`."""
         return call_text(self._target, self._all_arguments)
+
+    @property
+    def is_forkable(self) -> bool:
+        """True if trainings of several budgets can replace this schedule by one that they share.
+
+        Only ``one_cycle`` was compared with it (`benchmarks/forked_decays.py`).
+        """
+        return self == Schedule()
+
+    def for_budgets(self, smaller: Sequence[int]) -> "Schedule":
+        """Return the schedule of a training with smaller budgets, in steps and ascending; this one without any."""
+        if not smaller:
+            return self
+        return Schedule(FORKABLE, {"warm_up_steps": max(1, round(WARM_UP_SHARE * smaller[0]))})
 
     def build(self, optimizer: torch.optim.Optimizer, rate: float, steps: int) -> LRScheduler:
         """Return torch's scheduler at its first step.

@@ -59,6 +59,8 @@ class RunSettings:
         True if the predicted masks of the held-out cases are written.
     recipe
         Network, optimizer and schedule.
+    smaller_budgets
+        Steps of the smaller budgets at which the run is evaluated too, in ascending order.
     """
 
     loss: LossSpec
@@ -79,6 +81,7 @@ class RunSettings:
     device: str = "cpu"
     keep_predictions: bool = True
     recipe: Recipe = field(default_factory=Recipe)
+    smaller_budgets: tuple[int, ...] = ()
 
     @property
     def stream_seed(self) -> int:
@@ -137,5 +140,5 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
         precision=settings.precision,
         device=torch.device(settings.device),
         optimizer_choice=settings.recipe.optimizer,
-        schedule_choice=settings.recipe.schedule,
+        schedule_choice=settings.recipe.schedule.for_budgets(settings.smaller_budgets),
     )

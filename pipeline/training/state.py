@@ -1,5 +1,6 @@
 """State of a training: everything that changes while a network is trained, and that a checkpoint holds."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -102,6 +103,8 @@ class Training:
         Statistics since the last event.
     optimizer_choice, schedule_choice
         Choices from which `optimizer` and `schedule` are built.
+    forked_at, progress_at_fork
+        Step at which the training was forked from a longer one, and the completed share of the longer one then.
     """
 
     network: nn.Module
@@ -117,6 +120,8 @@ class Training:
     pending: PendingStatistics = field(default_factory=PendingStatistics)
     optimizer_choice: OptimizerChoice = field(default_factory=OptimizerChoice)
     schedule_choice: Schedule = field(default_factory=Schedule)
+    forked_at: int = 0
+    progress_at_fork: float = 0.0
 
     def __post_init__(self) -> None:
         self.network.to(self.device)
@@ -163,6 +168,28 @@ class Training:
         self.pending = PendingStatistics(
             on_device(pending["losses"]), on_device(pending["norms"]), on_device(pending["before"])
         )
+
+    def fork(self, other: "Training") -> None:
+        """Continue from the present state of a longer training, of which nothing changes.
+
+        Raises
+        ------
+        RuntimeError
+            If the other training has another network.
+        """
+        state = deepcopy(other.state())  # an optimizer would otherwise share its tensors with the other one
+        state["schedule"]["total_steps"] = self.steps
+        self.restore(state)
+        self.forked_at, self.progress_at_fork = other.step, other.progress
+
+    @property
+    def progress(self) -> float:
+        """Completed share of the training, on which losses with a schedule depend.
+
+        That of a forked training rises from the share of the longer training to 1.
+        """
+        share = (self.step - self.forked_at) / (self.steps - self.forked_at)
+        return self.progress_at_fork + (1 - self.progress_at_fork) * share
 
     @property
     def averaged_network(self) -> nn.Module:

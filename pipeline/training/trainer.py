@@ -36,11 +36,12 @@ def train(
     training: Training,
     *,
     interval: int,
+    until: int | None = None,
     on_event: Callable[[TrainEvent], None] = lambda event: None,
     on_step: Callable[[int], None] = lambda step: None,
     on_interval: Callable[[Training], None] = lambda training: None,
 ) -> None:
-    """Train from `training.step` to `training.steps`.
+    """Train from `training.step` to its end, or to an earlier step.
 
     Parameters
     ----------
@@ -48,12 +49,14 @@ def train(
         The training; it is changed in place.
     interval
         Steps between two calls of `on_interval`.
+    until
+        Step at which to pause; None for the end of the training.
     on_event
         Called with the statistics of every ten steps, and at the end.
     on_step
         Called with the number of completed steps.
     on_interval
-        Called after every `interval` steps and at the end. Its time does not count as time of the training.
+        Called after every `interval` steps and at the last step. Its time does not count as time of the training.
 
     Raises
     ------
@@ -62,7 +65,8 @@ def train(
     OSError
         If a file of a case cannot be read.
     """
-    remaining = training.steps - training.step
+    until = training.steps if until is None else until
+    remaining = until - training.step
     if remaining <= 0:
         return
     _pass_progress_to_loss(training)
@@ -83,7 +87,7 @@ def train(
         device=training.device,
         max_epochs=1,
         epoch_length=remaining,
-        train_data_loader=batches(sampler, training.step, training.steps, prefetch=on_gpu),
+        train_data_loader=batches(sampler, training.step, until, prefetch=on_gpu),
         non_blocking=True,
         network=training.network,
         optimizer=training.optimizer,
@@ -110,7 +114,7 @@ def train(
     @trainer.on(Events.ITERATION_COMPLETED)
     def _pause(engine: Engine) -> None:
         nonlocal started
-        if training.step % interval == 0 or training.step == training.steps:
+        if training.step % interval == 0 or training.step == until:
             on_interval(training)
             started = clock_s(training.device) - training.seconds
 
@@ -127,4 +131,4 @@ def _pass_progress_to_loss(training: Training) -> None:
     """Pass the completed share of the training to a loss with a schedule."""
     set_progress = getattr(training.loss, "set_progress", None)
     if set_progress is not None:
-        set_progress(training.step / training.steps)
+        set_progress(training.progress)

@@ -152,7 +152,7 @@ def test_a_training_begins_with_the_weights_of_a_file_that_must_stay(phantoms, p
         state = torch.load(pretrained, weights_only=True)
         state["network"]["convInit.conv.weight"] += 1
         torch.save(state, pretrained)
-        with pytest.raises(RecordError, match="weights with SHA-256 .* → with SHA-256"):
+        with pytest.raises(RecordError, match=r"weights with SHA-256 .* → with SHA-256"):
             run_study(request, in_process=True)
         with pytest.raises(BundleError, match="has changed since the study began"):
             export_bundle(read_source(study, "dice"), tmp_path / "bundle")
