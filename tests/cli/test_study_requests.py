@@ -136,7 +136,7 @@ def test_inspecting_it_says_so_and_names_the_file(make, tmp_path, monkeypatch, c
         (("--network", "SegResNet", "--weights", __file__), "holds more than tensors|could not be read"),
         (("--weights", "w.pt"), "name the class of their network with --network"),
         (("--optimizer", "sdg"), "use muon, adamw, sgd, adam"),
-        (("--schedule", "cosine"), "use one_cycle, polynomial, constant"),
+        (("--schedule", "cosine"), "use one_cycle, polynomial"),
         (("--recipes", "fast,adamw", "--network", "SegResNet"), "give one recipe and another --out"),
     ],
 )

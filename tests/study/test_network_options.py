@@ -8,21 +8,26 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from pipeline.bundle.export import export_bundle
 from pipeline.bundle.source import read_source
 from pipeline.data.phantoms import make_phantoms
+from pipeline.data.plan import Plan
 from pipeline.errors import BundleError, ConfigError, RecordError
 from pipeline.inference.request import PredictionRequest, predict
+from pipeline.network.architecture import build_network
 from pipeline.records.run import read_traces
 from pipeline.records.study import read_study, run_folders
 from pipeline.report.build import build_report
-from pipeline.study.machine import Machine
+from pipeline.study.machine import TRIAL_STEPS, Machine, Workload, time_steps
 from pipeline.study.progress import SilentProgress
 from pipeline.study.recipes import run_recipes
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 from pipeline.training.optimizer_choice import OptimizerChoice
+from pipeline.training.recipe import Recipe
+from pipeline.training.recipe_parts import replace_parts
 
 SEGRESNET = "SegResNet{init_filters=4,blocks_down=[1,1],blocks_up=[1],norm=INSTANCE}"
 UNET = "monai.networks.nets.UNet{channels=[4,8],strides=[2],norm=batch,dropout=0.1}"
@@ -177,6 +182,33 @@ def test_one_recipe_alone_takes_these_options(phantoms, tmp_path):
 def test_masks_of_other_trainers_take_no_network(tmp_path):
     with pytest.raises(ConfigError, match="--network: has no effect with --trainer nnunet"):
         StudyRequest(dataset=Path(), out=tmp_path, trainer="nnunet", network="SegResNet")
+
+
+class CountedSGD(torch.optim.SGD):
+    """Count the steps of all optimizers of this class."""
+
+    steps = 0
+
+    def step(self, closure=None):
+        CountedSGD.steps += 1
+        return super().step(closure)
+
+
+def test_the_machine_is_timed_with_network_and_optimizer_of_the_recipe(segresnet, monkeypatch):
+    record = read_study(segresnet[1])
+    built = []
+
+    def build(*arguments):
+        built.append(arguments[-1].name)
+        return build_network(*arguments)
+
+    monkeypatch.setattr("pipeline.network.architecture.build_network", build)
+    recipe = replace_parts(Recipe(), network=SEGRESNET, optimizer=f"{__name__}:CountedSGD")
+    plan = TypeAdapter(Plan).validate_python(record.plan.to_json())
+    before = CountedSGD.steps
+    trial = time_steps(Workload(plan, 2, recipe), 1, "cpu", "float32")
+    assert trial.step_seconds > 0
+    assert (built, CountedSGD.steps - before) == (["SegResNet"], TRIAL_STEPS["cpu"])
 
 
 def test_a_part_that_changes_nothing_leaves_the_recipe_as_it_is(phantoms, tmp_path):
