@@ -85,8 +85,8 @@ def study(
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="Learning-rate schedule in place of the recipe's: one_cycle, polynomial, warmup_stable_decay, constant "
-            "or an import path, with arguments. Only one_cycle allows several budgets."
+            help="Learning-rate schedule in place of the recipe's: one_cycle, polynomial, warmup_stable_decay, "
+            "constant or an import path, with arguments. Only one_cycle allows several budgets."
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs at once; default: measured on this machine.")] = None,

@@ -175,6 +175,7 @@ class EngineSetup:
         )
         if self.recipe.network is None and self.recipe == recipe_named(request.recipe):
             return context, record
+        progress.message(f"recipe: {self.recipe.name}")
         return context, record.model_copy(update={"recipe": recipe_record(self.recipe)})
 
     def _measure(self, context: StudyContext, budget: Budget, rates: int) -> Callable[[Plan], tuple[Machine, int]]:
