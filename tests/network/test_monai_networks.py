@@ -5,6 +5,7 @@ The slow tests carry out a whole study of each: ``python -m pytest tests/network
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import monai.networks.nets
@@ -129,7 +130,7 @@ def test_a_study_trains_a_network_of_monai_or_refuses_it_before_any_training(
         assert "\n" not in str(refusal.value)
         assert not (tmp_path / "study" / "runs").exists()
         return
-    study = run_study(request, in_process=True)
+    study = run_study(request, adjust_plan=lambda plan: replace(plan, batch=2), in_process=True)
     record_property("trained", str(read_study(study).plan.patch))
     assert [trace.record is not None for trace in read_traces(study)] == [True, True]
 
