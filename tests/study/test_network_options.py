@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +18,7 @@ from pipeline.data.plan import Plan
 from pipeline.errors import BundleError, ConfigError, RecordError
 from pipeline.inference.request import PredictionRequest, predict
 from pipeline.network.architecture import build_network
+from pipeline.records.folder import StudyFolder
 from pipeline.records.run import read_traces
 from pipeline.records.study import read_study, run_folders
 from pipeline.report.build import build_report
@@ -103,6 +105,15 @@ def test_it_is_exported_as_a_bundle_that_predicts(segresnet, phantoms, tmp_path)
     predict(PredictionRequest(exported.root, phantoms / "imagesTr", tmp_path / "masks"))
     cases = json.loads((tmp_path / "masks" / "manifest.json").read_text())["cases"]
     assert [case["status"] for case in cases] == ["done"] * 4
+
+
+def test_a_class_of_the_user_is_not_exported(segresnet, tmp_path):
+    copy = StudyFolder(shutil.copytree(segresnet[1].root, tmp_path / "copy"))
+    record = json.loads(copy.settings.read_text())
+    record["recipe"]["network"] = "my_package.networks.MyNet"
+    copy.settings.write_text(json.dumps(record))
+    with pytest.raises(BundleError, match=r"--network my_package.networks.MyNet: is code that a bundle cannot hold"):
+        export_bundle(read_source(copy, "dice"), tmp_path / "bundle")
 
 
 def test_the_same_request_continues_it_and_repeats_no_run(segresnet):
