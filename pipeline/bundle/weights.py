@@ -15,6 +15,7 @@ from pipeline.errors import BundleError
 from pipeline.losses import build_loss
 from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
+from pipeline.system.files import sha256_of_file
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
 from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import prepare_dataset
@@ -122,8 +123,10 @@ def final_weights(
     Raises
     ------
     BundleError
-        If the loss or the network's weights do not stay finite, in float32 either.
+        If the loss or the network's weights do not stay finite, in float32 either, or if the file of pretrained weights
+        is not that of the study.
     """
+    _check_pretrained(source)
     rate = median(run.learning_rate for run in source.runs)
     try:
         training = _train(source, rate, source.precision, on_step, on_case)
@@ -136,6 +139,20 @@ def final_weights(
             raise BundleError(source.study.root, str(second), "export with --from folds") from None
     weights = {name: tensor.cpu() for name, tensor in training.averaged_network.state_dict().items()}
     return weights, FinalTraining(rate, training.precision)
+
+
+def _check_pretrained(source: StudySource) -> None:
+    """Refuse a final training that would begin from other weights than the runs of the study."""
+    weights = source.network.weights
+    if weights is None:
+        return
+    problem = "has changed since the study began"
+    try:
+        if sha256_of_file(weights) == source.weights_sha256:
+            return
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    raise BundleError(weights, problem, "restore the file of pretrained weights, or export with --from folds")
 
 
 def _train(

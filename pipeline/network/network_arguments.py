@@ -51,13 +51,8 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
     ConfigError
         If the class lacks an argument of the user, or requires one that does not follow from the plan.
     """
-    own, inherited, is_open = _parameters(network_class(spec))
+    own, inherited = check_argument_names(spec)
     names = {**inherited, **own}
-    _check_known(spec, names, is_open)
-    if spec.is_monai and not OUTPUTS & names.keys():
-        raise ConfigError(
-            f"--network {spec.target}", "has no argument for the number of classes", "give a network for segmentation"
-        )
     always = _for_every_network(plan, in_channels, classes)
     required = _for_u_nets(spec, plan, names)
     arguments: dict[str, Any] = {}
@@ -79,6 +74,26 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
             f"write {spec.name}{{{','.join(f'{name}=...' for name in missing)}}}",
         )
     return {**arguments, **{name: value for name, value in spec.arguments.items() if name not in arguments}}
+
+
+def check_argument_names(
+    spec: NetworkSpec,
+) -> tuple[dict[str, inspect.Parameter], dict[str, inspect.Parameter]]:
+    """Return the parameters of a network's constructor, and those of its base classes that it passes on.
+
+    Raises
+    ------
+    ConfigError
+        If the class cannot be imported, lacks an argument of the user, or is a class of MONAI for other tasks.
+    """
+    own, inherited, is_open = _parameters(network_class(spec))
+    names = {**inherited, **own}
+    _check_known(spec, names, is_open)
+    if spec.is_monai and not OUTPUTS & names.keys():
+        raise ConfigError(
+            f"--network {spec.target}", "has no argument for the number of classes", "give a network for segmentation"
+        )
+    return own, inherited
 
 
 def has_fixed_size(spec: NetworkSpec) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pipeline.errors import ConfigError
+from pipeline.network.network_spec import NetworkSpec
 from pipeline.training.optimizer_choice import OptimizerChoice
 from pipeline.training.schedule import Schedule
 
@@ -14,7 +15,9 @@ class Recipe:
     Attributes
     ----------
     name
-        Name in `RECIPES`.
+        Name in `RECIPES`, with the parts that a user has replaced (`pipeline.training.recipe_parts`).
+    network
+        The network; None for that of the plan.
     optimizer
         Optimizer, with the learning rates that the search tries.
     schedule
@@ -22,11 +25,12 @@ class Recipe:
     """
 
     name: str = "fast"
+    network: NetworkSpec | None = None
     optimizer: OptimizerChoice = field(default_factory=OptimizerChoice)
     schedule: Schedule = field(default_factory=Schedule)
 
 
-RECIPES = {recipe.name: recipe for recipe in (Recipe(), Recipe("adamw", OptimizerChoice("adamw")))}
+RECIPES = {recipe.name: recipe for recipe in (Recipe(), Recipe("adamw", optimizer=OptimizerChoice("adamw")))}
 """Recipes by name. ``fast`` is the default; ``adamw`` differs in its optimizer alone."""
 
 
