@@ -8,6 +8,7 @@ from pipeline.network.network_arguments import network_arguments
 from pipeline.network.network_class import create
 from pipeline.network.network_noise import seeded_generators
 from pipeline.network.network_spec import NetworkSpec
+from pipeline.network.nnunet_network import initialize
 from pipeline.network.pretrained import depends_on_classes, load_pretrained
 
 
@@ -42,6 +43,7 @@ def build_named_network(
     arguments = network_arguments(spec, plan, in_channels, classes)
     with seeded_generators(seed):
         network = create(spec, arguments)
+        initialize(network)
     drawn: tuple[str, ...] = ()
     if spec.weights is not None:
         other = network_arguments(spec, plan, in_channels, classes + 1)
