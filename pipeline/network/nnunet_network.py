@@ -21,7 +21,7 @@ PLAIN_CONV_UNET = NetworkSpec(
         "n_conv_per_stage_decoder": 2,
         "conv_bias": True,
         "norm_op": "$torch.nn.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "norm_op_kwargs": {"affine": True},
         "nonlin": "$torch.nn.LeakyReLU",
         "nonlin_kwargs": {"inplace": True},
         "deep_supervision": True,
@@ -75,11 +75,16 @@ def as_dyn_unet(arguments: Mapping[str, object]) -> NetworkSpec:
     )
 
 
-def dyn_unet_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights of a `PLAIN_CONV_UNET` by the names of `as_dyn_unet`.
+def load_into_dyn_unet(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load the weights of a `PLAIN_CONV_UNET` into the network of `as_dyn_unet`.
 
     The biases of convolutions are left out: the instance normalization behind each subtracts them again. So are the
     outputs at lower resolutions.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not those of such a network.
     """
     stages = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.stages."))
     names = ["input_block", *(f"downsamples.{index}" for index in range(stages - 2)), "bottleneck"]
@@ -95,4 +100,10 @@ def dyn_unet_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
         for stage in range(stages - 1):
             sources[f"upsamples.{stage}.transp_conv.conv.{kind}"] = f"decoder.transpconvs.{stage}.{kind}"
         sources[f"output_block.conv.conv.{kind}"] = f"decoder.seg_layers.{stages - 2}.{kind}"
-    return {name: weights[source] for name, source in sources.items()}
+    if lost := [source for source in sources.values() if source not in weights]:
+        raise ValueError(f"the weights lack {lost[0]}")
+    result = network.load_state_dict({name: weights[source] for name, source in sources.items()}, strict=False)
+    # `DynUNet` lists its blocks a second time under this name.
+    others = [name for name in result.missing_keys if not name.startswith("skip_layers.")]
+    if others or result.unexpected_keys:
+        raise ValueError(f"the network has no weights for {[*others, *result.unexpected_keys][0]}")

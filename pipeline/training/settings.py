@@ -7,8 +7,9 @@ import torch
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.losses import LossSpec, build_loss
-from pipeline.network.architecture import build_network
+from pipeline.losses import LossSpec
+from pipeline.network.architecture import PLAN_NETWORK, build_network
+from pipeline.network.deep_supervision import return_all_resolutions
 from pipeline.network.precision import Precision
 from pipeline.system.random_streams import derived_seed
 from pipeline.training.patch_sampling import PatchSampler
@@ -57,7 +58,7 @@ class RunSettings:
     keep_predictions
         True if the predicted masks of the held-out cases are written.
     recipe
-        Optimizer and schedule.
+        How the network is trained.
     smaller_budgets
         Steps of the smaller budgets at which the run is evaluated too, in ascending order.
     """
@@ -118,17 +119,28 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
     ConfigError
         If the loss cannot be built.
     """
+    recipe = settings.recipe
     network = build_network(
-        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
+        settings.plan,
+        len(settings.plan.normalisation),
+        len(settings.classes) + 1,
+        settings.stream_seed,
+        settings.fold,
+        recipe.network or PLAN_NETWORK,
     )
+    if recipe.deep_supervision:
+        return_all_resolutions(network)
     return Training(
         network=network,
-        loss=build_loss(settings.loss, settings.class_voxels),
-        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold),
+        loss=recipe.build_loss(settings.loss, settings.class_voxels),
+        sampler=PatchSampler(
+            cases, settings.plan, settings.stream_seed, settings.fold, recipe.sampling, recipe.augmentation
+        ),
         learning_rate=rate,
         steps=steps,
         precision=settings.precision,
         device=torch.device(settings.device),
-        optimizer_choice=settings.recipe.optimizer,
-        schedule_choice=settings.recipe.schedule.for_budgets(settings.smaller_budgets),
+        optimizer_choice=recipe.optimizer,
+        schedule_choice=recipe.schedule.for_budgets(settings.smaller_budgets),
+        weight_average=recipe.weight_average,
     )
