@@ -1,8 +1,10 @@
 """A loss over logits of several resolutions, and Dice over a whole batch, as in nnU-Net."""
 
+from typing import Any
+
 import torch
-from monai.losses import DeepSupervisionLoss
 from torch import nn
+from torch.nn import functional
 
 
 def supervision_weights(resolutions: int) -> list[float]:
@@ -22,7 +24,7 @@ def supervision_weights(resolutions: int) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-class DeeplySupervised(DeepSupervisionLoss):
+class DeeplySupervised(nn.Module):
     """The weighted mean of a loss over resolutions; labels are resampled to each by their nearest voxel.
 
     Parameters
@@ -32,30 +34,35 @@ class DeeplySupervised(DeepSupervisionLoss):
     """
 
     def __init__(self, loss: nn.Module) -> None:
-        super().__init__(loss)  # type: ignore[arg-type]  # any module will do
+        super().__init__()
+        self.loss = loss
 
-    def forward(
-        self, input: torch.Tensor | tuple[torch.Tensor, ...] | None, target: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the scalar loss of logits, or of a tuple of logits from full resolution downwards.
+    def forward(self, output: torch.Tensor | tuple[torch.Tensor, ...], target: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss of a network's output.
 
         Parameters
         ----------
-        input
-            Logits (B, K, *S), the first at the resolution of the target.
+        output
+            Logits (B, K, *patch), or a tuple of logits from full resolution downwards.
         target
             Class indices (B, 1, *patch) float32.
         """
-        outputs = input if isinstance(input, list | tuple) else [input]
+        outputs = (output,) if isinstance(output, torch.Tensor) else output
         weighted = zip(supervision_weights(len(outputs)), outputs, strict=True)
         # A loss may be undefined on a few voxels, so one with the weight 0 is not computed.
-        return torch.stack([weight * self.get_loss(logits, target) for weight, logits in weighted if weight]).sum()
+        losses = [weight * self.loss(logits, _resampled(target, logits)) for weight, logits in weighted if weight]
+        return torch.stack(losses).sum()
 
     def set_progress(self, fraction: float) -> None:
         """Pass the completed share of the training, 0 to 1, to a loss with a schedule."""
-        set_progress = getattr(self.loss, "set_progress", None)
+        set_progress: Any = getattr(self.loss, "set_progress", None)
         if set_progress is not None:
             set_progress(fraction)
+
+
+def _resampled(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    same = target.shape[2:] == logits.shape[2:]
+    return target if same else functional.interpolate(target, logits.shape[2:], mode="nearest-exact")
 
 
 def use_batch_overlap(loss: nn.Module) -> None:

@@ -24,9 +24,7 @@ def return_full_resolution(network: nn.Module, name: str, classes: int) -> nn.Mo
     return network
 
 
-def _hook(
-    module: nn.Module, inputs: Sequence[torch.Tensor], output: object, *, name: str, classes: int
-) -> Outputs:
+def _hook(module: nn.Module, inputs: Sequence[torch.Tensor], output: object, *, name: str, classes: int) -> Outputs:
     shape = (len(inputs[0]), classes, *inputs[0].shape[2:])
     if isinstance(output, torch.Tensor) and output.shape == shape:
         return output

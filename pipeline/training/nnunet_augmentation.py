@@ -72,7 +72,7 @@ class NnUNetRanges:
 
     def is_anisotropic(self, plan: Plan) -> bool:
         """Return whether patches are rotated and scaled within their slices alone."""
-        return max(plan.patch) / plan.patch[slice_axis(plan)] > self.anisotropy
+        return max(plan.patch) / plan.patch[axes_of_nnunet(plan)[0]] > self.anisotropy
 
     def degrees(self, plan: Plan) -> float:
         """Return the largest rotation of a patch."""
@@ -81,21 +81,20 @@ class NnUNetRanges:
     def crop_shape(self, plan: Plan) -> tuple[int, int, int]:
         """Return the edges in voxels of the crops that patches are made from (``get_patch_size`` of nnU-Net).
 
-        A crop holds the patch rotated about any one axis, at the scale `crop_scale`. Edges are those of the patch plus
-        an even number, so that a patch without rotation and scaling is cut out.
+        A crop holds a corner of the patch, rotated about any one axis in one direction, at the scale `crop_scale`.
+        Edges are those of the patch plus an even number, so that a patch without rotation and scaling is cut out.
         """
         angle = np.deg2rad(min(90.0, self.degrees(plan)))
-        patch = np.asarray(plan.patch, dtype=float)
-        edges = patch.copy()
-        for axis in range(3):
-            a, b = (other for other in range(3) if other != axis)
-            edges[a] = max(edges[a], np.cos(angle) * patch[a] + np.sin(angle) * patch[b])
-            edges[b] = max(edges[b], np.cos(angle) * patch[b] + np.sin(angle) * patch[a])
-        edges /= self.crop_scale
+        axes = axes_of_nnunet(plan)
+        patch = np.asarray(plan.patch, dtype=float)[axes]
+        along, across = np.cos(angle) * patch, np.sin(angle) * patch
+        rotated = np.maximum(np.abs(along + np.roll(across, -1)), np.abs(along - np.roll(across, 1)))
+        edges = np.maximum(patch, rotated) / self.crop_scale
         if self.is_anisotropic(plan):
-            edges[slice_axis(plan)] = plan.patch[slice_axis(plan)]
-        x, y, z = (edge + int(longer - edge) // 2 * 2 for edge, longer in zip(plan.patch, edges, strict=True))
-        return x, y, z
+            edges[0] = patch[0]
+        x, y, z = (int(edge + (longer - edge) // 2 * 2) for edge, longer in zip(patch, edges, strict=True))
+        shape = dict(zip(axes, (x, y, z), strict=True))
+        return shape[0], shape[1], shape[2]
 
     def build(self, plan: Plan, seed: int, fold: int) -> "NnUNetAugmentation":
         """Return the augmentation with the random streams of a seed and fold."""
@@ -122,8 +121,7 @@ class NnUNetAugmentation:
 
     def __init__(self, plan: Plan, seed: int, fold: int, ranges: NnUNetRanges) -> None:
         self.seed, self.fold = seed, fold
-        first = slice_axis(plan)
-        self.axes = [first, *(axis for axis in range(3) if axis != first)]
+        self.axes = axes_of_nnunet(plan)
         patch = tuple(plan.patch[axis] for axis in self.axes)
         self.transforms = nnunet_transforms(patch, ranges, ranges.is_anisotropic(plan), ranges.degrees(plan))
 
@@ -142,9 +140,17 @@ class NnUNetAugmentation:
         return torch.stack(images), torch.stack(labels)
 
 
-def slice_axis(plan: Plan) -> int:
-    """Return the axis with the largest spacing, which is the first one of a volume in nnU-Net."""
-    return plan.spacing_mm.index(max(plan.spacing_mm))
+def axes_of_nnunet(plan: Plan) -> list[int]:
+    """Return the axes in the order of nnU-Net: the one with the largest spacing first, then the others.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> axes_of_nnunet(SimpleNamespace(spacing_mm=(1.0, 1.0, 3.0)))
+    [2, 0, 1]
+    """
+    first = plan.spacing_mm.index(max(plan.spacing_mm))
+    return [first, *(axis for axis in range(3) if axis != first)]
 
 
 def nnunet_transforms(

@@ -24,7 +24,6 @@ CACHE_BYTES = 128 * 2**20
 """Memory for cases that one training keeps open."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Which patches are centered on foreground, where the case has any.
@@ -143,8 +142,8 @@ class PatchSampler:
     plan: Plan
     seed: int
     fold: int
-    sampling: Sampling = Sampling()
-    augmentation: AugmentationRanges | NnUNetRanges = AugmentationRanges()
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: AugmentationRanges | NnUNetRanges = field(default_factory=AugmentationRanges)
     cache: CaseCache = field(default_factory=CaseCache, init=False, repr=False, compare=False)
 
     @property
