@@ -4,6 +4,7 @@ The package comes with the extra ``nnunet``. Settings are those of nnU-Net 2.8 (
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -49,6 +50,11 @@ def initialize(network: nn.Module) -> None:
     draw = getattr(network, "initialize", None)
     if draw is not None and type(network).__module__.startswith(f"{PACKAGE}."):
         network.apply(draw)
+
+
+def is_nnunet(spec: NetworkSpec) -> bool:
+    """Return whether a network is nnU-Net's, whatever weights it begins with."""
+    return replace(spec, weights=None) == PLAIN_CONV_UNET
 
 
 def as_dyn_unet(arguments: Mapping[str, object]) -> NetworkSpec:
