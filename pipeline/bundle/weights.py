@@ -174,7 +174,7 @@ def _train(
             seed,
             fold,
             recipe.sampling,
-            recipe.augmentation,
+            recipe.augmentation.for_classes(source.dataset.foreground.values()),
         ),
         learning_rate=rate,
         steps=steps,

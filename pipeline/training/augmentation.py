@@ -5,6 +5,7 @@ kinds follow nnU-Net (Isensee et al. 2021, supplementary note 4). The ranges are
 are off by default: anatomy is not symmetric, and a short training cannot afford to learn the mirrored anatomy too.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,10 @@ class AugmentationRanges:
     blur: float = 0.2
     blur_sigma: tuple[float, float] = (0.5, 1.0)
     margin: float = 1.25
+
+    def for_classes(self, names: Iterable[str]) -> "AugmentationRanges":
+        """Return the ranges for a dataset with classes of these names; they are the same for all."""
+        return self
 
     def crop_shape(self, plan: Plan) -> tuple[int, int, int]:
         """Return the edges in voxels of the crops that a patch is made from; they are even, but for a margin of 1."""

@@ -4,7 +4,9 @@ Transforms, order, probabilities and ranges are those of ``nnUNetTrainer.get_tra
 first axis of its volumes has the largest spacing; crops are turned so and back.
 """
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
+SIDES = (("left", "right"), (r"(?<![a-z])l(?![a-z])", "r"))
+"""Patterns of the left side in the name of a class, and the right side in their place."""
+
 
 @dataclass(frozen=True, slots=True)
 class NnUNetRanges:
@@ -29,8 +34,7 @@ class NnUNetRanges:
     rotation, scaling, noise, blur, brightness, contrast, low_resolution, inverted_gamma, gamma
         Probability of each change of a patch.
     mirror
-        True if each axis is mirrored in half of the patches. Structures that are named left and right exchange their
-        places then, as they do in nnU-Net.
+        Axes, of R, A and S, along each of which half of the patches are mirrored.
     rotation_degrees
         Largest rotation about each axis.
     in_plane_degrees
@@ -57,7 +61,7 @@ class NnUNetRanges:
     low_resolution: float = 0.25
     inverted_gamma: float = 0.1
     gamma: float = 0.3
-    mirror: bool = True
+    mirror: tuple[int, ...] = (0, 1, 2)
     rotation_degrees: float = 30.0
     in_plane_degrees: float = 180.0
     anisotropy: float = 3.0
@@ -69,6 +73,21 @@ class NnUNetRanges:
     exponent: Range = (0.7, 1.5)
     channel_share: float = 0.5
     crop_scale: float = 0.85
+
+    def for_classes(self, names: Iterable[str]) -> "NnUNetRanges":
+        """Return the ranges for a dataset: left and right are not mirrored if two of its classes are named by side.
+
+        Examples
+        --------
+        >>> from pipeline.training.nnunet_augmentation import NnUNetRanges
+        >>> NnUNetRanges().for_classes(["liver", "kidney_left", "kidney_right"]).mirror
+        (1, 2)
+        """
+        lower = {name.lower() for name in names}
+        mirrored = {(name, re.sub(left, right, name)) for name in lower for left, right in SIDES}
+        if not any(other != name and other in lower for name, other in mirrored):
+            return self
+        return replace(self, mirror=tuple(axis for axis in self.mirror if axis != 0))
 
     def is_anisotropic(self, plan: Plan) -> bool:
         """Return whether patches are rotated and scaled within their slices alone."""
@@ -123,7 +142,9 @@ class NnUNetAugmentation:
         self.seed, self.fold = seed, fold
         self.axes = axes_of_nnunet(plan)
         patch = tuple(plan.patch[axis] for axis in self.axes)
-        self.transforms = nnunet_transforms(patch, ranges, ranges.is_anisotropic(plan), ranges.degrees(plan))
+        mirror = tuple(sorted(self.axes.index(axis) for axis in ranges.mirror))
+        own_axes = replace(ranges, mirror=mirror)
+        self.transforms = nnunet_transforms(patch, own_axes, ranges.is_anisotropic(plan), ranges.degrees(plan))
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor, first_draw: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the augmented patches of a batch of crops; see `pipeline.training.augmentation.Augmentation`."""
@@ -163,7 +184,7 @@ def nnunet_transforms(
     patch
         Edges of the patch, the axis of slices first.
     ranges
-        Probabilities and ranges.
+        Probabilities and ranges; `mirror` counts the axes as `patch` does.
     anisotropic
         True if patches are rotated and scaled within their slices alone.
     degrees
@@ -221,7 +242,7 @@ def nnunet_transforms(
         [
             *spatial,
             *(RandomTransform(transform, apply_probability=probability) for transform, probability in intensities),
-            *([MirrorTransform(allowed_axes=(0, 1, 2))] if ranges.mirror else []),
+            *([MirrorTransform(allowed_axes=ranges.mirror)] if ranges.mirror else []),
             RemoveLabelTansform(-1, 0),
         ]
     )

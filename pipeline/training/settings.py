@@ -120,6 +120,7 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
         If the loss cannot be built.
     """
     recipe = settings.recipe
+    augmentation = recipe.augmentation.for_classes(settings.classes.values())
     network = build_network(
         settings.plan,
         len(settings.plan.normalisation),
@@ -133,9 +134,7 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
     return Training(
         network=network,
         loss=recipe.build_loss(settings.loss, settings.class_voxels),
-        sampler=PatchSampler(
-            cases, settings.plan, settings.stream_seed, settings.fold, recipe.sampling, recipe.augmentation
-        ),
+        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold, recipe.sampling, augmentation),
         learning_rate=rate,
         steps=steps,
         precision=settings.precision,

@@ -14,7 +14,7 @@ from pipeline.training.patch_sampling import InputHash, PatchSampler, batches
 pytest.importorskip("batchgeneratorsv2", reason="needs nnU-Net: pip install 'segloss[nnunet]'")
 
 RANGES = NnUNetRanges()
-STILL = NnUNetRanges(0, 0, 0, 0, 0, 0, 0, 0, 0, mirror=False)
+STILL = NnUNetRanges(0, 0, 0, 0, 0, 0, 0, 0, 0, mirror=())
 FLAT = (48, 48, 12)
 
 
@@ -90,7 +90,7 @@ def test_without_any_change_the_patch_is_the_middle_of_the_crop(plan: Plan, is_f
 @pytest.mark.parametrize("is_flat", [False, True])
 def test_image_and_label_move_alike(plan: Plan, is_flat: bool) -> None:
     plan = flat(plan) if is_flat else plan
-    ranges = replace(STILL, rotation=1.0, scaling=1.0, mirror=True)
+    ranges = replace(STILL, rotation=1.0, scaling=1.0, mirror=(0, 1, 2))
     label = torch.zeros(4, 1, *ranges.crop_shape(plan))
     label[:, :, label.shape[2] // 2 :, label.shape[3] // 3 :] = 1
     image, target = ranges.build(plan, 0, 0)(label.clone(), label, 0)
@@ -135,3 +135,33 @@ def test_crops_stay_as_they_were(plan: Plan) -> None:
     before = crop.clone()
     RANGES.build(plan, 0, 0)(crop, crop.clone(), 0)
     assert torch.equal(crop, before)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (["Anterior", "Posterior"], (0, 1, 2)),
+        (["left ventricle", "right ventricle"], (1, 2)),
+        (["Parotid_L", "Parotid_R", "Larynx"], (1, 2)),
+        (["LeftKidney", "RightKidney"], (1, 2)),
+        (["left atrium", "aorta"], (0, 1, 2)),
+        (["lung l", "liver"], (0, 1, 2)),
+    ],
+)
+def test_left_and_right_are_not_exchanged_where_classes_are_named_by_side(names: list[str], axes: object) -> None:
+    assert RANGES.for_classes(names).mirror == axes
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_only_the_given_axes_are_mirrored(plan: Plan, is_flat: bool) -> None:
+    plan = flat(plan) if is_flat else plan
+    ranges = replace(STILL, mirror=(1, 2))
+    crop = torch.rand(1, 1, *ranges.crop_shape(plan)).expand(12, 1, -1, -1, -1)
+    unchanged, _ = STILL.build(plan, 0, 0)(crop, crop, 0)
+    image, _ = ranges.build(plan, 0, 0)(crop, crop, 0)
+    seen = set()
+    for before, after in zip(unchanged, image, strict=True):
+        axes = [dims for dims in ((), (2,), (3,), (2, 3)) if torch.equal(before.flip(dims), after)]
+        assert len(axes) == 1
+        seen.add(axes[0])
+    assert len(seen) == 4
