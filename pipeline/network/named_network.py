@@ -8,6 +8,7 @@ from pipeline.network.network_arguments import check_argument_names, network_arg
 from pipeline.network.network_class import create
 from pipeline.network.network_noise import seeded_generators
 from pipeline.network.network_spec import NetworkSpec
+from pipeline.network.nnunet_network import initialize
 from pipeline.network.pretrained import depends_on_classes, load_pretrained, read_weights
 
 
@@ -55,6 +56,7 @@ def build_named_network(
     arguments = network_arguments(spec, plan, in_channels, classes)
     with seeded_generators(seed):
         network = create(spec, arguments)
+        initialize(network)
     drawn: tuple[str, ...] = ()
     if spec.weights is not None:
         other = network_arguments(spec, plan, in_channels, classes + 1)

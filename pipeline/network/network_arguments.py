@@ -12,6 +12,7 @@ from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.network.network_class import network_class
 from pipeline.network.network_spec import NetworkSpec
+from pipeline.network.nnunet_network import nnunet_features
 
 DIMENSIONS = frozenset({"spatial_dims", "dimensions", "n_dims", "ndim", "ndims", "dim"})
 INPUTS = frozenset({"in_channels", "n_input_channels", "input_channels", "in_chans", "n_channels", "num_channels"})
@@ -128,12 +129,13 @@ def _for_every_network(plan: Plan, in_channels: int, classes: int) -> dict[str, 
 
 def _for_u_nets(spec: NetworkSpec, plan: Plan, names: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Return required arguments of U-Nets and of registration networks, with as many levels as the user gave."""
-    # DynUNet and AutoEncoder count the stride of the first level, which is 1.
-    first: list[Any] = [1] if {"upsample_kernel_size", "inter_channels"} & names.keys() else []
+    # DynUNet, AutoEncoder and nnU-Net's networks count the stride of the first level, which is 1.
+    first: list[Any] = [1] if {"upsample_kernel_size", "inter_channels", "n_stages"} & names.keys() else []
     levels = _with_count(levels_at_full_resolution(plan), _level_count(spec, len(first)))
     strides = [list(stride) for stride in levels.strides]
     values: dict[str, Any] = {"num_channel_initial": levels.features[0], "depth": len(strides), "backbone": "resnet18"}
     values["extract_levels"] = list(range(len(strides) + 1))
+    values |= {"n_stages": len(levels.features), "features_per_stage": nnunet_features(len(levels.features))}
     if "strides" in names:
         values |= {"channels": list(levels.features), "strides": first + strides}
     if "upsample_kernel_size" in names:
@@ -146,7 +148,7 @@ def _for_u_nets(spec: NetworkSpec, plan: Plan, names: Mapping[str, inspect.Param
 
 def _level_count(spec: NetworkSpec, first: int) -> int | None:
     """Return the number of levels that the user's own arguments have, or None."""
-    for name in ("channels", "filters", "strides", "kernel_size"):
+    for name in ("channels", "filters", "features_per_stage", "strides", "kernel_size"):
         if isinstance(given := spec.arguments.get(name), list):
             return len(given) + (1 - first if name == "strides" else 0)
     return None

@@ -1,8 +1,6 @@
 """Recipes of which a user replaces the network, the optimizer or the schedule: how they are read, named and hashed."""
 
-import hashlib
-import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,9 +14,6 @@ from pipeline.system.files import sha256_of_file
 from pipeline.training.optimizer_choice import OptimizerChoice
 from pipeline.training.recipe import Recipe, recipe_named
 from pipeline.training.schedule import Schedule
-
-ALWAYS_DEFINED = frozenset({"network", "optimizer", "schedule"})
-"""Parts that every definition of a recipe has; others only where they are not those of the default recipe."""
 
 
 def replace_parts(
@@ -106,18 +101,6 @@ def check_recipe(recipe: Recipe) -> None:
     recipe.schedule.try_with(recipe.optimizer.build([weight], 1e-3))
 
 
-def definition_hash(recipe: Recipe) -> str:
-    """Return the SHA-256 of the definition of every part of a recipe; its name has no part in it."""
-    default = Recipe()
-    parts = {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name != "name"}
-    defined = {
-        name: str(getattr(part, "definition", part))
-        for name, part in parts.items()
-        if name in ALWAYS_DEFINED or part != getattr(default, name)
-    }
-    return hashlib.sha256(json.dumps(defined, sort_keys=True).encode()).hexdigest()
-
-
 def recipe_record(recipe: Recipe) -> RecipeRecord:
     """Return a recipe as the record of a study describes it."""
     spec = recipe.network
@@ -129,7 +112,7 @@ def recipe_record(recipe: Recipe) -> RecipeRecord:
         weights_sha256=None if weights is None else sha256_of_file(weights),
         optimizer=recipe.optimizer.text,
         schedule=recipe.schedule.text,
-        sha256=definition_hash(recipe),
+        sha256=recipe.sha256,
     )
 
 

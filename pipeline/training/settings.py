@@ -8,8 +8,9 @@ from torch import nn
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.losses import LossSpec, build_loss
+from pipeline.losses import LossSpec
 from pipeline.network.architecture import build_network
+from pipeline.network.deep_supervision import return_all_resolutions
 from pipeline.network.precision import Precision
 from pipeline.system.random_streams import derived_seed
 from pipeline.training.patch_sampling import PatchSampler
@@ -58,7 +59,7 @@ class RunSettings:
     keep_predictions
         True if the predicted masks of the held-out cases are written.
     recipe
-        Network, optimizer and schedule.
+        How the network is trained.
     smaller_budgets
         Steps of the smaller budgets at which the run is evaluated too, in ascending order.
     """
@@ -131,14 +132,20 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
     ConfigError
         If the loss or the network cannot be built.
     """
+    recipe = settings.recipe
+    augmentation = recipe.augmentation.for_classes(settings.classes.values())
+    network = initial_network(settings)
+    if recipe.deep_supervision:
+        return_all_resolutions(network)
     return Training(
-        network=initial_network(settings),
-        loss=build_loss(settings.loss, settings.class_voxels),
-        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold),
+        network=network,
+        loss=recipe.build_loss(settings.loss, settings.class_voxels),
+        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold, recipe.sampling, augmentation),
         learning_rate=rate,
         steps=steps,
         precision=settings.precision,
         device=torch.device(settings.device),
-        optimizer_choice=settings.recipe.optimizer,
-        schedule_choice=settings.recipe.schedule.for_budgets(settings.smaller_budgets),
+        optimizer_choice=recipe.optimizer,
+        schedule_choice=recipe.schedule.for_budgets(settings.smaller_budgets),
+        weight_average=recipe.weight_average,
     )
