@@ -222,6 +222,23 @@ def test_the_machine_is_timed_with_network_and_optimizer_of_the_recipe(segresnet
     assert (built, CountedSGD.steps - before) == (["SegResNet"], TRIAL_STEPS["cpu"])
 
 
+class Diverging(torch.optim.SGD):
+    """Make all weights NaN."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.data.fill_(torch.nan)
+
+
+def test_a_training_that_is_not_finite_while_the_machine_is_timed_is_refused(segresnet):
+    plan = TypeAdapter(Plan).validate_python(read_study(segresnet[1]).plan.to_json())
+    recipe = replace_parts(Recipe(), network=SEGRESNET)
+    recipe = dataclasses.replace(recipe, optimizer=OptimizerChoice(f"{__name__}:Diverging"))
+    with pytest.raises(ConfigError, match="the loss was not finite at step 2 in float32"):
+        time_steps(Workload(plan, 2, recipe), 1, "cpu", "float32")
+
+
 def test_a_part_that_changes_nothing_leaves_the_recipe_as_it_is(phantoms, tmp_path):
     request = request_of(phantoms, tmp_path / "study", optimizer="muon", schedule="one_cycle", part=(0, 1))
     study = run_study(request, in_process=True)
