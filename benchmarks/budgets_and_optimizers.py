@@ -4,10 +4,13 @@
     python benchmarks/budgets_and_optimizers.py optimizers ../shared/data/hippocampus --work FOLDER
     python benchmarks/budgets_and_optimizers.py phantoms --work FOLDER
 
-`budgets` prints mean Dice and differences of all losses after 100, 400 and 1,400 steps of one study. `optimizers` prints
-mean Dice after 400 steps with Muon, AdamW, and nnU-Net's SGD (Nesterov momentum 0.99, polynomial decay); each has its
-own search over learning rates. `phantoms` prints the Dice of each training on volumes with about 33 voxels of
-foreground, after 200 and 800 steps with each optimizer.
+`budgets` prints mean Dice and differences of all losses after 100, 400 and 1,400 steps of one study.
+
+`optimizers` prints mean Dice after 400 steps with Muon, AdamW, and nnU-Net's SGD (Nesterov momentum 0.99, polynomial
+decay); each has its own search over learning rates.
+
+`phantoms` prints the Dice of each training on volumes with about 33 voxels of foreground, after 200 and 800 steps with
+each optimizer.
 
 A stopped benchmark continues in the same folder.
 """
