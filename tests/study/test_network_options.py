@@ -102,6 +102,9 @@ def test_it_is_exported_as_a_bundle_that_predicts(segresnet, phantoms, tmp_path)
     exported = export_bundle(read_source(study, "dice"), tmp_path / "bundle")
     config = json.loads((exported.root / "configs" / "inference.json").read_text())
     assert config["network_def"]["_target_"] == "monai.networks.nets.SegResNet"
+    card = (exported.root / "docs" / "README.md").read_text()
+    assert "Network: monai.networks.nets.SegResNet" in card
+    assert "pretrained" not in card
     predict(PredictionRequest(exported.root, phantoms / "imagesTr", tmp_path / "masks"))
     cases = json.loads((tmp_path / "masks" / "manifest.json").read_text())["cases"]
     assert [case["status"] for case in cases] == ["done"] * 4
@@ -163,6 +166,8 @@ def test_a_training_begins_with_the_weights_of_a_file_that_must_stay(phantoms, p
     assert (record.optimizer, record.schedule) == ("adamw", "polynomial")
     assert record.plan.reasons["weights"] == f"all from {pretrained}"
     build_report(study)
+    folds = export_bundle(read_source(study, "dice"), tmp_path / "folds", origin="folds")
+    assert f"(SHA-256 {record.recipe.weights_sha256})" in (folds.root / "docs" / "README.md").read_text()
     content = pretrained.read_bytes()
     try:
         state = torch.load(pretrained, weights_only=True)
