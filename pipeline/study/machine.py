@@ -10,8 +10,10 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+from torch import nn
+
 from pipeline.data.plan import Plan
-from pipeline.errors import is_out_of_memory
+from pipeline.errors import ConfigError, is_out_of_memory
 from pipeline.network.precision import Precision
 from pipeline.study.executors.gpu_sharing import visible_gpus
 from pipeline.study.executors.reusable_pool import ReusablePool, on_least_used_gpu
@@ -193,26 +195,36 @@ def at_once(pool: Executor, task: Callable[[], Trial], jobs: int) -> list[Trial]
 
 
 def time_steps(work: Workload, threads: int, device: str, precision: Precision | None) -> Trial:
-    """Return the median time of whole training steps on random patches, with patch sampling and augmentation."""
+    """Return the median time of whole training steps on random patches, with patch sampling and augmentation.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be built, or a loss is not finite.
+    """
     import torch
 
     from pipeline.losses import LossSpec, build_loss
     from pipeline.network.architecture import build_network
     from pipeline.network.precision import choose_precision
     from pipeline.training.patch_sampling import NoiseSampler
-    from pipeline.training.state import Training
+    from pipeline.training.state import NonFiniteError, Training
     from pipeline.training.trainer import train
 
     torch.set_num_threads(threads)
     where, plan, recipe = torch.device(device), work.plan, work.recipe
     channels = len(plan.normalisation)
-    network = build_network(plan, channels, work.classes, 0, 0, recipe.network).to(where)
+
+    def network() -> nn.Module:
+        return build_network(plan, channels, work.classes, 0, 0, recipe.network).to(where)
+
     reason = "asked for"
     if precision is None:
-        precision, reason = choose_precision(network, plan.patch, plan.batch, channels, where)
+        # A training begins with a network that has made no step: some keep tensors that cannot be copied.
+        precision, reason = choose_precision(network(), plan.patch, plan.batch, channels, where)
     steps = TRIAL_STEPS[device]
     training = Training(
-        network=network,
+        network=network(),
         loss=build_loss(LossSpec("ce"), (1,) * work.classes),
         sampler=NoiseSampler((), plan, 0, 0),
         learning_rate=1e-6,
@@ -223,6 +235,10 @@ def time_steps(work: Workload, threads: int, device: str, precision: Precision |
         schedule_choice=recipe.schedule,
     )
     marks = [time.perf_counter()]
-    train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    try:
+        train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    except NonFiniteError as error:
+        remedy = "use --precision float32, or another network or optimizer"
+        raise ConfigError("trial steps on this machine", f"{error} in {precision}", remedy) from error
     times = [after - before for before, after in pairwise(marks)]
     return Trial(precision, reason, statistics.median(times[WARM_UP_STEPS:]))

@@ -102,6 +102,9 @@ def test_it_is_exported_as_a_bundle_that_predicts(segresnet, phantoms, tmp_path)
     exported = export_bundle(read_source(study, "dice"), tmp_path / "bundle")
     config = json.loads((exported.root / "configs" / "inference.json").read_text())
     assert config["network_def"]["_target_"] == "monai.networks.nets.SegResNet"
+    card = (exported.root / "docs" / "README.md").read_text()
+    assert "Network: monai.networks.nets.SegResNet" in card
+    assert "pretrained" not in card
     predict(PredictionRequest(exported.root, phantoms / "imagesTr", tmp_path / "masks"))
     cases = json.loads((tmp_path / "masks" / "manifest.json").read_text())["cases"]
     assert [case["status"] for case in cases] == ["done"] * 4
@@ -163,6 +166,8 @@ def test_a_training_begins_with_the_weights_of_a_file_that_must_stay(phantoms, p
     assert (record.optimizer, record.schedule) == ("adamw", "polynomial")
     assert record.plan.reasons["weights"] == f"all from {pretrained}"
     build_report(study)
+    folds = export_bundle(read_source(study, "dice"), tmp_path / "folds", origin="folds")
+    assert f"(SHA-256 {record.recipe.weights_sha256})" in (folds.root / "docs" / "README.md").read_text()
     content = pretrained.read_bytes()
     try:
         state = torch.load(pretrained, weights_only=True)
@@ -220,6 +225,23 @@ def test_the_machine_is_timed_with_network_and_optimizer_of_the_recipe(segresnet
     trial = time_steps(Workload(plan, 2, recipe), 1, "cpu", "float32")
     assert trial.step_seconds > 0
     assert (built, CountedSGD.steps - before) == (["SegResNet"], TRIAL_STEPS["cpu"])
+
+
+class Diverging(torch.optim.SGD):
+    """Make all weights NaN."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.data.fill_(torch.nan)
+
+
+def test_a_training_that_is_not_finite_while_the_machine_is_timed_is_refused(segresnet):
+    plan = TypeAdapter(Plan).validate_python(read_study(segresnet[1]).plan.to_json())
+    recipe = replace_parts(Recipe(), network=SEGRESNET)
+    recipe = dataclasses.replace(recipe, optimizer=OptimizerChoice(f"{__name__}:Diverging"))
+    with pytest.raises(ConfigError, match="the loss was not finite at step 2 in float32"):
+        time_steps(Workload(plan, 2, recipe), 1, "cpu", "float32")
 
 
 def test_a_part_that_changes_nothing_leaves_the_recipe_as_it_is(phantoms, tmp_path):
