@@ -14,7 +14,6 @@ from pipeline.bundle.network_config import ensemble_weights
 from pipeline.bundle.source import StudySource
 from pipeline.errors import BundleError
 from pipeline.network.architecture import build_network
-from pipeline.network.deep_supervision import return_all_resolutions
 from pipeline.network.precision import Precision
 from pipeline.system.files import sha256_of_file
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
@@ -180,10 +179,8 @@ def _train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = source.recipe
     network = build_network(plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold, source.network)
-    if recipe.deep_supervision:
-        return_all_resolutions(network)
     training = Training(
-        network=network,
+        network=recipe.supervised(network),
         loss=recipe.build_loss(source.loss, source.class_voxels),
         sampler=PatchSampler(
             tuple(cases[case.id] for case in source.dataset.cases),

@@ -12,7 +12,7 @@ from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.network.network_class import network_class
 from pipeline.network.network_spec import NetworkSpec
-from pipeline.network.nnunet_network import nnunet_features
+from pipeline.network.nnunet_network import SETTINGS, is_from_package, nnunet_features
 
 DIMENSIONS = frozenset({"spatial_dims", "dimensions", "n_dims", "ndim", "ndims", "dim"})
 INPUTS = frozenset({"in_channels", "n_input_channels", "input_channels", "in_chans", "n_channels", "num_channels"})
@@ -36,7 +36,7 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
 
     An argument of the user wins. Numbers of channels and of classes, the dimensions and the shape of the input are
     filled in wherever the class has them. Levels, strides and kernels follow from the plan where the class requires
-    them; other arguments keep the defaults of the class.
+    them. Networks of nnU-Net's package get its settings. Other arguments keep the defaults of the class.
 
     Parameters
     ----------
@@ -56,12 +56,13 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
     names = {**inherited, **own}
     always = _for_every_network(plan, in_channels, classes)
     required = _for_u_nets(spec, plan, names)
+    given = {**(SETTINGS if is_from_package(spec) else {}), **spec.arguments}
     arguments: dict[str, Any] = {}
     missing = []
     for name, parameter in names.items():
         is_required = parameter.default is parameter.empty and name in own
-        if name in spec.arguments:
-            arguments[name] = spec.arguments[name]
+        if name in given:
+            arguments[name] = given[name]
         elif name in always and not (name == "dim" and not is_required):
             arguments[name] = always[name]
         elif name in required and (is_required or name == "filters"):

@@ -4,7 +4,7 @@ The package comes with the extra ``nnunet``. Settings are those of nnU-Net 2.8 (
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,24 +13,28 @@ from pipeline.network.network_spec import MONAI_NETWORKS, NetworkSpec
 
 PACKAGE = "dynamic_network_architectures"
 
-PLAIN_CONV_UNET = NetworkSpec(
-    f"{PACKAGE}.architectures.unet.PlainConvUNet",
-    {
-        "conv_op": "$torch.nn.Conv3d",
-        "kernel_sizes": 3,
-        "n_conv_per_stage": 2,
-        "n_conv_per_stage_decoder": 2,
-        "conv_bias": True,
-        "norm_op": "$torch.nn.InstanceNorm3d",
-        "norm_op_kwargs": {"affine": True},
-        "nonlin": "$torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-        "deep_supervision": True,
-    },
-)
-"""nnU-Net's network; stages, features and strides follow from the plan."""
+PLAIN_CONV_UNET = NetworkSpec(f"{PACKAGE}.architectures.unet.PlainConvUNet", {"deep_supervision": True})
+"""nnU-Net's network; its other arguments are `SETTINGS`, and stages, features and strides that follow from the plan."""
+
+SETTINGS: Mapping[str, Any] = {
+    "conv_op": "$torch.nn.Conv3d",
+    "kernel_sizes": 3,
+    "n_conv_per_stage": 2,
+    "n_conv_per_stage_decoder": 2,
+    "conv_bias": True,
+    "norm_op": "$torch.nn.InstanceNorm3d",
+    "norm_op_kwargs": {"affine": True},
+    "nonlin": "$torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
+"""Arguments that nnU-Net gives to the networks of its package; many have no usable default."""
 
 FIRST_FEATURES, MOST_FEATURES = 32, 320
+
+
+def is_from_package(spec: NetworkSpec) -> bool:
+    """Return whether the class of a network is one of nnU-Net's package."""
+    return spec.target.startswith(f"{PACKAGE}.")
 
 
 def nnunet_features(stages: int) -> list[int]:
@@ -53,8 +57,8 @@ def initialize(network: nn.Module) -> None:
 
 
 def is_nnunet(spec: NetworkSpec) -> bool:
-    """Return whether a network is nnU-Net's, whatever weights it begins with."""
-    return replace(spec, weights=None) == PLAIN_CONV_UNET
+    """Return whether a network is nnU-Net's, with or without deep supervision, whatever weights it begins with."""
+    return spec.target == PLAIN_CONV_UNET.target and spec.arguments.keys() <= {"deep_supervision"}
 
 
 def as_dyn_unet(arguments: Mapping[str, object]) -> NetworkSpec:

@@ -10,8 +10,9 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec, build_loss
 from pipeline.losses.deep_supervision import DeeplySupervised, use_batch_overlap
+from pipeline.network.deep_supervision import return_all_resolutions
 from pipeline.network.network_spec import NetworkSpec
-from pipeline.network.nnunet_network import PACKAGE, PLAIN_CONV_UNET
+from pipeline.network.nnunet_network import PACKAGE, PLAIN_CONV_UNET, is_from_package
 from pipeline.training.augmentation import NO_AUGMENTATION, AugmentationRanges
 from pipeline.training.nnunet_augmentation import NnUNetRanges
 from pipeline.training.optimizer_choice import OptimizerChoice
@@ -81,9 +82,15 @@ class Recipe:
     @property
     def missing_packages(self) -> tuple[str, ...]:
         """Packages of the extra ``nnunet`` that the recipe needs and that are not installed."""
-        needed = [PACKAGE] if self.network is not None and self.network.target.startswith(f"{PACKAGE}.") else []
+        needed = [PACKAGE] if self.network is not None and is_from_package(self.network) else []
         needed += ["batchgeneratorsv2"] if isinstance(self.augmentation, NnUNetRanges) else []
         return tuple(name for name in needed if importlib.util.find_spec(name) is None)
+
+    def supervised(self, network: nn.Module) -> nn.Module:
+        """Return a network after a change that lets it return what `build_loss` expects in training."""
+        if self.deep_supervision:
+            return_all_resolutions(network)
+        return network
 
     def build_loss(self, spec: LossSpec, class_voxels: Sequence[int]) -> nn.Module:
         """Return a loss as this recipe computes it; see `pipeline.losses.build_loss`.

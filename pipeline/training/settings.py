@@ -10,7 +10,6 @@ from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
 from pipeline.losses import LossSpec
 from pipeline.network.architecture import build_network
-from pipeline.network.deep_supervision import return_all_resolutions
 from pipeline.network.precision import Precision
 from pipeline.system.random_streams import derived_seed
 from pipeline.training.patch_sampling import PatchSampler
@@ -134,11 +133,8 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
     """
     recipe = settings.recipe
     augmentation = recipe.augmentation.for_classes(settings.classes.values())
-    network = initial_network(settings)
-    if recipe.deep_supervision:
-        return_all_resolutions(network)
     return Training(
-        network=network,
+        network=recipe.supervised(initial_network(settings)),
         loss=recipe.build_loss(settings.loss, settings.class_voxels),
         sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold, recipe.sampling, augmentation),
         learning_rate=rate,

@@ -42,6 +42,17 @@ def test_a_plan_with_a_stem_gives_a_network_at_full_resolution(plan: Plan) -> No
 
 
 @needs_package
+def test_other_networks_of_the_package_get_its_settings(plan: Plan) -> None:
+    text = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet{n_blocks_per_stage=1,conv_bias=false}"
+    spec = NetworkSpec.parse(text)
+    arguments = network_arguments(spec, plan, 1, 2)
+    assert arguments["norm_op"] == "$torch.nn.InstanceNorm3d"
+    assert (arguments["conv_bias"], arguments["features_per_stage"]) == (False, [32, 64, 128])
+    network = build_network(plan, 1, 2, 0, 0, spec)
+    assert network(torch.randn(1, 1, *plan.patch)).shape == (1, 2, *plan.patch)
+
+
+@needs_package
 def test_the_network_is_that_of_nnunet(plan: Plan) -> None:
     network = build_network(plan, 2, 3, 0, 0, PLAIN_CONV_UNET)
     convolutions = [module for module in network.encoder.modules() if isinstance(module, nn.Conv3d)]
@@ -56,7 +67,7 @@ def test_the_network_is_that_of_nnunet(plan: Plan) -> None:
     # nnU-Net draws weights by He et al. for this slope, with biases of 0.
     weight = convolutions[-1].weight
     assert float(weight.detach().std()) == pytest.approx((2 / 1.0001 / (128 * 27)) ** 0.5, rel=0.02)
-    assert float(convolutions[-1].bias.abs().max()) == 0
+    assert float(convolutions[-1].bias.detach().abs().max()) == 0
 
 
 @needs_package
