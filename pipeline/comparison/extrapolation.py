@@ -1,4 +1,4 @@
-"""Extrapolate the gap of two losses to larger budgets: from which budget would it be within the margin?
+"""Extrapolate the gap of two losses to the budget from which it would be within the margin.
 
 The gap after b steps is assumed to follow ``A + C * b**-rate``: a power law that tends to any limit A, with any rate up
 to `FASTEST`. A rate of 0 stands for a straight line over log b. No prior belief favors a gap that vanishes.

@@ -1,5 +1,6 @@
 """The budget axis of a verdict: losses, pairs and verdicts at each budget of a study with several budgets."""
 
+from itertools import pairwise
 from typing import Literal
 
 from pipeline.records.model import Number, RecordModel
@@ -10,7 +11,8 @@ Course = Literal["within_margin", "crossing", "closing", "settled", "cannot_tell
 
 - ``within_margin``: at the largest budget it is shown to lie within the margin.
 - ``crossing``: one loss is clearly better at one budget, and the other at a larger one.
-- ``closing``: one loss is clearly better at the largest budget, by a gap that is clearly smaller than at an earlier one.
+- ``closing``: one loss is clearly better at the largest budget, and its lead is clearly smaller than at a quarter of it
+  (of the budgets whose curve is extrapolated, the last but one).
 - ``settled``: the same loss is clearly better at the two largest budgets, and at twice the largest budget the gap would
   still exceed the margin.
 - ``cannot_tell``: the data show none of these.
@@ -87,7 +89,7 @@ class BudgetPair(RecordModel):
     def turn(self) -> tuple[int, int] | None:
         """Steps between which the sign changes: one loss is clearly better at the first, the other at the second."""
         clear = [(item.steps, item.better) for item in self.differences if item.better is not None]
-        turns = [(before[0], after[0]) for before, after in zip(clear, clear[1:], strict=False) if before[1] != after[1]]
+        turns = [(first, then) for (first, one), (then, other) in pairwise(clear) if one != other]
         return turns[-1] if turns else None
 
 

@@ -1,0 +1,62 @@
+"""Count the courses of pairs over budgets, and how often the extrapolated interval holds the truth.
+
+    python benchmarks/budget_extrapolation.py [--studies 2000] [--jobs 2]
+
+Each row is one design with a known curve of the lead of the first loss. *reached* is the true budget from which the lead
+is within the margin, as a multiple of the largest budget. *stated* is the share of studies with an interval for it: those
+in which one loss is clearly better at the largest budget, beyond the margin. *held* is the share of these intervals that
+hold the truth, with those that lie above it and below it, and *closed* is the share with an upper end within ten times
+the largest budget. The other columns are the shares of the courses.
+"""
+
+import argparse
+import sys
+from multiprocessing import Pool
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "comparison"))
+
+from simulated_budgets import Counts, Design, count, designs
+
+COURSES = ("closing", "settled", "crossing", "within_margin", "cannot_tell")
+HEADINGS = ("curve", "seeds", "losses", "reached", "stated", "held", "above", "below", "closed", *COURSES)
+
+
+def one(job: tuple[str, int, int, int]) -> tuple[str, float, float]:
+    """Return the row of one design, and its numbers of stated and held intervals."""
+    name, seeds, losses, studies = job
+    design = Design(dict(designs())[name], seeds=seeds, losses=losses)
+    counts = count(design, studies)
+    multiple = design.reached / design.steps[-1]
+    reached = "never" if multiple > 1e4 else f"{multiple:.1f}"
+    return row([name, str(seeds), str(losses), reached], counts), counts.stated, counts.held
+
+
+def row(cells: list[str], counts: Counts) -> str:
+    """Return the row of a table."""
+    of_stated = (counts.held, counts.too_late, counts.too_early, counts.closed)
+    shares = [counts.stated / counts.studies, *(part / max(counts.stated, 1) for part in of_stated)]
+    shares += [counts.courses.get(course, 0) / counts.studies for course in COURSES]
+    return "| " + " | ".join([*cells, *(f"{100 * share:.1f} %" for share in shares)]) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=2000, help="Simulated studies of each design.")
+    parser.add_argument("--jobs", type=int, default=1, help="Processes.")
+    options = parser.parse_args()
+    jobs = [
+        (name, seeds, losses, options.studies) for seeds, losses in ((1, 2), (1, 5), (3, 2)) for name, _ in designs()
+    ]
+    print(f"{options.studies} studies of each design: 200 cases, 5 folds, budgets of 1/8, 1/4, 1/2 and 1\n")
+    print("| " + " | ".join(HEADINGS) + " |\n|---|" + "---:|" * (len(HEADINGS) - 1))
+    stated = held = 0.0
+    with Pool(options.jobs) as pool:
+        for line, of_stated, of_held in pool.imap(one, jobs):
+            print(line, flush=True)
+            stated, held = stated + of_stated, held + of_held
+    print(f"\nAll designs: {100 * held / max(stated, 1):.1f} % of {stated:.0f} intervals hold the truth")
+
+
+if __name__ == "__main__":
+    main()

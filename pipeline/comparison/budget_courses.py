@@ -1,0 +1,188 @@
+"""Classify the difference of each pair of losses over the budgets of a study.
+
+All budgets share patients, folds and seeds, and trainings at several budgets may share their first steps. The change of
+a difference between two budgets is therefore known better than either difference. Its variance comes from the changes
+themselves, as for recipes (`pipeline.comparison.interaction`), and gives the covariance of the differences.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import isfinite, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from pipeline.comparison.difference import NO_NOISE
+from pipeline.comparison.extrapolation import Reach, reach_of
+from pipeline.comparison.interaction import change_between
+from pipeline.comparison.pairs import Comparison, holm
+from pipeline.comparison.resampling import units_of
+from pipeline.comparison.variance import MeanErrors, mean_errors
+from pipeline.records.budget_axis import BudgetDifference, BudgetPair, Course, MarginBudget
+from pipeline.records.pair_result import PairResult
+
+Floats = NDArray[np.float64]
+
+AHEAD = 2.0
+"""A settled gap still exceeds the margin at this multiple of the largest budget."""
+
+
+def chosen_budgets(steps: Sequence[int]) -> tuple[int, ...]:
+    """Return the positions of the budgets from which gaps are extrapolated: first, middle on a log scale, and last.
+
+    Three budgets determine a curve. More would need the inverse of a covariance that five folds do not determine.
+
+    Examples
+    --------
+    >>> chosen_budgets([100, 200, 400, 800]), chosen_budgets([200, 800])
+    ((0, 1, 3), (0, 1))
+    """
+    last = len(steps) - 1
+    if last < 2:
+        return tuple(range(len(steps)))
+    squared = steps[0] * steps[-1]  # of the middle; integers decide ties exactly, in favor of the smaller budget
+    middle = min(range(1, last), key=lambda at: max(steps[at] ** 2 / squared, squared / steps[at] ** 2))
+    return 0, middle, last
+
+
+def budget_pairs(
+    by_budget: Mapping[int, Comparison], controls: Collection[str] = (), training_sd: float | None = None
+) -> list[BudgetPair]:
+    """Return the course of each pair of losses, without controls.
+
+    Parameters
+    ----------
+    by_budget
+        Comparison at each budget in steps, ascending, with the same losses and cases at all of them.
+    controls
+        Losses that repeat another one.
+    training_sd
+        Stated noise of trainings, as for `pipeline.comparison.variance.mean_errors`.
+    """
+    steps, every = tuple(by_budget), list(by_budget.values())
+    last = every[-1]
+    kept = [at for at, pair in enumerate(last.pairs) if not pair.names & set(controls)]
+    if not kept:
+        return []
+    chosen = chosen_budgets(steps)
+    gaps = _Gaps.of([every[at] for at in chosen], kept, training_sd)
+    shrinks = gaps.shrinks(1 - last.confidence)
+    reaches = gaps.reaches([steps[at] for at in chosen], last, kept)
+    found = []
+    for at, shrunk, reach in zip(kept, shrinks, reaches, strict=True):
+        differences = tuple(_difference(budget, item.pairs[at]) for budget, item in by_budget.items())
+        pair = last.pairs[at]
+        course = _course(differences, shrunk=shrunk, reach=reach)
+        found.append(BudgetPair(a=pair.a, b=pair.b, differences=differences, course=course, margin_budget=reach))
+    return found
+
+
+def _difference(steps: int, pair: PairResult) -> BudgetDifference:
+    return BudgetDifference(
+        steps=steps,
+        difference=pair.difference,
+        ci_low=pair.ci_low,
+        ci_high=pair.ci_high,
+        p_holm=pair.p_holm,
+        better=pair.better,
+        equivalent=pair.equivalent,
+    )
+
+
+def _course(differences: Sequence[BudgetDifference], *, shrunk: bool, reach: MarginBudget | None) -> Course:
+    """Return the course of a pair, as `pipeline.records.budget_axis.Course` defines it."""
+    before, last = differences[-2:]
+    if last.equivalent:
+        return "within_margin"
+    if len({item.better for item in differences if item.better is not None}) > 1:
+        return "crossing"
+    if last.better is None:
+        return "cannot_tell"
+    if shrunk:
+        return "closing"
+    stays = reach is not None and (reach.low is None or reach.low >= AHEAD * last.steps)
+    return "settled" if stays and before.better == last.better else "cannot_tell"
+
+
+@dataclass(frozen=True, slots=True)
+class _Gaps:
+    """Differences of pairs at the chosen budgets, signed such that the last is not negative.
+
+    Attributes
+    ----------
+    values
+        (pairs, budgets).
+    covariance
+        (pairs, budgets, budgets).
+    change_error, change_degrees
+        Standard error of the change from the last budget but one to the last (pairs,), and its degrees of freedom.
+    """
+
+    values: Floats
+    covariance: Floats
+    change_error: Floats
+    change_degrees: Floats
+
+    @classmethod
+    def of(cls, chosen: Sequence[Comparison], kept: Sequence[int], training_sd: float | None) -> "_Gaps":
+        keys = list(chosen[-1].differences)
+        first, second = np.array([keys[at] for at in kept]).T
+        values = np.array([[item.pairs[at].difference for item in chosen] for at in kept])
+        count = len(chosen)
+        covariance = np.zeros((len(kept), count, count))
+        for at, item in enumerate(chosen):
+            covariance[:, at, at] = item.errors.variance[first, second]
+        for i, j in combinations(range(count), 2):
+            change = _change_errors(chosen[i], chosen[j], training_sd)
+            variance = change.variance[first, second]
+            shared = (covariance[:, i, i] + covariance[:, j, j] - variance) / 2
+            covariance[:, i, j] = covariance[:, j, i] = shared
+        # The last change of the loop is that between the last two budgets.
+        signs = np.where(values[:, -1] < 0, -1.0, 1.0)
+        return cls(signs[:, None] * values, covariance, np.sqrt(variance), change.degrees[first, second])
+
+    def shrinks(self, level: float) -> list[bool]:
+        """Return whether each gap is clearly smaller at the last budget than at the one before (Holm)."""
+        fall = self.values[:, -2] - self.values[:, -1]
+        known = self.change_error > NO_NOISE * np.abs(fall)
+        ratio = np.divide(np.abs(fall), self.change_error, out=np.zeros_like(fall), where=known)
+        corrected = holm(list(2 * stats.t.sf(ratio, self.change_degrees)))
+        return [p < level and change > 0 for p, change in zip(corrected, fall, strict=True)]
+
+    def reaches(self, steps: Sequence[int], last: Comparison, kept: Sequence[int]) -> list[MarginBudget | None]:
+        """Return the budget from which each gap would be within the margin; None as `BudgetPair` describes it."""
+        found: list[MarginBudget | None] = [None] * len(kept)
+        pairs = [last.pairs[at] for at in kept]
+        asked = [row for row, pair in enumerate(pairs) if pair.better is not None and not pair.equivalent]
+        if not asked:
+            return found
+        keys = list(last.differences)
+        degrees = np.array([last.errors.degrees[keys[kept[row]]] for row in asked])
+        critical = stats.t.isf((1 - last.confidence) / 2, degrees)
+        margin = pairs[0].margin
+        reach = reach_of(self.values[asked], self.covariance[asked], np.asarray(steps, float), margin, critical)
+        grows = self.values[asked, -1] >= self.values[asked, -2]
+        for at, row in enumerate(asked):
+            if reach.fits[at] or grows[at]:
+                found[row] = _margin_budget(reach, at, steps)
+        return found
+
+
+def _margin_budget(reach: Reach, at: int, steps: Sequence[int]) -> MarginBudget:
+    low, best, high = (float(value[at]) * steps[-1] for value in (reach.low, reach.best, reach.high))
+    closes = isfinite(high) and len(steps) > 2  # two budgets do not show a best curve
+    return MarginBudget(
+        low=low if isfinite(low) else None,
+        best=best if closes else None,
+        high=high if isfinite(high) else None,
+    )
+
+
+def _change_errors(first: Comparison, second: Comparison, training_sd: float | None) -> MeanErrors:
+    change = change_between(first.paired, second.paired, frozenset())
+    assert change is not None, "a pair has two losses"
+    # The change of a loss contains the noise of two trainings.
+    stated = None if training_sd is None else sqrt(2) * training_sd
+    return mean_errors(change, units_of(change), stated)
