@@ -2,11 +2,12 @@
 
     python benchmarks/budget_extrapolation.py [--studies 2000] [--jobs 2]
 
-Each row is one design with a known curve of the lead of the first loss. *reached* is the true budget from which the lead
-is within the margin, as a multiple of the largest budget. *stated* is the share of studies with an interval for it: those
-in which one loss is clearly better at the largest budget, beyond the margin. *held* is the share of these intervals that
-hold the truth, with those that lie above it and below it, and *closed* is the share with an upper end within ten times
-the largest budget. The other columns are the shares of the courses.
+Each row is one design with a known curve of the lead of the first loss. *reached* is the true budget from which the
+lead is within the margin, as a multiple of the largest budget. *stated* is the share of studies with an interval for
+it: those in which one loss is clearly better at the largest budget, beyond the margin, and the fall of its lead does not
+accelerate. *held* is the share of these intervals that hold the truth; the others lie *above* or *below* it, or name the
+wrong loss. *closed* is the share with an upper end within ten times the largest budget. The other columns are the shares
+of the courses. A curve with a star is none that is extrapolated, and does not count in the last lines.
 """
 
 import argparse
@@ -22,14 +23,17 @@ COURSES = ("closing", "settled", "crossing", "within_margin", "cannot_tell")
 HEADINGS = ("curve", "seeds", "losses", "reached", "stated", "held", "above", "below", "closed", *COURSES)
 
 
-def one(job: tuple[str, int, int, int]) -> tuple[str, float, float]:
-    """Return the row of one design, and its numbers of stated and held intervals."""
+def one(job: tuple[str, int, int, int]) -> tuple[str, str, int, int]:
+    """Return the row of one design, the line that counts it, and its numbers of stated and held intervals."""
     name, seeds, losses, studies = job
     design = Design(dict(designs())[name], seeds=seeds, losses=losses)
     counts = count(design, studies)
     multiple = design.reached / design.steps[-1]
     reached = "never" if multiple > 1e4 else f"{multiple:.1f}"
-    return row([name, str(seeds), str(losses), reached], counts), counts.stated, counts.held
+    group = (
+        "" if name.endswith("*") else f"{seeds} seed(s), reached {'within' if multiple <= 10 else 'beyond'} ten times"
+    )
+    return row([name, str(seeds), str(losses), reached], counts), group, counts.stated, counts.held
 
 
 def row(cells: list[str], counts: Counts) -> str:
@@ -50,12 +54,16 @@ def main() -> None:
     ]
     print(f"{options.studies} studies of each design: 200 cases, 5 folds, budgets of 1/8, 1/4, 1/2 and 1\n")
     print("| " + " | ".join(HEADINGS) + " |\n|---|" + "---:|" * (len(HEADINGS) - 1))
-    stated = held = 0.0
+    totals: dict[str, tuple[int, int]] = {}
     with Pool(options.jobs) as pool:
-        for line, of_stated, of_held in pool.imap(one, jobs):
+        for line, group, stated, held in pool.imap(one, jobs):
             print(line, flush=True)
-            stated, held = stated + of_stated, held + of_held
-    print(f"\nAll designs: {100 * held / max(stated, 1):.1f} % of {stated:.0f} intervals hold the truth")
+            before = totals.get(group, (0, 0))
+            totals[group] = before[0] + stated, before[1] + held
+    print()
+    for group, (stated, held) in totals.items():
+        if group:
+            print(f"{group}: {100 * held / max(stated, 1):.1f} % of {stated} intervals hold the truth")
 
 
 if __name__ == "__main__":

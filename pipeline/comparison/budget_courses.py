@@ -25,6 +25,9 @@ from pipeline.records.pair_result import PairResult
 
 Floats = NDArray[np.float64]
 
+ACCELERATING = 0.05
+"""One-sided level of the test at which the fall of a gap clearly accelerates."""
+
 AHEAD = 2.0
 """A settled gap still exceeds the margin at this multiple of the largest budget."""
 
@@ -66,10 +69,9 @@ def budget_pairs(
     kept = [at for at, pair in enumerate(last.pairs) if not pair.names & set(controls)]
     if not kept:
         return []
-    chosen = chosen_budgets(steps)
-    gaps = _Gaps.of([every[at] for at in chosen], kept, training_sd)
+    gaps = _Gaps.of(steps, every, kept, training_sd)
     shrinks = gaps.shrinks(1 - last.confidence)
-    reaches = gaps.reaches([steps[at] for at in chosen], last, kept)
+    reaches = gaps.reaches([last.pairs[at] for at in kept], last.confidence)
     found = []
     for at, shrunk, reach in zip(kept, shrinks, reaches, strict=True):
         differences = tuple(_difference(budget, item.pairs[at]) for budget, item in by_budget.items())
@@ -108,65 +110,98 @@ def _course(differences: Sequence[BudgetDifference], *, shrunk: bool, reach: Mar
 
 @dataclass(frozen=True, slots=True)
 class _Gaps:
-    """Differences of pairs at the chosen budgets, signed such that the last is not negative.
+    """Differences of pairs at all budgets, signed such that the last is not negative.
 
     Attributes
     ----------
-    values
-        (pairs, budgets).
-    covariance
-        (pairs, budgets, budgets).
-    change_error, change_degrees
-        Standard error of the change from the last budget but one to the last (pairs,), and its degrees of freedom.
+    steps
+        Budgets (budgets,).
+    values, degrees
+        Differences, and degrees of freedom of their errors (pairs, budgets).
+    variances
+        Of the differences (pairs, budgets).
+    changes, change_degrees
+        Variance of the change between two budgets, and its degrees of freedom (pairs, budgets, budgets).
     """
 
+    steps: tuple[int, ...]
     values: Floats
-    covariance: Floats
-    change_error: Floats
+    degrees: Floats
+    variances: Floats
+    changes: Floats
     change_degrees: Floats
 
     @classmethod
-    def of(cls, chosen: Sequence[Comparison], kept: Sequence[int], training_sd: float | None) -> "_Gaps":
-        keys = list(chosen[-1].differences)
-        first, second = np.array([keys[at] for at in kept]).T
-        values = np.array([[item.pairs[at].difference for item in chosen] for at in kept])
-        count = len(chosen)
-        covariance = np.zeros((len(kept), count, count))
-        for at, item in enumerate(chosen):
-            covariance[:, at, at] = item.errors.variance[first, second]
-        for i, j in combinations(range(count), 2):
-            change = _change_errors(chosen[i], chosen[j], training_sd)
-            variance = change.variance[first, second]
-            shared = (covariance[:, i, i] + covariance[:, j, j] - variance) / 2
-            covariance[:, i, j] = covariance[:, j, i] = shared
-        # The last change of the loop is that between the last two budgets.
-        signs = np.where(values[:, -1] < 0, -1.0, 1.0)
-        return cls(signs[:, None] * values, covariance, np.sqrt(variance), change.degrees[first, second])
+    def of(
+        cls, steps: tuple[int, ...], every: Sequence[Comparison], kept: Sequence[int], training_sd: float | None
+    ) -> "_Gaps":
+        keys = list(every[-1].differences)
+        place = tuple(np.array([keys[at] for at in kept]).T)
+        values = np.array([[item.pairs[at].difference for item in every] for at in kept])
+        changes, change_degrees = np.zeros((2, len(kept), len(steps), len(steps)))
+        for i, j in combinations(range(len(steps)), 2):
+            errors = _change_errors(every[i], every[j], training_sd)
+            changes[:, i, j] = changes[:, j, i] = errors.variance[place]
+            change_degrees[:, i, j] = change_degrees[:, j, i] = errors.degrees[place]
+        return cls(
+            steps,
+            np.where(values[:, -1:] < 0, -1.0, 1.0) * values,
+            np.stack([item.errors.degrees[place] for item in every], axis=1),
+            np.stack([item.errors.variance[place] for item in every], axis=1),
+            changes,
+            change_degrees,
+        )
+
+    @property
+    def covariance(self) -> Floats:
+        """Covariance of the differences (pairs, budgets, budgets)."""
+        covariance: Floats = (self.variances[:, :, None] + self.variances[:, None, :] - self.changes) / 2
+        return covariance
 
     def shrinks(self, level: float) -> list[bool]:
-        """Return whether each gap is clearly smaller at the last budget than at the one before (Holm)."""
-        fall = self.values[:, -2] - self.values[:, -1]
-        known = self.change_error > NO_NOISE * np.abs(fall)
-        ratio = np.divide(np.abs(fall), self.change_error, out=np.zeros_like(fall), where=known)
-        corrected = holm(list(2 * stats.t.sf(ratio, self.change_degrees)))
+        """Return whether each gap is clearly smaller at the last budget than at the middle one (Holm)."""
+        middle = chosen_budgets(self.steps)[-2]
+        fall, error = self.values[:, middle] - self.values[:, -1], np.sqrt(self.changes[:, middle, -1])
+        known = error > NO_NOISE * np.abs(fall)
+        ratio = np.divide(np.abs(fall), error, out=np.zeros_like(fall), where=known)
+        corrected = holm(list(2 * stats.t.sf(ratio, self.change_degrees[:, middle, -1])))
         return [p < level and change > 0 for p, change in zip(corrected, fall, strict=True)]
 
-    def reaches(self, steps: Sequence[int], last: Comparison, kept: Sequence[int]) -> list[MarginBudget | None]:
+    def accelerates(self) -> NDArray[np.bool_]:
+        """Return whether each gap clearly falls faster over log b after some budget than before it.
+
+        No curve that is extrapolated does so. A lead that has begun to collapse would be extrapolated too far.
+        """
+        found = np.zeros(len(self.values), dtype=bool)
+        log = np.log(self.steps)
+        for at in range(1, len(self.steps) - 1):
+            here = [0, at, -1]
+            before, after = 1 / (log[at] - log[0]), 1 / (log[-1] - log[at])
+            contrast = np.array([-before, before + after, -after])
+            bend = self.values[:, here] @ contrast
+            # The weights add up to 0, so that the variance follows from those of the changes alone.
+            changes = self.changes[:, here][:, :, here]
+            error = np.sqrt(np.maximum(-np.einsum("i,gij,j->g", contrast, changes, contrast) / 2, 0.0))
+            falls = self.values[:, at] > self.values[:, -1]
+            limit = error * stats.t.isf(ACCELERATING, self.change_degrees[:, at, -1])
+            found |= falls & (bend > limit) & (error > NO_NOISE * np.abs(bend))
+        return found
+
+    def reaches(self, pairs: Sequence[PairResult], confidence: float) -> list[MarginBudget | None]:
         """Return the budget from which each gap would be within the margin; None as `BudgetPair` describes it."""
-        found: list[MarginBudget | None] = [None] * len(kept)
-        pairs = [last.pairs[at] for at in kept]
-        asked = [row for row, pair in enumerate(pairs) if pair.better is not None and not pair.equivalent]
-        if not asked:
+        found: list[MarginBudget | None] = [None] * len(pairs)
+        bent = self.accelerates()
+        clear = [pair.better is not None and not pair.equivalent for pair in pairs]
+        asked = np.flatnonzero(np.array(clear) & ~bent)
+        if not asked.size:
             return found
-        keys = list(last.differences)
-        degrees = np.array([last.errors.degrees[keys[kept[row]]] for row in asked])
-        critical = stats.t.isf((1 - last.confidence) / 2, degrees)
-        margin = pairs[0].margin
-        reach = reach_of(self.values[asked], self.covariance[asked], np.asarray(steps, float), margin, critical)
-        grows = self.values[asked, -1] >= self.values[asked, -2]
+        chosen = np.array(chosen_budgets(self.steps))
+        steps = np.array(self.steps, dtype=np.float64)[chosen]
+        covariance = self.covariance[np.ix_(asked, chosen, chosen)]
+        critical = stats.t.isf((1 - confidence) / 2, self.degrees[asked, -1])
+        reach = reach_of(self.values[np.ix_(asked, chosen)], covariance, steps, pairs[0].margin, critical)
         for at, row in enumerate(asked):
-            if reach.fits[at] or grows[at]:
-                found[row] = _margin_budget(reach, at, steps)
+            found[row] = _margin_budget(reach, at, self.steps)
         return found
 
 

@@ -44,14 +44,11 @@ class Reach:
         Ends of the intervals, at least 1; infinite beyond `FARTHEST`.
     best
         The budget of the best curve; infinite if that curve does not reach the margin up to `FARTHEST`.
-    fits
-        True where some curve agrees with the gaps. Without one, the interval means nothing.
     """
 
     low: Floats
     best: Floats
     high: Floats
-    fits: NDArray[np.bool_]
 
 
 def reach_of(gaps: Floats, covariance: Floats, steps: Floats, margin: float, critical: Floats) -> Reach:
@@ -88,7 +85,7 @@ def reach_of(gaps: Floats, covariance: Floats, steps: Floats, margin: float, cri
     low, high = _ends(at - least[:, None] - critical[:, None] ** 2)
     best = np.where(best > FARTHEST, np.inf, best)
     # The best curve may lie between two budgets that are outside.
-    return Reach(np.minimum(low, best), best, np.maximum(high, best), least <= critical**2)
+    return Reach(np.minimum(low, best), best, np.maximum(high, best))
 
 
 def _fall(rates: Floats, multiples: Floats) -> Floats:
@@ -191,7 +188,7 @@ class _Curves:
         rates = np.maximum(rates, _SLOWEST)
         # The curve falls by slope / rate in all: it never reaches the margin if that is less than its distance from it.
         rest = 1 - rates * (last - self.margin) / np.where(slope > 0, slope, np.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             multiples = np.where(rest > 0, rest ** (-1 / rates), np.inf)
         multiples: Floats = np.where(last <= self.margin, 1.0, multiples)
         return multiples

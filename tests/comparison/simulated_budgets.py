@@ -22,6 +22,11 @@ def power_law(limit: float, change: float, rate: float) -> Curve:
     return lambda multiples: limit + change * multiples**-rate
 
 
+def collapse(lead: float, multiple: float) -> Curve:
+    """Return a curve that stays at `lead` and then falls to 0, by half up to a multiple of the largest budget."""
+    return lambda multiples: lead / (1 + (multiples / multiple) ** 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Design:
     """Design and noise of simulated studies; all noise is a standard deviation in Dice.
@@ -151,7 +156,10 @@ def count(design: Design, studies: int) -> Counts:
 
 
 def designs() -> Iterator[tuple[str, Curve]]:
-    """Yield known curves with their names; in words, points of Dice at the largest budget."""
+    """Yield known curves with their names; points are those of Dice at the largest budget, unless stated.
+
+    Curves with a star are none that is extrapolated.
+    """
     yield "closing, 2 points, rate 0.5", power_law(0, 0.02, 0.5)
     yield "closing, 1 point, rate 0.5", power_law(0, 0.01, 0.5)
     yield "closing, 1 point, rate 1", power_law(0, 0.01, 1.0)
@@ -165,3 +173,5 @@ def designs() -> Iterator[tuple[str, Curve]]:
     yield "parallel, 1 point", power_law(0.01, 0, 0.5)
     yield "growing, from 1 to 2 points, rate 0.5", power_law(0.0255, -0.0055, 0.5)
     yield "equal", power_law(0, 0, 0.5)
+    yield "collapsing from 3 points around the largest budget *", collapse(0.03, 1.0)
+    yield "collapsing from 2 points around twice the largest budget *", collapse(0.02, 2.0)
