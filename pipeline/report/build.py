@@ -9,6 +9,7 @@ from pipeline.records.folder import StudyFolder
 from pipeline.records.states import State
 from pipeline.records.table import write_table
 from pipeline.records.verdict import Verdict
+from pipeline.report.budget_section import budget_section
 from pipeline.report.figure_sections import make_figures
 from pipeline.report.formatting import typeset
 from pipeline.report.loss_tables import losses_table, presence_table
@@ -78,6 +79,7 @@ def render(evidence: Evidence) -> str:
         summary=summarize_verdict(evidence, pairing.equal),
         tables=_tables(evidence),
         figures=make_figures(evidence, styles),
+        budgets=budget_section(evidence, styles),
         overlays=make_overlays(evidence, styles),
         pairing=pairing,
         styles=styles,
