@@ -189,6 +189,6 @@ class _Curves:
         # The curve falls by slope / rate in all: it never reaches the margin if that is less than its distance from it.
         rest = 1 - rates * (last - self.margin) / np.where(slope > 0, slope, np.nan)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            multiples = np.where(rest > 0, rest ** (-1 / rates), np.inf)
-        multiples: Floats = np.where(last <= self.margin, 1.0, multiples)
+            reached = np.where(rest > 0, rest ** (-1 / rates), np.inf)
+        multiples: Floats = np.where(last <= self.margin, 1.0, reached)
         return multiples

@@ -70,7 +70,8 @@ def budget_plot(axis: BudgetAxis, styles: Styles) -> Markup:
 
 def _ticks(axis: BudgetAxis, across: Scale) -> Markup:
     """Return a tick at each budget; labels that would overlap the one before are left out, the last never is."""
-    parts, labels = [], []
+    parts: list[Markup] = []
+    labels: list[tuple[float, str]] = []
     for steps in axis.steps:
         x, label = across(steps), f"{steps:,}"
         parts.append(element("line", x1=x, x2=x, y1=TOP, y2=BOTTOM, class_="grid"))
