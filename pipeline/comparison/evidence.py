@@ -41,6 +41,8 @@ class Evidence:
         Folder and settings of the study.
     table, rows
         Long table as written, and the checked rows that a comparison uses.
+    budgets
+        Long table of the smaller budgets as written; empty if there is one budget.
     thresholds
         Dice at every threshold of the probability.
     runs
@@ -63,6 +65,7 @@ class Evidence:
     settings: StudyRecord
     table: pd.DataFrame
     thresholds: pd.DataFrame
+    budgets: pd.DataFrame
     rows: pd.DataFrame
     runs: tuple[RunTrace, ...]
     losses: tuple[str, ...]
@@ -127,6 +130,8 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
     rows, collapsed = usable_rows(with_patients)
     thresholds = gather_thresholds(study)
     smaller, steps = gather_budgets(study), settings.budget.steps
+    if smaller.empty and study.budgets.exists():
+        smaller = read_table(study.budgets)
     names, _ = comparable_losses(rows[~rows["loss"].isin(list(settings.dropped))], collapsed)
     metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
     paired = {name: item for name in metrics if (item := pair(rows, name, names)) is not None}
@@ -161,7 +166,7 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
         verdict = _nothing_in_common(collapsed, scope)
     losses = tuple(dict.fromkeys([*settings.labels, *table["loss"]]))
     return Evidence(
-        study, settings, table, thresholds, rows, runs, losses, paired, scope, verdict, checked, volumes
+        study, settings, table, thresholds, smaller, rows, runs, losses, paired, scope, verdict, checked, volumes
     )  # fmt: skip
 
 

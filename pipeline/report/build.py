@@ -1,4 +1,4 @@
-"""`report.html`, `verdict.json` and `cases.csv` of a study, from its records alone."""
+"""`report.html`, `verdict.json`, `cases.csv` and `budgets.csv` of a study, from its records alone."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -64,6 +64,8 @@ def build_report(study: StudyFolder, comparison: ComparisonSettings | None = Non
     """
     evidence = read_evidence(study, comparison)
     write_table(study.cases, evidence.table)
+    if not evidence.budgets.empty:
+        write_table(study.budgets, evidence.budgets)
     write_json(study.verdict, evidence.verdict.to_json())
     write_text(study.report, render(evidence))
     return evidence.verdict
