@@ -80,12 +80,11 @@ def reach_of(gaps: Floats, covariance: Floats, steps: Floats, margin: float, cri
     least, rate = _zoomed(curves.misfit, (len(gaps),))
     best = curves.reached(rate)
     at = _zoomed(curves.distance, (len(gaps), _MULTIPLES.size))[0]
-    # The best curve reaches the margin at `best`; if that is never, it is at least as near as those that just do.
+    # The best curve is as near as the nearest one that is at the margin when it is: never, or before the largest budget.
     at[:, -1] = np.where(np.isinf(best), least, at[:, -1])
-    low, high = _ends(at - least[:, None] - critical[:, None] ** 2)
-    best = np.where(best > FARTHEST, np.inf, best)
-    # The best curve may lie between two budgets that are outside.
-    return Reach(np.minimum(low, best), best, np.maximum(high, best))
+    at[:, 0] = np.where(best == 1, least, at[:, 0])
+    low, high = _ends(at - least[:, None] - critical[:, None] ** 2, best)
+    return Reach(low, np.where(best > FARTHEST, np.inf, best), high)
 
 
 def _fall(rates: Floats, multiples: Floats) -> Floats:
@@ -107,21 +106,25 @@ def _zoomed(distance: Callable[[Floats], Floats], shape: tuple[int, ...]) -> tup
     return values.min(axis=-1), best[..., 0]
 
 
-def _ends(excess: Floats) -> tuple[Floats, Floats]:
+def _ends(excess: Floats, best: Floats) -> tuple[Floats, Floats]:
     """Return the first and the last multiple whose excess over the limit is not above 0 (gaps, multiples).
 
-    Between multiples, the excess is interpolated over log b. Without any such multiple, both ends are infinite.
+    Between multiples, the excess is interpolated over log b. The interval contains the best multiple, even if it is so
+    short that it lies between two others.
     """
     inside = excess <= 0
     log = np.log(_MULTIPLES[:-1])
-    low, high = np.full(len(excess), np.inf), np.full(len(excess), np.inf)
+    low = np.where(best > FARTHEST, np.inf, best)
+    high = np.where(inside[:, -1], np.inf, low)
     for row in range(len(excess)):
         finite = np.flatnonzero(inside[row, :-1])
         if finite.size:
             first, last = int(finite[0]), int(finite[-1])
-            low[row] = np.exp(_zero(excess[row], log, first, first - 1)) if first else 1.0
-            if not inside[row, -1] and last + 1 < log.size:
-                high[row] = np.exp(_zero(excess[row], log, last, last + 1))
+            begin = np.exp(_zero(excess[row], log, first, first - 1)) if first else 1.0
+            low[row] = min(low[row], begin)
+            beyond = last + 1 == log.size
+            end = np.inf if beyond else np.exp(_zero(excess[row], log, last, last + 1))
+            high[row] = max(high[row], end)
     return low, high
 
 
