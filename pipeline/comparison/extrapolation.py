@@ -80,7 +80,7 @@ def reach_of(gaps: Floats, covariance: Floats, steps: Floats, margin: float, cri
     least, rate = _zoomed(curves.misfit, (len(gaps),))
     best = curves.reached(rate)
     at = _zoomed(curves.distance, (len(gaps), _MULTIPLES.size))[0]
-    # The best curve is as near as the nearest one that is at the margin when it is: never, or before the largest budget.
+    # No curve that is at the margin when the best one is, be that never or before the largest budget, is nearer.
     at[:, -1] = np.where(np.isinf(best), least, at[:, -1])
     at[:, 0] = np.where(best == 1, least, at[:, 0])
     low, high = _ends(at - least[:, None] - critical[:, None] ** 2, best)
