@@ -257,3 +257,16 @@ def test_the_order_of_rows_is_irrelevant(lead):
     assert one.pairs[0].course == other.pairs[0].course
     same_reach(one.pairs[0].margin_budget, other.pairs[0].margin_budget)
     assert one.outcomes == other.outcomes
+
+
+def test_budgets_that_differ_without_noise_have_courses():
+    """Every change between budgets is then the same in all cases, up to rounding."""
+    means = {name: (0.8,) * 4 for name in "abc"}
+    table, _ = tables(means, noise=0.01)
+    behind = {"a": 0.0, "b": 0.04, "c": 0.08}
+    frames = [
+        table.assign(steps=steps, value=table["value"] - share * table["loss"].map(behind))
+        for steps, share in ((100, 1.0), (200, 0.5), (400, 0.25))
+    ]
+    axis = compare(table, FAST, budgets=BudgetTable(pd.concat(frames), 800)).budgets
+    assert len(axis.pairs) == 3
