@@ -16,7 +16,7 @@ def budgets_table(axis: BudgetAxis) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     table.add_column("loss", overflow="fold")
     for steps in axis.steps:
-        table.add_column(f"{steps:,} steps", justify="right")
+        table.add_column(f"{steps:,} steps", justify="right", overflow="fold")
     recommended = axis.outcomes[-1].recommended
     for loss in axis.losses:
         means = (f"{mean.mean:.{metric.decimals}f}" for mean in axis.means_of(loss))

@@ -100,10 +100,11 @@ def _reach(budget: MarginBudget | None, axis: BudgetAxis) -> str:
         if budget.low < SOON * axis.steps[-1]:
             return f"but it is unknown when it would be {margin}, if ever"
         return f"{margin} at {rounded(budget.low)} steps at the earliest, if ever"
-    span = f"{rounded(budget.low)} to {rounded(budget.high)} steps"
-    return (
-        f"{margin} from {span} on" if budget.best is None else f"{margin} from about {rounded(budget.best)} ({span}) on"
-    )
+    low, high = rounded(budget.low), rounded(budget.high)
+    if low == high:
+        return f"{margin} from about {low} steps on"
+    span = f"{low} to {high} steps"
+    return f"{margin} from {span if budget.best is None else f'about {rounded(budget.best)} ({span})'} on"
 
 
 def rounded(steps: float) -> str:

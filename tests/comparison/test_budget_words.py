@@ -59,6 +59,14 @@ def test_pairs_are_counted_by_course():
             MarginBudget(low=2938.0, best=4410.0, high=8120.0),
             "within the margin of 0.50 points from about 4,400 (2,900 to 8,100 steps) on",
         ),
+        (
+            MarginBudget(low=1411.0, high=1421.0),
+            "within the margin of 0.50 points from about 1,400 steps on",
+        ),
+        (
+            MarginBudget(low=1411.0, high=2800.0),
+            "within the margin of 0.50 points from 1,400 to 2,800 steps on",
+        ),
         (MarginBudget(low=2938.0), "within the margin of 0.50 points at 2,900 steps at the earliest, if ever"),
         (MarginBudget(low=1400.0), "but it is unknown when it would be within the margin of 0.50 points, if ever"),
         (MarginBudget(), "not within the margin of 0.50 points up to 14,000 steps (10 times the largest budget)"),
