@@ -11,8 +11,8 @@ Course = Literal["within_margin", "crossing", "closing", "settled", "cannot_tell
 
 - ``within_margin``: at the largest budget it is shown to lie within the margin.
 - ``crossing``: one loss is clearly better at one budget, and the other at a larger one.
-- ``closing``: one loss is clearly better at the largest budget, and its lead is clearly smaller than at the middle one (on
-  a log scale; of two budgets, the smaller).
+- ``closing``: one loss is clearly better at the largest budget, and its lead is clearly smaller than at the middle one
+  (on a log scale; of two budgets, the smaller).
 - ``settled``: the same loss is clearly better at the two largest budgets, and at twice the largest budget the gap would
   still exceed the margin.
 - ``cannot_tell``: the data show none of these.
