@@ -90,9 +90,11 @@ class Scope(RecordModel):
     @property
     def words(self) -> tuple[str, ...]:
         """The scope in sentences; what is not known is left out."""
-        return tuple(sentence for sentence in (self._conditions(), self._end_of_curves()) if sentence)
+        return tuple(sentence for sentence in (self.conditions, self._end_of_curves()) if sentence)
 
-    def _conditions(self) -> str:
+    @property
+    def conditions(self) -> str:
+        """The sentence on steps, optimizer, network and rates; empty if none is known."""
         known = [
             self._length(),
             self.optimizer and f"optimizer {self.optimizer}",
