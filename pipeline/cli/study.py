@@ -130,10 +130,12 @@ def study(
     from pipeline.data.datalists import require_dataset
     from pipeline.records.recipes import RecipesFolder
     from pipeline.study.recipe_names import parse_recipes
-    from pipeline.study.request import DEFAULT_BUDGET, ENGINE, StudyRequest
 
     names = parse_recipes(recipes)
     require_dataset(dataset)
+    # Imported after the check, since a wrong path is to be refused at once.
+    from pipeline.study.request import DEFAULT_BUDGET, ENGINE, StudyRequest
+
     request = StudyRequest(
         dataset=dataset,
         out=out,
