@@ -41,7 +41,7 @@ def export(
         str, typer.Option("--license", metavar="ID|FILE", help="SPDX identifier, or a file with the text.")
     ] = "Apache-2.0",
     codes: Annotated[
-        Path | None, typer.Option(help="JSON file of DICOM codes and modifiers by class, see docs/bundles.md.")
+        Path | None, typer.Option(help="JSON file of DICOM codes and modifiers by class.")
     ] = None,
     rules: Annotated[
         Path | None,

@@ -1,6 +1,7 @@
 """The verdict on a comparison of losses, as in `verdict.json` and the output of ``segloss compare --json``.
 
-`pipeline.comparison` writes it; reports, MLflow and bundles read it. Fields are described in docs/statistics.md.
+`pipeline.comparison` writes it; reports, MLflow and bundles read it. docs/explanation/statistics.md explains
+its fields.
 """
 
 from math import nan
