@@ -1,7 +1,7 @@
 """Hooks of MkDocs: parts of the site that follow from the code, and the pages that lie in the root of the project.
 
-A page has the line ``<!-- generated: NAME -->`` where a part belongs; `PARTS` has the names. Nothing generated is stored.
-Link to CHANGELOG.md, CONTRIBUTING.md and SECURITY.md as they lie in the project; the site has copies of them.
+A page has the line ``<!-- generated: NAME -->`` where a part belongs; `PARTS` has the names. Nothing generated is
+stored. Link to CHANGELOG.md, CONTRIBUTING.md and SECURITY.md as they lie in the project; the site has copies of them.
 """
 
 import re
