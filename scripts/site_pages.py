@@ -15,6 +15,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+ON_OTHER_PAGES = ("SeglossError", "Verdict")
+"""Names of the Python interface that the pages on errors and on verdict.json describe."""
+
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 
 _MARKER = re.compile(r"^<!-- generated: ([\w ]+) -->$", re.MULTILINE)
@@ -85,18 +88,12 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
-def exit_codes() -> str:
-    """Return the exit codes that the commands share."""
-    from pipeline.errors import ExitCode
-
-    return "\n".join(["| code | name |", "|---|---|", *(f"| {code.value} | `{code.name}` |" for code in ExitCode)])
-
-
 def python_interface() -> str:
     """Return a directive of mkdocstrings for each name of the Python interface."""
     import pipeline
 
-    return "\n\n".join(f"::: {module}.{name}" for name, module in sorted(pipeline._MODULES.items()))
+    names = sorted((name, module) for name, module in pipeline._MODULES.items() if name not in ON_OTHER_PAGES)
+    return "\n\n".join(f"::: {module}.{name}" for name, module in names)
 
 
 def _code(text: str) -> str:
@@ -111,6 +108,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "losses": losses,
     "metrics": metrics,
-    "exit codes": exit_codes,
     "python interface": python_interface,
 }
