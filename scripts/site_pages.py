@@ -4,11 +4,13 @@ A page has the line ``<!-- generated: NAME -->`` where a part belongs; `PARTS` h
 stored. Link to CHANGELOG.md, CONTRIBUTING.md and SECURITY.md as they lie in the project; the site has copies of them.
 """
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
 from posixpath import dirname, relpath
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -57,8 +59,10 @@ def commands() -> str:
 
     command = get_command(build_app())
     text = get_docs_for_click(obj=command, ctx=click.Context(command, info_name="segloss"), name="segloss")
-    # The page has a title of its own. Rich's markup escapes brackets, Markdown need not.
-    return re.sub(r"\A# .*\n+", "", text).replace("\\[", "[")
+    # Left out: the title, which the page has, and the list of commands, which is cut short there. Brackets are escaped
+    # for Rich, not for Markdown.
+    text = text[text.index("## `segloss ") :]
+    return text.replace("\\[", "[")
 
 
 def losses() -> str:
@@ -88,6 +92,36 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def fields_of(*modules: str) -> Callable[[], str]:
+    """Return a function that lists the records of modules with the name, type and meaning of each field."""
+
+    def part() -> str:
+        classes = [found for name in modules for found in griffe.load(name).classes.values() if not found.is_alias]
+        return "\n\n".join(_fields(found) for found in classes)
+
+    return part
+
+
+def _fields(record: griffe.Class) -> str:
+    """Return heading, summary and table of the fields of a class, whose docstring may describe several at once."""
+    sections = record.docstring.parse("numpy", warnings=False) if record.docstring else []
+    text = next((section.value for section in sections if section.kind is griffe.DocstringSectionKind.text), "")
+    meaning = {
+        name: " ".join(item.description.split())
+        for section in sections
+        if section.kind is griffe.DocstringSectionKind.attributes
+        for item in section.value
+        for name in item.name.split(", ")
+    }
+    fields = [found for found in record.attributes.values() if "property" not in found.labels and found.annotation]
+    rows = [f"| `{found.name}` | {_type(found)} | {_escape(meaning.get(found.name, ''))} |" for found in fields]
+    return "\n".join([f"### {record.name}", "", text, "", "| field | type | meaning |", "|---|---|---|", *rows])
+
+
+def _type(field: griffe.Attribute) -> str:
+    return f"<code>{html.escape(str(field.annotation)).replace('|', '&#124;')}</code>"
+
+
 def python_interface() -> str:
     """Return a directive of mkdocstrings for each name of the Python interface."""
     import pipeline
@@ -109,4 +143,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "losses": losses,
     "metrics": metrics,
     "python interface": python_interface,
+    "fields of the verdict": fields_of("pipeline.records.verdict", "pipeline.records.pair_result"),
+    "fields of the settings": fields_of("pipeline.records.study"),
 }
