@@ -97,7 +97,8 @@ def fields_of(*modules: str) -> Callable[[], str]:
 
     def part() -> str:
         classes = [found for name in modules for found in griffe.load(name).classes.values() if not found.is_alias]
-        return "\n\n".join(_fields(found) for found in classes)
+        # A record stands below those that it contains.
+        return "\n\n".join(map(_fields, reversed(classes)))
 
     return part
 
@@ -143,6 +144,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "losses": losses,
     "metrics": metrics,
     "python interface": python_interface,
-    "fields of the verdict": fields_of("pipeline.records.verdict", "pipeline.records.pair_result"),
+    "fields of the verdict": fields_of("pipeline.records.pair_result", "pipeline.records.verdict"),
     "fields of the settings": fields_of("pipeline.records.study"),
 }
