@@ -75,6 +75,10 @@ class StudyRequest:
         Configuration and plans of nnU-Net; None for the defaults.
     recipe
         Name of the recipe: network, optimizer, schedule, sampling and augmentation.
+    network, optimizer, schedule
+        Parts that replace those of the recipe: names or import paths with arguments; None to keep them.
+    weights
+        File of pretrained weights of the network; None to draw them from the seed.
     track
         True if the records are mirrored to MLflow.
     cache
@@ -113,6 +117,10 @@ class StudyRequest:
     configuration: str | None = None
     plans: str | None = None
     recipe: str = DEFAULT_RECIPE
+    network: str | None = None
+    weights: Path | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -156,12 +164,24 @@ class StudyRequest:
             (ENGINE, "learning-rates", self.learning_rates),
             (ENGINE, "tta", self.tta or None),
             (ENGINE, "recipes", None if self.recipe == DEFAULT_RECIPE else self.recipe),
+            *((ENGINE, name, name) for name in self.replaced_parts),
         )
         for trainer, name, value in options:
             if value is not None and trainer != self.trainer:
                 raise ConfigError(
                     f"--{name}", f"has no effect with --trainer {self.trainer}", f"omit it, or use --trainer {trainer}"
                 )
+
+    @property
+    def replaced_parts(self) -> tuple[str, ...]:
+        """Names of the options that replace a part of the recipe."""
+        parts = {
+            "network": self.network,
+            "weights": self.weights,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+        return tuple(name for name, value in parts.items() if value is not None)
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

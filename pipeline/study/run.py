@@ -145,7 +145,7 @@ def _checked_context(
     study = StudyFolder(request.out)
     dataset, fingerprint = _scan(dataset, request.skip_bad, _cache_of(request) / CHECKED, progress)
     plan = make_plan(dataset, fingerprint, request.memory_gib, ToleranceRequest.parse(request.tolerance_mm))
-    plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), record)
+    plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), len(dataset.classes), record, progress)
     if record is not None:
         check_same_files(study, fingerprint)
     folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
