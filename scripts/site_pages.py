@@ -144,6 +144,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "losses": losses,
     "metrics": metrics,
     "python interface": python_interface,
-    "fields of the verdict": fields_of("pipeline.records.pair_result", "pipeline.records.verdict"),
+    "fields of the verdict": fields_of(
+        *("pipeline.records." + name for name in ("reference_check", "operating_points", "budget_axis", "pair_result")),
+        "pipeline.records.verdict",
+    ),
     "fields of the settings": fields_of("pipeline.records.study"),
 }
