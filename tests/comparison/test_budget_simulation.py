@@ -1,4 +1,4 @@
-"""Simulated studies with known curves; docs/statistics.md has the counts of `benchmarks/budget_extrapolation.py`."""
+"""Simulated studies with known curves; docs have the counts of `benchmarks/budget_extrapolation.py`."""
 
 import numpy as np
 import pytest
