@@ -63,7 +63,10 @@ def study(
     ] = None,
     recipes: Annotated[
         str,
-        typer.Option(help="Recipes, e.g. fast,adamw: each loss is trained with each, and the verdicts are compared."),
+        typer.Option(
+            help="Recipes: fast, adamw, nnunet or monai. With several, each loss is trained with each, and the verdicts "
+            "are compared."
+        ),
     ] = "fast",
     network: Annotated[
         str | None,
