@@ -64,8 +64,8 @@ def study(
     recipes: Annotated[
         str,
         typer.Option(
-            help="Recipes: fast, adamw, nnunet or monai. With several, each loss is trained with each, and the verdicts "
-            "are compared."
+            help="Recipes: fast, adamw, nnunet or monai. With several, each loss is trained with each, and the "
+            "verdicts are compared."
         ),
     ] = "fast",
     network: Annotated[
