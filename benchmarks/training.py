@@ -122,7 +122,8 @@ def compare_at_the_end(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def row_of_sharing(folder: Path) -> dict[str, Any]:
     """Return the row of steps per second: as many runs at once as there are cores, and one run on all cores."""
-    from pipeline.study.machine import Workload, available_cores, measure_machine
+    from pipeline.study.machine import Workload, measure_machine
+    from pipeline.system.operating_system import available_cores
     from pipeline.training.recipe import Recipe
 
     (dataset, _, plan), cores = planned(folder), available_cores()

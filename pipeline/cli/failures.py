@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,33 +58,35 @@ def stop_on_signals() -> Iterator[None]:
 
     # A thread notices the second signal. Python runs handlers in the main thread only, which may be waiting for a read
     # that never returns. set_wakeup_fd makes the interpreter write the number of each signal into the pipe at once.
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    earlier_pipe = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    # It is a pair of sockets since Windows takes nothing else.
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    earlier_pipe = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     earlier = {number: signal.signal(number, raise_stopped) for number in _STOPPING}
     # A forked child shares the pipe, so that its own signals would be taken for signals to this process.
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     Thread(target=_end_at_second_signal, args=(reading,), name="second signal", daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(earlier_pipe)
-        os.close(writing)
+        writing.close()
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
 
-def _end_at_second_signal(reading: int) -> None:
+def _end_at_second_signal(reading: socket.socket) -> None:
     """Read the numbers of signals from the pipe until its other end is closed; end the process at a second signal."""
     first_at: float | None = None
-    while numbers := os.read(reading, 64):
+    while numbers := reading.recv(64):
         for number in set(numbers).intersection(_STOPPING):
             if first_at is None:
                 first_at = time.monotonic()
             elif time.monotonic() - first_at > ECHO_S:
                 os.write(2, f"ended by a second {signal.Signals(number).name}; the same command continues\n".encode())
                 os._exit(128 + number)
-    os.close(reading)
+    reading.close()
 
 
 def as_user_error(error: BaseException) -> SeglossError | None:

@@ -1,6 +1,5 @@
 """`segloss track`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,11 +31,13 @@ def track(
 
     folder = StudyFolder(study)
     read_study(folder)
+    from pipeline.system.operating_system import lower_priority
+
     # Only now: MLflow takes seconds to import.
     from pipeline.tracking.mirror import follow_study, mirror_study
 
     if follow:
-        os.nice(LOWEST_PRIORITY)
+        lower_priority(LOWEST_PRIORITY)
         on_sync = (lambda result: None) if json else _print_result
         result = follow_study(folder, uri, on_sync=on_sync, until_stopped=until_stopped)
     else:

@@ -1,6 +1,5 @@
 """A request to predict: a bundle, an input and an output; it is run here or on a Ray cluster, or only planned."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -191,13 +190,14 @@ def predict_on_ray(
     """
     from pipeline.bundle.model import load_model
     from pipeline.inference.ray_batch import RayBatch, WorkerResources
+    from pipeline.system.operating_system import available_cores
     from pipeline.system.ray_cluster import Nodes, check_nodes, ray_connection
 
     # The driver needs the model for its settings only.
     model = request.load_model("cpu")
     bundle = [Path(request.bundle)] if Path(request.bundle).exists() else []
     shared = [path.absolute() for path in (request.source, request.out, *bundle)]
-    with ray_connection(cluster.address, len(os.sched_getaffinity(0))) as ray:
+    with ray_connection(cluster.address, available_cores()) as ray:
         for note in check_nodes(ray, shared):
             control.note(note)
         nodes = Nodes.alive(ray)

@@ -1,6 +1,5 @@
 """How the runs of a study share this machine: device, runs at once, threads, precision and the time of a step."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pipeline.errors import ConfigError, is_out_of_memory
 from pipeline.network.precision import Precision
 from pipeline.study.executors.gpu_sharing import visible_gpus
 from pipeline.study.executors.reusable_pool import ReusablePool, on_least_used_gpu
+from pipeline.system.operating_system import available_cores
 from pipeline.training.recipe import Recipe
 
 RUNS_PER_GPU = (1, 2, 4)
@@ -86,11 +86,6 @@ class Machine:
     def seconds_per_run_step(self) -> float:
         """Seconds of the machine for each step of one run."""
         return self.step_seconds / self.jobs
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def measure_machine(

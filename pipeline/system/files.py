@@ -15,6 +15,9 @@ from typing import BinaryIO
 
 _BLOCK = 1 << 20
 
+_DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""Without it, opening a pipe already waits for its writer. It changes nothing for a regular file; Windows lacks it."""
+
 WRITING = ".writing-"
 """Prefix of temporary files, which become the final file by a rename."""
 
@@ -92,7 +95,7 @@ def append_line(path: Path, line: str) -> None:
 
 def fsync_file(path: Path) -> None:
     """Wait until the content of a file is on the disk (POSIX `fsync`)."""
-    with path.open("rb") as stream:
+    with path.open("r+b") as stream:  # Windows refuses to do so for a file that was opened for reading only.
         os.fsync(stream.fileno())
 
 
@@ -112,8 +115,7 @@ def open_regular(path: Path) -> BinaryIO:
     OSError
         The file cannot be opened.
     """
-    # Without O_NONBLOCK, opening a pipe already waits for its writer. It changes nothing for a regular file.
-    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _DO_NOT_WAIT))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise NotRegularFile(errno.EINVAL, "not a regular file", str(path))
@@ -191,6 +193,8 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _fsync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows cannot open a folder; it writes entries of NTFS through its journal.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,8 +22,8 @@ class FolderInUse(RecordError):
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder while the context lasts; create the folder if it does not exist.
 
-    The lock is `flock`, so the kernel releases it when the process ends, also by SIGKILL or a power cut. Nothing has to
-    be cleaned up, and a lock file that is left over does not block anyone.
+    The kernel releases the lock (`flock`; on Windows a locked byte) when the process ends, also by SIGKILL or a power
+    cut. Nothing has to be cleaned up, and a lock file that is left over does not block anyone.
 
     Raises
     ------
@@ -53,13 +53,16 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         held = lock.acquire()
     except Timeout as error:
-        holder = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        holder = "another process"
+        with suppress(PermissionError):  # Windows lets nobody but the holder read it.
+            holder = path.read_text(encoding="utf-8", errors="replace").strip() or holder
         raise FolderInUse(folder, f"is in use by {holder}", "wait for it to end, or stop it") from error
     except OSError as error:
         remedy = "mount its file system with locks (Lustre: flock; NFS: version 4), or give another folder"
         raise RecordError(folder, f"cannot be locked ({error.strerror})", remedy) from error
     with held:
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        with suppress(PermissionError):  # Windows refuses a second opening of a locked file.
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
 
 

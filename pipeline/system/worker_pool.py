@@ -1,6 +1,5 @@
 """Pools of processes that end with the process that started them."""
 
-import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -9,11 +8,10 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from pipeline.system.operating_system import end_with_parent
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_PR_SET_PDEATHSIG = 1
-"""Option of Linux's `prctl`: the signal that a process receives when its parent dies."""
 
 
 def map_in_processes(
@@ -85,12 +83,9 @@ def worker_pool(
 def _start_worker(parent: int, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     """Tie this process to its parent, leave Ctrl-C to the parent, and call the initializer."""
     # Without this, a worker would outlive a parent that was killed by SIGKILL, and go on writing to the files that the
-    # next process already continues. Only the kernel can notice such a death. "Parent" is the thread that started this
-    # process, so a pool must get its first task from a thread that lives as long as the pool.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # The signal is not sent for a parent that died before prctl was called; the process then has another parent.
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+    # next process already continues. Linux ends it with the thread that started it, so a pool must get its first task
+    # from a thread that lives as long as the pool.
+    end_with_parent(parent)
     # A terminal sends Ctrl-C to all processes of the group. The parent decides how the pool ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if initializer is not None:

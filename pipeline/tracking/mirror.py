@@ -16,6 +16,7 @@ from pipeline.records.folder import StudyFolder
 from pipeline.records.study import run_folders
 from pipeline.system.files import FileStates, file_states
 from pipeline.system.folder_lock import exclusive
+from pipeline.system.operating_system import parent_is_gone
 from pipeline.tracking.session import MirrorResult, Session, artifact_location, default_uri, tracking_uri
 
 __all__ = [
@@ -128,7 +129,7 @@ def follow_study(
 
     def must_stop_within(seconds: float) -> bool:
         # An orphan gets another parent process: it must not outlive a study that was killed.
-        return stop.wait(seconds) or os.getppid() != parent
+        return stop.wait(seconds) or parent_is_gone(parent)
 
     while True:
         try:

@@ -1,7 +1,6 @@
 """An MLflow server for users of this machine: on 127.0.0.1, without services that run code for a visitor."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import ConfigError, RecordError
+from pipeline.system.operating_system import end_group
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
@@ -111,9 +111,10 @@ class LocalServer:
         raise RecordError(self.log, f"shows why MLflow's server is not ready after {READY_WITHIN_S:g} s", "read it")
 
     def _end(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for at_once in (False, True):
             try:
-                os.killpg(self.process.pid, number)  # The server leads a group of its own: its workers are in it.
+                # The server leads a group of its own: its workers are in it.
+                end_group(self.process.pid, at_once=at_once)
                 self.process.wait(END_WITHIN_S)
             except ProcessLookupError:
                 return

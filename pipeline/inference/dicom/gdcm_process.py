@@ -122,12 +122,14 @@ def _serve(reading: IO[bytes], writing: IO[bytes], limit_s: int) -> None:
     # Ctrl-C and SIGTERM reach all processes of a batch, but the batch still completes its current case.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # Windows has no alarm: there, a frame that GDCM never finishes stops the batch.
+    set_alarm = getattr(signal, "alarm", lambda seconds: None)
     while len(head := reading.read(_FRAME.size)) == _FRAME.size:
         syntax, *numbers = _FRAME.unpack(head)
         encoded = _receive(reading)
-        signal.alarm(limit_s)
+        set_alarm(limit_s)
         pixels = _decoded(Frame(syntax.rstrip(b"\0").decode(), *numbers), encoded)
-        signal.alarm(0)
+        set_alarm(0)
         _send(writing, pixels)
 
 

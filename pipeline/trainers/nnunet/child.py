@@ -1,7 +1,6 @@
 """Child processes that carry out tasks of nnU-Net, and what they print."""
 
 import os
-import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -9,9 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import TrainingError, is_out_of_memory
+from pipeline.system.operating_system import end_group
 from pipeline.trainers.nnunet.process import Task, command_of
 
 KEPT_LINES = 200
+
+SIGKILL = 9
+"""What Linux sends to a process for which there is no memory left."""
 
 
 def run_child(task: Task, environment: Mapping[str, str], log: Path, on_line: Callable[[str], None]) -> None:
@@ -65,14 +68,14 @@ def run_child(task: Task, environment: Mapping[str, str], log: Path, on_line: Ca
 def _end(child: "subprocess.Popen[str]") -> None:
     """Kill a child with all processes of its group."""
     with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+        end_group(child.pid, at_once=True)
     child.wait()
 
 
 def _raise(status: int, last: deque[str], log: Path) -> None:
     lines = [line for line in last if line.strip()]
     reason = lines[-1] if lines else f"exit code {status}"
-    if status == -signal.SIGKILL or any(is_out_of_memory(RuntimeError(line)) for line in lines):
+    if status == -SIGKILL or any(is_out_of_memory(RuntimeError(line)) for line in lines):
         raise MemoryError(f"nnU-Net ran out of memory: {reason}")
     if any("torchvision::" in line and "does not exist" in line for line in lines):
         raise TrainingError(

@@ -6,16 +6,12 @@ a fresh interpreter. The process ends, with all processes that it started, when 
 
 import importlib
 import json
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-POLL_S = 1.0
+from pipeline.system.operating_system import end_group_with_parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +113,7 @@ def command_of(task: Task) -> list[str]:
 
 def main() -> None:
     """Carry out the task that the command line names."""
-    _end_with_parent()
+    end_group_with_parent()
     _make_torchvision_importable()
     name, arguments = sys.argv[1:]
     _TASKS[name](**json.loads(arguments)).carry_out()
@@ -137,18 +133,6 @@ def _make_torchvision_importable() -> None:
     except RuntimeError:
         for name in ("nms", "qnms"):
             torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
-def _end_with_parent() -> None:
-    """Kill the process group of this process as soon as the process that started it is gone."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_S)
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

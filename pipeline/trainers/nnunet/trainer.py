@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, RecordError
 from pipeline.records.folder import RunKey
 from pipeline.records.study import PlanRecord
 from pipeline.system.files import remove_leftovers, write_json
+from pipeline.system.operating_system import available_cores
 from pipeline.trainers.masks import Conditions, MaskTrainer, StudyInputs, Trained
 from pipeline.trainers.nnunet.budget import EpochBudget
 from pipeline.trainers.nnunet.child import run_child
@@ -208,7 +209,7 @@ def _machine(jobs: int | None) -> tuple[int, int, str]:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     jobs = jobs or max(gpus, 1)
-    return jobs, max(1, len(os.sched_getaffinity(0)) // jobs), "cuda" if gpus else "cpu"
+    return jobs, max(1, available_cores() // jobs), "cuda" if gpus else "cpu"
 
 
 def _set_by_user(names: Iterable[str]) -> dict[str, str]:
@@ -241,7 +242,7 @@ def _plan(study: StudyInputs, workspace: Workspace, configuration: str, plans: s
         study.dataset, study.plan, workspace, lambda: on_step("converting for nnU-Net", next(done), total)
     )
     on_step("planning and preprocessing by nnU-Net", 0, 1)
-    processes = max(1, len(os.sched_getaffinity(0)))
+    processes = available_cores()
     task = PlanTask(PLANNERS[plans], plans, configuration, study.options.memory_gib, processes)
     environment = workspace.environment() | {"nnUNet_def_n_proc": str(processes)}
     run_child(task, environment, workspace.root / "nnunet.log", lambda line: None)
