@@ -107,13 +107,13 @@ def _carry_out(phantoms: Path, study: "StudyFolder", seed: int, steps: int, *, a
 
 
 def _show_what_means_hide(study: "StudyFolder") -> None:
-    """Print the classes that some loss loses in all its trainings, or that there are none."""
+    """Print the classes that trainings of some loss lose, or that there are none."""
     from pipeline.comparison.lost_classes import lost_classes
     from pipeline.records.gather import gather_cases
 
     console.print("\nWhat a mean hides", style="bold", highlight=False)
     lost = [one.sentence for one in lost_classes(gather_cases(study))]
-    for sentence in lost or ["Nothing here: no loss loses a class in all its trainings that another loss finds."]:
+    for sentence in lost or ["Nothing here: no training loses a class that another loss finds."]:
         console.print(f"  {sentence}", highlight=False, markup=False)
 
 

@@ -1,59 +1,59 @@
-"""Classes that a loss loses in each of its trainings, which its mean over the classes does not show."""
+"""Classes that trainings of a loss lose, which its mean over the classes does not show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 LOST_BELOW = 0.1
 FOUND_FROM = 0.5
-"""A class is lost where its mean Dice is below the first value in each training of one loss, and at least the second
-in each training of another."""
+"""A training loses a class if its mean Dice is below the first value, and at least the second for another loss in the
+same fold with the same seed."""
+
+_TRAINING = ["fold", "seed"]
 
 
 @dataclass(frozen=True, slots=True)
-class LostClass:
-    """A class that is lost by one loss and found by others.
+class LostClasses:
+    """What the trainings of a loss lose.
 
     Attributes
     ----------
-    loss, class_name
-        The loss, and the class that it loses.
+    loss
+        The loss.
     mean
-        Mean Dice of the loss over all classes.
+        Its mean Dice over all classes.
+    trainings, losing
+        Its trainings, and those of them that lose a class.
+    classes
+        Trainings that lose it, for each class that is lost.
     highest
-        Highest mean Dice of the class among the trainings of the loss.
-    trainings
-        Number of these trainings.
-    finder
-        The loss that finds the class best in its worst training.
-    finder_mean
-        Mean Dice of that loss over all classes.
-    finder_lowest
-        Lowest mean Dice of the class among the trainings of that loss.
+        Highest mean Dice among the lost classes.
+    reached
+        Lowest mean Dice that the best loss reaches for them.
     """
 
     loss: str
-    class_name: str
     mean: float
-    highest: float
     trainings: int
-    finder: str
-    finder_mean: float
-    finder_lowest: float
+    losing: int
+    classes: Mapping[str, int]
+    highest: float
+    reached: float
 
     @property
     def sentence(self) -> str:
-        """The class, and the means that hide it."""
+        """The lost classes, and the mean that hides them."""
+        classes = ", ".join(f"{name} in {count}" for name, count in self.classes.items())
         return (
-            f"{self.loss} loses {self.class_name} in each of its {self.trainings} trainings (Dice at most "
-            f"{self.highest:.2f}), where {self.finder} reaches at least {self.finder_lowest:.2f}. Their means over all "
-            f"classes, {self.mean:.2f} and {self.finder_mean:.2f}, do not show that."
+            f"{self.loss} loses a class in {self.losing} of its {self.trainings} trainings ({classes}): Dice at most "
+            f"{self.highest:.2f}, where another loss reaches at least {self.reached:.2f}. Its mean over all classes, "
+            f"{self.mean:.2f}, does not show that."
         )
 
 
-def lost_classes(rows: pd.DataFrame) -> Sequence[LostClass]:
-    """Return the classes that some loss loses, the most complete loss of a class first.
+def lost_classes(rows: pd.DataFrame) -> Sequence[LostClasses]:
+    """Return what each loss loses, the loss with most such trainings first; losses that lose nothing are left out.
 
     Parameters
     ----------
@@ -62,13 +62,19 @@ def lost_classes(rows: pd.DataFrame) -> Sequence[LostClass]:
     """
     dice = rows[(rows["metric"] == "dice") & rows["value"].notna()]
     means = dice.groupby(["loss", "class"])["value"].mean().groupby("loss").mean()
-    trainings = dice.groupby(["class", "loss", "fold", "seed"])["value"].mean()
-    spans = trainings.groupby(["class", "loss"]).agg(["min", "max", "count"])
-    lost = []
-    for (name, loss), span in spans.iterrows():
-        lowest = spans.loc[name]["min"]
-        finder = lowest.idxmax()
-        if span["max"] < LOST_BELOW and lowest[finder] >= FOUND_FROM:
-            values = float(means[loss]), float(span["max"]), int(span["count"])
-            lost.append(LostClass(loss, name, *values, finder, float(means[finder]), float(lowest[finder])))
-    return sorted(lost, key=lambda one: one.highest)
+    values = dice.groupby(["class", *_TRAINING, "loss"], as_index=False)["value"].mean()
+    values["reached"] = values.groupby(["class", *_TRAINING])["value"].transform("max")
+    lost = values[(values["value"] < LOST_BELOW) & (values["reached"] >= FOUND_FROM)]
+    found = [
+        LostClasses(
+            loss=str(loss),
+            mean=float(means[loss]),
+            trainings=len(values[values["loss"] == loss].drop_duplicates(_TRAINING)),
+            losing=len(group.drop_duplicates(_TRAINING)),
+            classes={str(name): int(count) for name, count in group["class"].value_counts().items()},
+            highest=float(group["value"].max()),
+            reached=float(group["reached"].min()),
+        )
+        for loss, group in lost.groupby("loss")
+    ]
+    return sorted(found, key=lambda one: -one.losing)
