@@ -26,8 +26,8 @@ def test_each_training_may_lose_another_class_and_the_mean_hides_it():
     (found,) = lost_classes(rows)
     assert found == LostClasses("a", pytest.approx(6.14 / 9), 3, 2, {"small": 1, "tiny": 1}, 0.04, 0.5)
     assert found.sentence == (
-        "a loses a class in 2 of its 3 trainings (small in 1, tiny in 1): Dice at most 0.04, where another loss reaches "
-        "at least 0.50. Its mean over all classes, 0.68, does not show that."
+        "a loses a class in 2 of its 3 trainings (small in 1, tiny in 1): Dice at most 0.04, where another loss "
+        "reaches at least 0.50. Its mean over all classes, 0.68, does not show that."
     )
 
 
