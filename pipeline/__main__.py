@@ -1,4 +1,4 @@
-"""`python -m pipeline` is the same program as the console command `segloss`."""
+"""`python -m pipeline` is the same program as the console command `whichloss`."""
 
 from pipeline.cli.app import main
 

@@ -1,3 +1,3 @@
-"""The version of segloss, which records, reports and bundles carry."""
+"""The version of whichloss, which records, reports and bundles carry."""
 
 __version__ = "0.1.0"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Segment every case of a folder that is not done yet; to be run every night by systemd or cron (docs/how-to/hospital-batch.md).
 #
-#     hospital_batch.sh BUNDLE INPUT OUTPUT [further options of segloss predict]
+#     hospital_batch.sh BUNDLE INPUT OUTPUT [further options of whichloss predict]
 #
 # Exit codes: 0 success; 1 some cases failed or are held, see OUTPUT/manifest.csv; 2 wrong request, or OUTPUT is in use by
 # another program; 75 the previous run is still in progress; 143 stopped by SIGTERM before all cases were started. Each run
 # writes its own log to OUTPUT/logs.
 #
-# Environment: SEGLOSS (the command, "segloss"), KEEP_LOGS (number of logs to keep, 30), NICE (priority, 10).
+# Environment: WHICHLOSS (the command, "whichloss"), KEEP_LOGS (number of logs to keep, 30), NICE (priority, 10).
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -16,7 +16,7 @@ if [ "$#" -lt 3 ]; then
 fi
 bundle=$1 input=$2 output=$3
 shift 3
-segloss=${SEGLOSS:-segloss} keep_logs=${KEEP_LOGS:-30}
+whichloss=${WHICHLOSS:-${SEGLOSS:-whichloss}} keep_logs=${KEEP_LOGS:-30}
 case $keep_logs in
 '' | *[!0-9]* | 0*) echo "error: KEEP_LOGS=$keep_logs must be a number of logs; give 1 or more" >&2 && exit 2 ;;
 esac
@@ -34,7 +34,7 @@ fi
 log=$logs/$(date +%Y-%m-%dT%H-%M-%S).log
 echo "started $(date --iso-8601=seconds)" >"$log"
 # 9>&-: the batch must not inherit the lock, or a process that it leaves behind would block the next run.
-nice -n "${NICE:-10}" "$segloss" predict "$bundle" "$input" --out "$output" "$@" >>"$log" 2>&1 9>&- &
+nice -n "${NICE:-10}" "$whichloss" predict "$bundle" "$input" --out "$output" "$@" >>"$log" 2>&1 9>&- &
 batch=$!
 # Forward a stop to the batch and wait again: a trapped signal ends `wait`, not the batch. Ctrl-C is forwarded as SIGTERM,
 # since the shell makes programs in the background ignore SIGINT.

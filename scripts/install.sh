@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Install the project into a new environment that does not need the checkout, as Dockerfile and segloss.def do.
+# Install the project into a new environment that does not need the checkout, as Dockerfile and whichloss.def do.
 #
-#   scripts/install.sh PREFIX [cpu|cuda] [EXTRAS]    e.g. scripts/install.sh /opt/segloss cuda nnunet,ray
+#   scripts/install.sh PREFIX [cpu|cuda] [EXTRAS]    e.g. scripts/install.sh /opt/whichloss cuda nnunet,ray
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -13,5 +13,5 @@ export PATH="$prefix/bin:$PATH"
 # pip's own choice has CUDA.
 [ "$build" = cuda ] || _install_cpu_torch
 python -m pip install --quiet "$project${extras:+[$extras]}" || fail "installing failed; see pip's message above"
-(cd / && segloss --help >/dev/null) || fail "$prefix: segloss does not start"
-say "installed segloss in $prefix"
+(cd / && whichloss --help >/dev/null) || fail "$prefix: whichloss does not start"
+say "installed whichloss in $prefix"

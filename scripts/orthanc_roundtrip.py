@@ -4,7 +4,7 @@
 The script starts its own Orthanc on the loopback in a temporary folder and stops it at the end. It requires the Debian
 packages orthanc and dcmtk (`apt-get install orthanc dcmtk`).
 
-    python scripts/orthanc_roundtrip.py BUNDLE STUDY [--keep FOLDER] [-- options of segloss predict]
+    python scripts/orthanc_roundtrip.py BUNDLE STUDY [--keep FOLDER] [-- options of whichloss predict]
 
 The exit code is 0 if the study has SEG and report and both refer to their source series, else 1.
 """
@@ -121,7 +121,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         raise RoundTripError("Orthanc or storescu is not installed; run apt-get install orthanc dcmtk")
     orthanc = Orthanc(*_free_ports(2))
     settings = {
-        "Name": "segloss round trip",
+        "Name": "whichloss round trip",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
         "TemporaryDirectory": str(folder),
@@ -178,7 +178,7 @@ def round_trip(
     RoundTripError
         Where a step fails.
     """
-    with tempfile.TemporaryDirectory(prefix="segloss-pacs-") as name, running_orthanc(Path(name)) as orthanc:
+    with tempfile.TemporaryDirectory(prefix="whichloss-pacs-") as name, running_orthanc(Path(name)) as orthanc:
         folder = Path(name)
         report(f"Orthanc {orthanc.json('/system')['Version']}: REST {orthanc.http_port}, DICOM {orthanc.dicom_port}")
         orthanc.store([study_folder])
@@ -227,13 +227,13 @@ def _keep(folder: Path, orthanc: Orthanc, rows: Sequence[dict[str, Any]], result
 
 
 def predict(bundle: str, options: Sequence[str]) -> Callable[[Path, Path], list[Path]]:
-    """Return a function that segments a study with `segloss predict`."""
+    """Return a function that segments a study with `whichloss predict`."""
 
     def segment(study: Path, out: Path) -> list[Path]:
         command = [sys.executable, "-m", "pipeline", "predict", bundle, str(study), "--out", str(out), *options]
         done = subprocess.run(command, check=False)
         if done.returncode:
-            raise RoundTripError(f"segloss predict ended with {done.returncode}")
+            raise RoundTripError(f"whichloss predict ended with {done.returncode}")
         return sorted(path for path in out.rglob("*.dcm"))
 
     return segment
@@ -264,7 +264,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the round trip from the command line; arguments after `--` are passed to `segloss predict`."""
+    """Run the round trip from the command line; arguments after `--` are passed to `whichloss predict`."""
     parser = argparse.ArgumentParser(
         "orthanc_roundtrip.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

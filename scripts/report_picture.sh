@@ -18,7 +18,7 @@ from pipeline import make_phantoms
 if not Path(sys.argv[1], "dataset.json").exists():
     make_phantoms(Path(sys.argv[1]), cases=20, shape=(32, 32, 28), foreground_fraction=0.03)
 PYTHON
-segloss study "$folder/phantoms" --losses ce,dice,dice_ce,weighted_ce --folds 5 --budget 200steps \
+whichloss study "$folder/phantoms" --losses ce,dice,dice_ce,weighted_ce --folds 5 --budget 200steps \
     --learning-rates 0.008 --no-track --out "$folder/study"
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --force-color-profile=srgb --window-size=1100,900 \
     --screenshot="$folder/report.png" "file://$folder/study/report.html" 2>/dev/null

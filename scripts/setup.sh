@@ -21,7 +21,7 @@ setup_environment() {
     prefix="$(_environment)" || exit 2
     export PATH="$prefix/bin:$PATH"
     key="$( (cat "$project/pyproject.toml" && echo "$project") | cksum)"
-    for stamp in "$prefix/.segloss-installed-dev" "$prefix/.segloss-installed-$extras"; do
+    for stamp in "$prefix/.whichloss-installed-dev" "$prefix/.whichloss-installed-$extras"; do
         if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ]; then
             return 0
         fi
@@ -29,7 +29,7 @@ setup_environment() {
     say "installing into $prefix (once)"
     _install_torch
     python -m pip install --quiet --editable "$project${extras:+[$extras]}" || fail "installing failed; see pip's message above"
-    printf '%s\n' "$key" >"$prefix/.segloss-installed-$extras"
+    printf '%s\n' "$key" >"$prefix/.whichloss-installed-$extras"
 }
 
 # Print the folder of the environment, made if need be.

@@ -58,10 +58,10 @@ def commands() -> str:
     from pipeline.cli.app import build_app
 
     command = get_command(build_app())
-    text = get_docs_for_click(obj=command, ctx=click.Context(command, info_name="segloss"), name="segloss")
+    text = get_docs_for_click(obj=command, ctx=click.Context(command, info_name="whichloss"), name="whichloss")
     # Left out: the title, which the page has, and the list of commands, which is cut short there. Brackets are escaped
     # for Rich, not for Markdown.
-    text = text[text.index("## `segloss ") :]
+    text = text[text.index("## `whichloss ") :]
     return text.replace("\\[", "[")
 
 

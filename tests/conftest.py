@@ -14,5 +14,5 @@ from training_fixtures import plan, prepared
 __all__ = ["bundle", "copied", "ensemble", "plan", "prepared", "python_without_pipeline", "tiny_dataset", "tiny_study"]
 
 # A machine that is busy with something else makes no property false.
-settings.register_profile("segloss", deadline=None)
-settings.load_profile("segloss")
+settings.register_profile("whichloss", deadline=None)
+settings.load_profile("whichloss")

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-DEFINITION = (ROOT / "segloss.def").read_text()
+DEFINITION = (ROOT / "whichloss.def").read_text()
 PYTHONS = ("3.11", "3.12", "3.13")
 
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro / && cd "$1" && shift && exec "$@"'
@@ -31,8 +31,8 @@ def stages() -> list[list[tuple[str, str]]]:
 
 
 def test_the_images_run_the_same_script_with_the_same_defaults():
-    assert 'scripts/install.sh /opt/segloss "$TORCH" "$EXTRAS"' in DOCKERFILE
-    assert 'scripts/install.sh /opt/segloss "{{ TORCH }}" "{{ EXTRAS }}"' in DEFINITION
+    assert 'scripts/install.sh /opt/whichloss "$TORCH" "$EXTRAS"' in DOCKERFILE
+    assert 'scripts/install.sh /opt/whichloss "{{ TORCH }}" "{{ EXTRAS }}"' in DEFINITION
     for text in (DOCKERFILE, DEFINITION):
         assert re.search(r"^(ARG|   ) *PYTHON=3\.11$", text, re.MULTILINE)
         assert re.search(r"^(ARG|   ) *EXTRAS=$", text, re.MULTILINE)
@@ -44,8 +44,8 @@ def test_the_image_runs_as_a_user_without_rights_and_writes_to_tmp_alone():
     assert last[0][1].endswith("-slim-bookworm")
     assert [arguments for name, arguments in last if name == "USER"] == ["1000:1000"]
     (variables,) = [arguments for name, arguments in last if name == "ENV"]
-    assert {"HOME=/tmp", "USER=segloss", "PYTHONDONTWRITEBYTECODE=1"} <= set(variables.split())
-    assert ("ENTRYPOINT", '["segloss"]') in last
+    assert {"HOME=/tmp", "USER=whichloss", "PYTHONDONTWRITEBYTECODE=1"} <= set(variables.split())
+    assert ("ENTRYPOINT", '["whichloss"]') in last
     assert not [name for name, _ in last if name in ("VOLUME", "ADD", "EXPOSE")]
 
 
@@ -82,11 +82,11 @@ def test_the_steps_of_the_images_give_a_command_that_works_offline_and_read_only
         pytest.skip("unshare: not allowed here")
     assert subprocess.run([*isolated, "touch", tmp_path / "file"], capture_output=True, check=False).returncode
     done = subprocess.run(
-        [*isolated, prefix / "bin" / "segloss", "demo", "--out", writable / "demo", "--steps", "10", "--json"],
+        [*isolated, prefix / "bin" / "whichloss", "demo", "--out", writable / "demo", "--steps", "10", "--json"],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(writable), "TMPDIR": str(writable), "USER": "segloss"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(writable), "TMPDIR": str(writable), "USER": "whichloss"},
     )
     assert done.returncode in (0, 1), done.stderr
     assert json.loads(done.stdout)["losses"]

@@ -181,12 +181,12 @@ def _check_same_list(found: Json, expected: Sequence[Json], path: str) -> None:
 
 def _different(found: Json, expected: Json, path: str) -> Refused:
     is_code = _active_key(found, path) is not None
-    return Refused(path, f"is {_shown(found)}; `segloss export` writes {_shown(expected)}", is_code=is_code)
+    return Refused(path, f"is {_shown(found)}; `whichloss export` writes {_shown(expected)}", is_code=is_code)
 
 
 def _additional(found: Json, path: str) -> Refused:
     active = _active_key(found, path)
-    problem = f"is not written by `segloss export` ({_shown(found)})"
+    problem = f"is not written by `whichloss export` ({_shown(found)})"
     return Refused(active or path, problem, is_code=active is not None)
 
 

@@ -1,7 +1,7 @@
 """The configurations of an exported bundle: the templates with the numbers of its specification.
 
-`segloss export` writes the result of `configurations`, and opening a bundle compares the files with it. So a bundle
-cannot hold a target, an argument, an expression or a value that `segloss export` would not have written.
+`whichloss export` writes the result of `configurations`, and opening a bundle compares the files with it. So a bundle
+cannot hold a target, an argument, an expression or a value that `whichloss export` would not have written.
 
 The files consist of MONAI's own parts, so that they run without this package. They train a network of the same kind
 on new data, without the paired randomness and the search over learning rates of a study (`pipeline.training`). As in

@@ -21,7 +21,7 @@ from pipeline.errors import BundleError
 from pipeline.network.network_class import SequencesOnCpu
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
-_AGAIN = "export the bundle again with `segloss export`"
+_AGAIN = "export the bundle again with `whichloss export`"
 _LARGE_FILES = re.compile(
     rb'large_files:\n- path: "models/model\.(pt|safetensors)"\n  url: ""\n'
     rb'  hash_val: "[0-9a-f]{64}"\n  hash_type: "sha256"\n'
@@ -106,7 +106,7 @@ def read_metadata(contents: Contents, *, trusted: bool = False) -> Config:
 
 
 def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
-    """Return the inference configuration once every configuration is what `segloss export` writes for `spec`."""
+    """Return the inference configuration once every configuration is what `whichloss export` writes for `spec`."""
     if spec.recipe is None:
         raise BundleError(
             contents.root / METADATA, "segloss::recipe is missing: an earlier version exported this bundle", _AGAIN
@@ -116,14 +116,16 @@ def _checked_inference(contents: Contents, spec: BundleSpec) -> Config:
         if not name.startswith("configs/") or name == METADATA:
             continue
         if name not in expected:
-            raise BundleError(contents.root / name, "is not a configuration that `segloss export` writes", "remove it")
+            raise BundleError(
+                contents.root / name, "is not a configuration that `whichloss export` writes", "remove it"
+            )
         try:
             check_configuration(_json(contents, name), expected[name])
         except Refused as refused:
             raise _refusal(contents, name, refused) from None
     if LARGE_FILES in contents.files and not _LARGE_FILES.fullmatch(contents.read(LARGE_FILES)):
         raise BundleError(
-            contents.root / LARGE_FILES, "differs from the file that `segloss export` writes", "remove it"
+            contents.root / LARGE_FILES, "differs from the file that `whichloss export` writes", "remove it"
         )
     return expected[INFERENCE]
 

@@ -30,7 +30,7 @@ LAYOUT = (
 )
 """Patterns of all files that a bundle may hold without being trusted."""
 
-_AGAIN = "get the bundle again, or export it again with `segloss export`"
+_AGAIN = "get the bundle again, or export it again with `whichloss export`"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,31}"
 
 
@@ -106,7 +106,7 @@ def verify(root: Path, *, trusted: bool = False) -> Contents:
     if trusted and NAME not in paths:
         return Contents(root, identify(root), "", {path: sha256_of_file(root / path) for path in paths})
     manifest = read_manifest(root)
-    changed = f"get the bundle again; after a deliberate edit run `segloss bundle reseal {root}`"
+    changed = f"get the bundle again; after a deliberate edit run `whichloss bundle reseal {root}`"
     for path in sorted(set(manifest.files) - set(paths)):
         raise BundleError(root / path, "is in the manifest but missing", changed)
     for path in sorted(set(paths) - set(manifest.files) - {NAME}):

@@ -52,7 +52,7 @@ def metadata(spec: BundleSpec, settings: ModelSettings, description: Description
     values: dict[str, Json] = {
         "name": description.name,
         "version": description.version,
-        "changelog": {description.version: "exported by segloss"},
+        "changelog": {description.version: "exported by whichloss"},
         "task": description.task,
         "description": description.description,
         "author": description.author,

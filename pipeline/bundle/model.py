@@ -17,12 +17,12 @@ def load_model(bundle: Path | str, *, device: str = "cpu", allow_code: str | Non
     """Return the model of a bundle folder, or of ``models:/NAME@ALIAS`` in MLflow's registry.
 
     The bundle is data: nothing of it is executed before every file matches the manifest's hash and every configuration
-    equals the one that `segloss export` writes (see SECURITY.md).
+    equals the one that `whichloss export` writes (see SECURITY.md).
 
     Parameters
     ----------
     bundle
-        A folder made by ``segloss export``, or a registered model.
+        A folder made by ``whichloss export``, or a registered model.
     device
         ``cpu``, ``cuda`` or ``cuda:N``.
     allow_code

@@ -18,7 +18,7 @@ from pipeline.errors import BundleError
 
 SCHEME = "models:/"
 ALIAS = "champion"
-EXPERIMENT = "segloss bundles"
+EXPERIMENT = "whichloss bundles"
 CODE = Path(__file__).with_name("pyfunc_code.py")
 
 ANSWER_S = 8.0
@@ -60,7 +60,7 @@ def registered_folder(name: str) -> Path:
         folder = _download(name, os.environ.get("MLFLOW_TRACKING_URI") or registry, registry)
     manifests = sorted(folder.glob("artifacts/*/manifest.json"))
     if len(manifests) != 1:
-        raise BundleError(name, "does not hold a bundle", "register one with `segloss export --register`")
+        raise BundleError(name, "does not hold a bundle", "register one with `whichloss export --register`")
     return manifests[0].parent
 
 
@@ -198,7 +198,7 @@ def register_bundle(root: Path, name: str, study: Path) -> dict[str, str]:
             python_model=str(CODE),
             artifacts={"bundle": str(root)},
             signature=signature,
-            pip_requirements=["segloss", "monai>=1.6.1", "torch>=2.10"],
+            pip_requirements=["whichloss", "monai>=1.6.1", "torch>=2.10"],
             registered_model_name=name,
         )
     version = str(info.registered_model_version)

@@ -62,7 +62,7 @@ DESCRIPTION = Description(
     description="A 3D U-Net for volumes in NIfTI, trained with one of the losses of configs/loss_*.json; it logs "
     "validation Dice and Hausdorff distance in mm. It holds no weights: train it first.",
     data_source="yours: a folder with imagesTr, labelsTr and imagesTs",
-    author="the authors of segloss",
+    author="the authors of whichloss",
 )
 
 

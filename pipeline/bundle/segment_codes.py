@@ -2,7 +2,7 @@
 
 Codes are chosen by the name of a class alone, never by the name of its dataset: the whole name must be in a table. A
 class that is not there gets a code of the private scheme ``99SEGLOSS``, since no code is safer than a wrong one.
-``segloss export --codes FILE`` replaces them.
+``whichloss export --codes FILE`` replaces them.
 """
 
 import hashlib

@@ -147,7 +147,7 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
     """
     record = read_study(study)
     if not study.verdict.exists():
-        raise BundleError(study.root, "has no verdict yet", f"run `segloss report {study.root}`")
+        raise BundleError(study.root, "has no verdict yet", f"run `whichloss report {study.root}`")
     verdict = read_verdict(study)
     label = verdict.recommended if loss == "auto" else loss
     if label is None:

@@ -17,7 +17,7 @@ MAXIMUM_PICKLE_BYTES = 16 << 20
 MAXIMUM_SHARING = 4
 """Highest ratio of the bytes of all tensors to those of the file: MONAI's DynUNet names each of its tensors twice."""
 
-_AGAIN = "export the bundle again with `segloss export`"
+_AGAIN = "export the bundle again with `whichloss export`"
 # The names that torch.save writes for a dictionary of tensors. torch's own list for `weights_only` is longer; its
 # bytearray can claim all memory.
 _GLOBALS = frozenset(
@@ -60,7 +60,7 @@ def read_weights(contents: Contents, expected: Mapping[str, torch.Tensor]) -> di
         raise BundleError(
             root / PICKLED,
             f"holds other weights than {SAFETENSORS}",
-            f"remove the outdated file, then run `segloss bundle reseal {root}`",
+            f"remove the outdated file, then run `whichloss bundle reseal {root}`",
         )
     return first
 

@@ -123,7 +123,7 @@ def read_expected(root: Path) -> Expected:
         If it is missing or malformed.
     """
     path = root / FOLDER / EXPECTED
-    remedy = "export the bundle again with `segloss export`"
+    remedy = "export the bundle again with `whichloss export`"
     if not path.is_file():
         raise BundleError(path, "is missing, so the bundle has no test vector", remedy)
     try:

@@ -25,7 +25,7 @@ TIE = 0.01
 MAXIMUM_BYTES = 1 << 30
 """Bytes that an image of the test vector may claim in memory."""
 
-_AGAIN = "get the bundle again, or export it again with `segloss export`"
+_AGAIN = "get the bundle again, or export it again with `whichloss export`"
 _PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -105,7 +105,7 @@ def verify_bundle(
     Parameters
     ----------
     bundle
-        A folder made by ``segloss export``, or ``models:/NAME@ALIAS``.
+        A folder made by ``whichloss export``, or ``models:/NAME@ALIAS``.
     device
         ``cpu``, ``cuda`` or ``cuda:N``.
     allow_code

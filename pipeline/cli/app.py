@@ -1,7 +1,7 @@
-"""The console command `segloss`.
+"""The console command `whichloss`.
 
 A command is a function in a module of its own. It imports heavy packages (torch, monai, mlflow) only when it runs, so
-that `segloss --help` answers at once.
+that `whichloss --help` answers at once.
 """
 
 import importlib
@@ -28,7 +28,7 @@ COMMANDS = (
 def build_app() -> typer.Typer:
     """Return the application with one command for each module named in `COMMANDS` that exists."""
     app = typer.Typer(
-        name="segloss",
+        name="whichloss",
         help="Find the best loss for your 3D segmentation: train with each, compare fairly, export the winner.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -50,8 +50,14 @@ def build_app() -> typer.Typer:
 
 def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
-        typer.echo(f"segloss {__version__}")
+        typer.echo(f"whichloss {__version__}")
         raise typer.Exit
+
+
+def main_by_earlier_name() -> None:
+    """Run the command line after a note that the command `segloss` has another name; it goes with the next version."""
+    print("note: `segloss` is now `whichloss`; the old name is removed in the next version", file=sys.stderr)
+    main()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The terminal of `segloss predict`: progress and one line for each case on stderr, and a stop by signals."""
+"""The terminal of `whichloss predict`: progress and one line for each case on stderr, and a stop by signals."""
 
 import signal
 from types import FrameType

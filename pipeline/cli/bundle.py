@@ -1,4 +1,4 @@
-"""`segloss bundle`: maintenance of an existing bundle."""
+"""`whichloss bundle`: maintenance of an existing bundle."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def reseal(
 ) -> None:
     """Write a new manifest after a deliberate edit, and record the change in the model card.
 
-    The edited files are checked first. A bundle that `segloss predict` would refuse is not resealed.
+    The edited files are checked first. A bundle that `whichloss predict` would refuse is not resealed.
     """
     from pipeline.bundle.manifest import require_folder
 

@@ -1,4 +1,4 @@
-"""`segloss compare`."""
+"""`whichloss compare`."""
 
 import sys
 import tempfile
@@ -181,7 +181,7 @@ def _compare_results(request: "ResultsRequest", out: Path | None, settings: "Com
             request,
             out or Path(temporary) / "study",
             settings,
-            command=" ".join(["segloss", *sys.argv[1:]]),
+            command=" ".join(["whichloss", *sys.argv[1:]]),
             progress=progress,
         )
     err.print(results_table(found))

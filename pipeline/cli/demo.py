@@ -1,4 +1,4 @@
-"""`segloss demo`."""
+"""`whichloss demo`."""
 
 import json as plain
 import sys
@@ -21,7 +21,7 @@ FOLDS = 3
 SHAPE = (24, 28, 20)
 FOREGROUND = 0.03
 LEARNING_RATE = 0.016
-"""Learning rate of all losses, so that the demo takes minutes; `segloss study` searches one for each loss."""
+"""Learning rate of all losses, so that the demo takes minutes; `whichloss study` searches one for each loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class DemoSettings:
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for phantoms and study; the same command continues or shows the demo.")
-    ] = Path("segloss-demo"),
+    ] = Path("whichloss-demo"),
     seed: Annotated[int, typer.Option(help="Seed of phantoms, folds and trainings.")] = 0,
     steps: Annotated[int, typer.Option(help="Steps of each of the nine trainings.", min=10)] = 80,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
@@ -97,7 +97,7 @@ def _carry_out(phantoms: Path, study: "StudyFolder", seed: int, steps: int, *, a
         first_seed=seed,
         budget=f"{steps}steps",
         learning_rates=(LEARNING_RATE,),
-        command="segloss " + " ".join(sys.argv[1:]),
+        command="whichloss " + " ".join(sys.argv[1:]),
     )
     try:
         carry_out(request, as_json=as_json)
@@ -128,7 +128,7 @@ def _show(study: "StudyFolder", *, as_json: bool) -> None:
     else:
         print_verdict(verdict, console)
         console.print(f"\nReport:  {study.report}", highlight=False, markup=False)
-        console.print(f"MLflow:  segloss ui {study.root}", highlight=False, markup=False)
+        console.print(f"MLflow:  whichloss ui {study.root}", highlight=False, markup=False)
         _show_what_means_hide(study)
     if verdict.collapsed:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)

@@ -1,4 +1,4 @@
-"""`segloss evaluate`."""
+"""`whichloss evaluate`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,7 @@ def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="Folder of masks with the same names, from any tool, or one file.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Write every value to this CSV, for `segloss compare`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every value to this CSV, for `whichloss compare`.")] = None,
     loss: Annotated[
         str | None, typer.Option("--loss", "--name", help="Name of the loss or tool; default: the folder's name.")
     ] = None,

@@ -1,4 +1,4 @@
-"""`segloss export`."""
+"""`whichloss export`."""
 
 import json as json_text
 import time
@@ -51,7 +51,7 @@ def export(
     costs: Annotated[bool, typer.Option("--costs", help="Print what each kind costs and make no bundle.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Export the recommended loss as a MONAI bundle that runs without segloss."""
+    """Export the recommended loss as a MONAI bundle that runs without whichloss."""
     from pipeline.bundle.license import read_license
     from pipeline.bundle.segment_codes import read_codes
     from pipeline.records.folder import StudyFolder
@@ -123,7 +123,7 @@ def export(
     out.print(f"Card:    {result.root / 'docs' / 'README.md'}", highlight=False, markup=False)
     if register:
         out.print(f"MLflow:  {result_facts['registered']['uri']}", highlight=False, markup=False)
-    out.print(f"\nUse it:  segloss predict {result.root} IMAGES --out MASKS", highlight=False, markup=False)
+    out.print(f"\nUse it:  whichloss predict {result.root} IMAGES --out MASKS", highlight=False, markup=False)
 
 
 def _read_rules(path: Path) -> tuple[dict[str, Any], ...]:

@@ -1,4 +1,4 @@
-"""`segloss inspect`."""
+"""`whichloss inspect`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

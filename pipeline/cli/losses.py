@@ -1,4 +1,4 @@
-"""The command `segloss losses`."""
+"""The command `whichloss losses`."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`segloss nnunet`: files for nnU-Net."""
+"""`whichloss nnunet`: files for nnU-Net."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.losses import LossSpec
     from pipeline.trainers.nnunet.trainer_files import TrainerFile
 
-nnunet = typer.Typer(help="Train nnU-Net with the losses of segloss.", no_args_is_help=True)
+nnunet = typer.Typer(help="Train nnU-Net with the losses of whichloss.", no_args_is_help=True)
 
 
 @nnunet.callback()
@@ -25,7 +25,7 @@ def _group() -> None:
 
 @nnunet.command("trainers")
 def trainers(
-    losses: Annotated[str, typer.Option(help="Losses separated by commas, or a YAML file; see `segloss losses`.")],
+    losses: Annotated[str, typer.Option(help="Losses separated by commas, or a YAML file; see `whichloss losses`.")],
     out: Annotated[Path, typer.Option(help="Folder of the trainers, for nnU-Net's variable nnUNet_extTrainer.")],
     seeds: Annotated[int, typer.Option(help="Trainings of each loss and fold, each with a class of its own.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a training; default: 1000, as in nnU-Net.")] = None,

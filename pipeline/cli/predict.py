@@ -1,4 +1,4 @@
-"""`segloss predict`."""
+"""`whichloss predict`."""
 
 import sys
 from collections import Counter
@@ -57,7 +57,7 @@ def predict(
         float | None,
         typer.Option(help="Watch INPUT; predict a case once its files have not changed for this many seconds."),
     ] = None,
-    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss\\[ray]').")] = "local",
+    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'whichloss\\[ray]').")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster, e.g. auto; default: start one on this machine.")
     ] = None,

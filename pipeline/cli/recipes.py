@@ -1,4 +1,4 @@
-"""`segloss study --recipes A,B`: progress, the combined verdict on a terminal, and the files."""
+"""`whichloss study --recipes A,B`: progress, the combined verdict on a terminal, and the files."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -70,7 +70,7 @@ def carry_out_recipes(
         print_recipes(verdict, console)
         print_files(folder, console)
         if request.track:
-            console.print(f"MLflow:  segloss ui {folder.study(recipes[0]).root}", highlight=False, markup=False)
+            console.print(f"MLflow:  whichloss ui {folder.study(recipes[0]).root}", highlight=False, markup=False)
     if any(outcome.collapsed for outcome in verdict.recipes):
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
     return folder

@@ -1,4 +1,4 @@
-"""`segloss report`."""
+"""`whichloss report`."""
 
 from pathlib import Path
 from typing import Annotated

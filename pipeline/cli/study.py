@@ -1,4 +1,4 @@
-"""`segloss study`."""
+"""`whichloss study`."""
 
 import re
 import sys
@@ -53,8 +53,8 @@ def study(
         ),
     ] = "",
     trainer: Annotated[
-        str, typer.Option(help="segloss, nnunet (pip install 'segloss\\[nnunet]'), or package.module:Class.")
-    ] = "segloss",
+        str, typer.Option(help="whichloss, nnunet (pip install 'whichloss\\[nnunet]'), or package.module:Class.")
+    ] = "whichloss",
     configuration: Annotated[
         str | None, typer.Option(help="nnU-Net: 2d, 3d_fullres or 3d_lowres; default: 3d_fullres.")
     ] = None,
@@ -104,7 +104,7 @@ def study(
     race: Annotated[
         bool, typer.Option("--race", help="Drop losses that are clearly behind, between blocks of folds and seeds.")
     ] = False,
-    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'segloss\\[ray]').")] = "local",
+    executor: Annotated[str, typer.Option(help="local, or ray (pip install 'whichloss\\[ray]').")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster, e.g. auto; default: start Ray on this machine.")
     ] = None,
@@ -172,7 +172,7 @@ def study(
         schedule=schedule,
         track=track,
         cache=cache,
-        command="segloss " + " ".join(sys.argv[1:]),
+        command="whichloss " + " ".join(sys.argv[1:]),
     )
     if len(names) > 1 or RecipesFolder(out).settings.exists():
         from pipeline.cli.recipes import carry_out_recipes
@@ -210,7 +210,7 @@ def carry_out(request: "StudyRequest", *, as_json: bool) -> "StudyFolder":
         print_verdict(verdict, console)
         console.print(f"\nReport:  {study.report}")
         if request.track:
-            console.print(f"MLflow:  segloss ui {study.root}")
+            console.print(f"MLflow:  whichloss ui {study.root}")
     if verdict.collapsed:
         raise typer.Exit(ExitCode.SOME_CASES_FAILED)
     return study

@@ -1,4 +1,4 @@
-"""`segloss sweep`."""
+"""`whichloss sweep`."""
 
 import sys
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def sweep(
         shape=(edge, edge, edge),
         learning_rates=parse_positive_numbers("--learning-rates", learning_rates) if learning_rates else None,
         jobs=jobs,
-        command="segloss " + " ".join(sys.argv[1:]),
+        command="whichloss " + " ".join(sys.argv[1:]),
     )
     with ProgressBars() as progress:
         folder = run_sweep(request, progress, write_page)
@@ -84,7 +84,7 @@ def write_page(folder: "SweepFolder") -> "Sequence[SweepPoint]":
         shape=record.request.shape,
         folds=record.request.folds,
         budget=record.request.budget,
-        command=record.command or "segloss sweep",
+        command=record.command or "whichloss sweep",
     )
     write_text(folder.page, sweep_page(points, level_verdicts(table), settings))
     write_text(folder.figure, sweep_figure(points))

@@ -1,4 +1,4 @@
-"""`segloss track`."""
+"""`whichloss track`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`segloss ui`."""
+"""`whichloss ui`."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""`segloss verify`."""
+"""`whichloss verify`."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated

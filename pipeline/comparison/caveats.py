@@ -78,7 +78,7 @@ def _caveats_of_failures(verdict: Verdict, compared: Mapping[str, Comparison]) -
             caveats.append(
                 f"{item.paired.imputed_count} value(s) of {phrase(metric)} of collapsed runs are not in the table. The "
                 "largest value of the same case replaces them. For an exact result, state the value of a miss "
-                "(--miss-value of `segloss compare`)."
+                "(--miss-value of `whichloss compare`)."
             )
     return caveats
 

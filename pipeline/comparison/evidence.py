@@ -124,7 +124,7 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
         table = read_table(study.cases)
     if table.empty:
         raise RecordError(
-            study.root, f"none of its {len(runs)} runs has finished", "run its `segloss study` command again"
+            study.root, f"none of its {len(runs)} runs has finished", "run its `whichloss study` command again"
         )
     with_patients = _with_patients(table, settings)
     rows, collapsed = usable_rows(with_patients)

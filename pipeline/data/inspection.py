@@ -85,7 +85,7 @@ class ClassSummary:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Result of `segloss inspect`. If no case is usable there is no plan, and all measurements are empty.
+    """Result of `whichloss inspect`. If no case is usable there is no plan, and all measurements are empty.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Inspection:
         return self.imbalance_ratio is not None and self.imbalance_ratio >= EXTREME_RATIO
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return the JSON object of `segloss inspect --json`; numbers that are not finite become null."""
+        """Return the JSON object of `whichloss inspect --json`; numbers that are not finite become null."""
         content = to_json_object(self)
         content["channels"] = [
             {"name": channel.name, **to_json_object(channel.intensities)} for channel in self.channels

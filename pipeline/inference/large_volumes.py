@@ -106,7 +106,7 @@ def predict_large(
     Raises
     ------
     BundleError
-        Where the bundle's transforms are not those that `segloss export` writes.
+        Where the bundle's transforms are not those that `whichloss export` writes.
     FloatingPointError
         Where a score is not finite.
     OSError

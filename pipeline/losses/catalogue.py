@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LossEntry:
-    """One row of ``segloss losses``.
+    """One row of ``whichloss losses``.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ _ENTRIES = (
 )
 
 CATALOGUE: dict[str, LossEntry] = {entry.name: entry for entry in _ENTRIES}
-"""All losses by name, in the order of ``segloss losses``."""
+"""All losses by name, in the order of ``whichloss losses``."""
 
 USES_POSITIONS = frozenset({"hausdorff_dt", "dice_hausdorff", "boundary"})
 """Losses that depend on where voxels lie, not only on their logits and labels. They need labels for whole patches."""

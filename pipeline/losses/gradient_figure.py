@@ -1,4 +1,4 @@
-"""The figure of `segloss losses --plot`."""
+"""The figure of `whichloss losses --plot`."""
 
 from pathlib import Path
 

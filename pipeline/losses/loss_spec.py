@@ -91,7 +91,7 @@ def parse_losses(text: str) -> tuple[LossSpec, ...]:
     path = Path(text)
     specs = _from_yaml(path) if path.suffix in (".yaml", ".yml") else [_parse_one(item) for item in GRAMMAR.split(text)]
     if not specs:
-        raise ConfigError(f"--losses {text!r}", "names no loss", "see `segloss losses`")
+        raise ConfigError(f"--losses {text!r}", "names no loss", "see `whichloss losses`")
     for label, count in Counter(spec.label for spec in specs).items():
         if count > 1:
             raise ConfigError(
@@ -134,7 +134,7 @@ def _known_loss(name: str, arguments: Arguments, label: str) -> LossSpec:
     if ":" not in name and name not in CATALOGUE:
         close = difflib.get_close_matches(name, CATALOGUE, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ConfigError(f"--losses {name}", "is an unknown loss", f"{hint}see `segloss losses`")
+        raise ConfigError(f"--losses {name}", "is an unknown loss", f"{hint}see `whichloss losses`")
     return LossSpec(name, arguments, _safe(label) if label else "")
 
 

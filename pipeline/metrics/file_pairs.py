@@ -9,7 +9,7 @@ from pipeline.data.layouts.naming import is_nifti, stem
 from pipeline.errors import DatasetError
 
 MASKS = "masks"
-"""Folder in which `segloss predict` writes its masks."""
+"""Folder in which `whichloss predict` writes its masks."""
 
 CHANNEL = "_0000"
 """Suffix that nnU-Net gives to the first channel of a case."""
@@ -49,8 +49,8 @@ class Pairing:
 def pair_files(references: Path, predictions: Path) -> Pairing:
     """Match the NIfTI files of references and predictions by name; ``a.nii`` and ``a.nii.gz`` are both the case ``a``.
 
-    A folder that holds no such files but a folder ``masks``, as `segloss predict` writes it, stands for that folder. If
-    no file has exactly the same name, nnU-Net's channel number is ignored: ``a_0000`` is the same case as ``a``. Two
+    A folder that holds no such files but a folder ``masks``, as `whichloss predict` writes it, stands for that folder.
+    If no file has exactly the same name, nnU-Net's channel number is ignored: ``a_0000`` is the same case as ``a``. Two
     files instead of two folders are a pair whatever their names.
 
     Parameters

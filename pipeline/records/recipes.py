@@ -94,7 +94,7 @@ class RecipesFolder:
         RecordError
             If the folder holds no studies of several recipes, or its settings cannot be read.
         """
-        remedy = "give the --out folder of `segloss study --recipes`"
+        remedy = "give the --out folder of `whichloss study --recipes`"
         try:
             content = self.settings.read_bytes()
         except OSError as error:

@@ -83,7 +83,9 @@ def read_run(folder: RunFolder) -> RunRecord | None:
     """
     if not folder.record.exists():
         return None
-    return RunRecord.parse(folder.record.read_bytes(), folder.record, "remove it; `segloss study` then repeats the run")
+    return RunRecord.parse(
+        folder.record.read_bytes(), folder.record, "remove it; `whichloss study` then repeats the run"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ def scope_of(settings: StudyRecord, runs: Iterable[RunTrace] = (), metric: str =
         budget=budget.asked,
         optimizer=settings.optimizer,
         schedule=settings.schedule,
-        trainer=settings.trainer or (f"segloss {version}" if version else None),
+        trainer=settings.trainer or (f"whichloss {version}" if version else None),
         network=network,
         channels=None if network else plan.channels or None,
         patch=plan.patch or None,

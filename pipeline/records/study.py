@@ -69,7 +69,7 @@ class BudgetRecord(SparseRecord):
 
 
 class RequestRecord(SparseRecord):
-    """The arguments of `segloss study` that must stay the same for the study to be continued.
+    """The arguments of `whichloss study` that must stay the same for the study to be continued.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class RecipeRecord(SparseRecord):
     weights, weights_sha256
         Absolute path and SHA-256 of the file of pretrained weights.
     optimizer, schedule
-        As `segloss study` reads them.
+        As `whichloss study` reads them.
     sha256
         Hash of the definition of every part.
     """
@@ -324,9 +324,9 @@ def read_study(study: StudyFolder) -> StudyRecord:
             remedy = f"give one of them: {', '.join(inside)}"
             raise RecordError(study.root, f"holds {len(inside)} studies, one for each recipe", remedy) from error
         raise RecordError(
-            study.root, "is not a study folder (no readable study.json)", "give the --out folder of `segloss study`"
+            study.root, "is not a study folder (no readable study.json)", "give the --out folder of `whichloss study`"
         ) from error
-    return StudyRecord.parse(content, study.settings, "give the --out folder of `segloss study`")
+    return StudyRecord.parse(content, study.settings, "give the --out folder of `whichloss study`")
 
 
 def write_study(study: StudyFolder, record: StudyRecord) -> None:

@@ -1,6 +1,6 @@
 """Distances in mm that do not matter: the tolerance of surface Dice and the default margin, from the resolution.
 
-One rule for studies and for `segloss evaluate`. A structure can be outlined as exactly as the pixels of a slice are
+One rule for studies and for `whichloss evaluate`. A structure can be outlined as exactly as the pixels of a slice are
 fine; how far slices are apart says nothing about that, so that the coarsest edge of a voxel is not used.
 """
 

@@ -1,4 +1,4 @@
-"""The verdict on a comparison of losses, as in `verdict.json` and the output of ``segloss compare --json``.
+"""The verdict on a comparison of losses, as in `verdict.json` and the output of ``whichloss compare --json``.
 
 `pipeline.comparison` writes it; reports, MLflow and bundles read it.
 """
@@ -364,7 +364,7 @@ def read_verdict(study: StudyFolder) -> Verdict:
     RecordError
         If there is none, or it cannot be read.
     """
-    remedy = "run `segloss report` on the study"
+    remedy = "run `whichloss report` on the study"
     try:
         content = study.verdict.read_bytes()
     except OSError as error:

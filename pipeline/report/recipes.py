@@ -75,7 +75,7 @@ def combine(folder: RecipesFolder) -> RecipesVerdict:
         raise RecordError(
             folder.root,
             f"has no results of its recipes {', '.join(waiting)}",
-            "run its `segloss study` command again, then `segloss report`",
+            "run its `whichloss study` command again, then `whichloss report`",
         )
     return compare_studies(results, waiting)
 

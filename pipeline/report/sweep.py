@@ -70,7 +70,7 @@ def read_sweep(path: Path) -> pd.DataFrame:
     if "fraction" not in table:
         raise RecordError(path, "lacks the column fraction", "give the sweep.csv of a sweep")
     if table.empty:
-        raise RecordError(path, "holds no result yet", "run its `segloss sweep` command again")
+        raise RecordError(path, "holds no result yet", "run its `whichloss sweep` command again")
     return table
 
 

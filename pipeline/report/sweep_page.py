@@ -51,7 +51,7 @@ class SweepSettings:
     shape: tuple[int, ...]
     folds: int
     budget: str
-    command: str = "segloss sweep"
+    command: str = "whichloss sweep"
 
     @property
     def description(self) -> str:

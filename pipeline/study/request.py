@@ -12,7 +12,7 @@ DEFAULT_LOSSES = "ce,dice,dice_ce,weighted_ce"
 DEFAULT_BUDGET = "300s"
 DEFAULT_RECIPE = "fast"
 
-ENGINE = "segloss"
+ENGINE = "whichloss"
 """Name of our own engine as a trainer."""
 
 NNUNET = "nnunet"
@@ -21,7 +21,7 @@ NNUNET = "nnunet"
 
 @dataclass(frozen=True, slots=True)
 class StudyRequest:
-    """The arguments of ``segloss study``.
+    """The arguments of ``whichloss study``.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""`segloss study`: from a dataset to its table of results."""
+"""`whichloss study`: from a dataset to its table of results."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""`segloss sweep`: the same losses on phantoms with ever less foreground, one small study for each fraction."""
+"""`whichloss sweep`: the same losses on phantoms with ever less foreground, one small study for each fraction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ SWEEP_COLUMNS = ("fraction", *COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """The arguments of ``segloss sweep``.
+    """The arguments of ``whichloss sweep``.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ REMEDY = "use another --out"
 
 
 class SweepRequestRecord(SparseRecord):
-    """The arguments of `segloss sweep` that must stay the same for the sweep to be continued; `shape` is in voxels."""
+    """Arguments of `whichloss sweep` that must stay the same for the sweep to be continued; `shape` is in voxels."""
 
     folds: int
     cases: int

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, is_out_of_memory
 MAX_ATTEMPTS = 4
 """Number of attempts for a task whose worker or node is lost each time."""
 
-_PACKAGES = ("segloss", "torch", "monai", "numpy")
+_PACKAGES = ("whichloss", "torch", "monai", "numpy")
 _NO_LOGS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -42,7 +42,7 @@ def ray_connection(address: str | None, cores: int) -> Iterator[ModuleType]:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--executor ray", "needs Ray", "pip install 'segloss[ray]'") from error
+        raise ConfigError("--executor ray", "needs Ray", "pip install 'whichloss[ray]'") from error
     # ray.init() replaces the handler of SIGTERM by one that calls sys.exit().
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
@@ -151,7 +151,7 @@ def check_nodes(ray: ModuleType, paths: Sequence[Path]) -> list[str]:
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, ImportError):
                 raise
-            raise ConfigError(f"node {host}", f"lacks segloss ({error.cause})", "install it on every node") from error
+            raise ConfigError(f"node {host}", f"lacks whichloss ({error.cause})", "install it on every node") from error
         except ray.exceptions.RayError:
             continue  # the node died just now; its tasks will be retried on another one
         if missing:

@@ -136,9 +136,9 @@ def _study_run(records: StudyRecords, finished: int) -> ExpectedRun:
     note += [_headline(verdict)] if verdict else []
     tags = {"mlflow.note.content": "\n\n".join([*note, *records.scope.words])}
     if verdict:
-        tags["segloss.verdict"] = verdict.verdict
+        tags["whichloss.verdict"] = verdict.verdict
         if verdict.recommended:
-            tags["segloss.recommended"] = verdict.recommended
+            tags["whichloss.recommended"] = verdict.recommended
     params = {
         "losses": ", ".join(settings.labels),
         "folds": settings.folds,
@@ -182,17 +182,17 @@ def _training_run(records: StudyRecords, trace: RunTrace) -> ExpectedRun:
         "seed": key.seed,
         "steps": records.settings.budget.steps,
     }
-    tags = {"segloss.loss": key.loss, "segloss.fold": str(key.fold), "segloss.seed": str(key.seed)}
+    tags = {"whichloss.loss": key.loss, "whichloss.fold": str(key.fold), "whichloss.seed": str(key.seed)}
     searches = trace.of_kind(RateSearchEvent)
     if searches:
-        tags["segloss.learning_rate_search"] = json.dumps(searches[-1].candidates)
+        tags["whichloss.learning_rate_search"] = json.dumps(searches[-1].candidates)
     if record is not None:
         seconds = record.seconds or seconds
         points += _result_points(points, folder, record, seconds)
         params |= {"learning_rate": record.learning_rate, "precision": record.precision}
-        tags["segloss.state"] = record.state
+        tags["whichloss.state"] = record.state
         if record.feed_hash:
-            tags["segloss.feed_hash"] = record.feed_hash
+            tags["whichloss.feed_hash"] = record.feed_hash
         tags["mlflow.note.content"] = f"collapsed: {record.why}" if record.why else records.formula(key.loss)
 
     def write_artifacts(into: Path) -> None:
@@ -245,7 +245,7 @@ def _summary_run(records: StudyRecords, loss: str, finished: Sequence[_Training]
     complete = len(finished) == planned
     params: dict[str, object] = {"loss": loss, "runs": planned}
     note = [f"{loss} over {planned} runs: {records.formula(loss)}", *records.scope.words]
-    tags = {"segloss.loss": loss, "mlflow.note.content": "\n\n".join(note)}
+    tags = {"whichloss.loss": loss, "mlflow.note.content": "\n\n".join(note)}
     if complete:
         runs = [training.expected for training in finished]
         points += mean_curves([run.points for run in runs])
@@ -279,11 +279,11 @@ def _dataset_uses(records: StudyRecords, record: RunRecord | None) -> tuple[Data
 
 def _tags(records: StudyRecords, kind: str, tags: Mapping[str, str]) -> dict[str, str]:
     common = {
-        "segloss.study_id": records.id,
-        "segloss.study": records.settings.name,
-        "segloss.kind": kind,
-        "segloss.version": records.settings.segloss or __version__,
-        "mlflow.source.name": "segloss study",
+        "whichloss.study_id": records.id,
+        "whichloss.study": records.settings.name,
+        "whichloss.kind": kind,
+        "whichloss.version": records.settings.segloss or __version__,
+        "mlflow.source.name": "whichloss study",
         "mlflow.source.type": "LOCAL",
     }
     return {key: truncated(value, LONGEST_TAG) for key, value in (common | origin_tags() | dict(tags)).items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @cache
 def origin_tags() -> dict[str, str]:
-    """Return tags with the user, and with the commit if segloss runs from a checkout."""
+    """Return tags with the user, and with the commit if whichloss runs from a checkout."""
     tags = {}
     try:
         tags["mlflow.user"] = getpass.getuser()

@@ -27,7 +27,7 @@ def is_blocked(path: str) -> bool:
     return not BLOCKED_SEGMENTS.isdisjoint(path.lower().split("/"))
 
 
-_START = b"""<!doctype html><meta charset="utf-8"><title>segloss</title><script>
+_START = b"""<!doctype html><meta charset="utf-8"><title>whichloss</title><script>
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 location.replace("/" + location.hash);
 </script>"""
@@ -39,7 +39,7 @@ async def app(
 ) -> None:
     """Answer an ASGI request as MLflow does, or with 404 if it is blocked."""
     if scope["type"] == "http" and is_blocked(scope["path"]):
-        await _respond(send, 404, b"application/json", b'{"detail": "not offered by segloss ui"}')
+        await _respond(send, 404, b"application/json", b'{"detail": "not offered by whichloss ui"}')
     elif scope["type"] == "http" and scope["path"] == START_PATH:
         await _respond(send, 200, b"text/html; charset=utf-8", _START)
     else:

@@ -1,6 +1,6 @@
 """Display names and keys of the MLflow runs of a study.
 
-A key identifies a run within its study, as the tag ``segloss.run_key``; a name is what MLflow shows.
+A key identifies a run within its study, as the tag ``whichloss.run_key``; a name is what MLflow shows.
 """
 
 from pipeline.records.folder import RunKey

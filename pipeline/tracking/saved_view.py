@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 COLUMNS = ("dice", "hausdorff_mm", "hausdorff95_mm", "assd_mm", "nsd", "runs/finished")
 PARAMS = ("learning_rate",)
-START_PATH = "/segloss"
-"""First page of `segloss ui`: it prepares the browser and leads to the page after the ``#``."""
+START_PATH = "/whichloss"
+"""First page of `whichloss ui`: it prepares the browser and leads to the page after the ``#``."""
 
 
 def experiment_tags(study_id: str) -> dict[str, str]:
@@ -45,13 +45,13 @@ def compare_page(page: str, experiment_id: str, run_ids: Sequence[str]) -> str:
 
 
 def _share_key(study_id: str) -> str:
-    return f"segloss-{study_id}"
+    return f"whichloss-{study_id}"
 
 
 def _view(study_id: str) -> dict[str, object]:
     columns = [f"metrics.`{name}`" for name in COLUMNS] + [f"params.`{name}`" for name in PARAMS]
     return {
-        "searchFilter": f"tags.`segloss.study_id` = '{study_id}' and tags.`segloss.kind` = 'summary'",
+        "searchFilter": f"tags.`whichloss.study_id` = '{study_id}' and tags.`whichloss.kind` = 'summary'",
         "orderByKey": "metrics.`dice`",
         "orderByAsc": False,
         "startTime": "ALL",

@@ -65,7 +65,7 @@ class MirrorResult:
             return None
         return (
             f"MLflow not reached ({self.problem}); the records are complete, "
-            f"`segloss track {study.root}` mirrors them later"
+            f"`whichloss track {study.root}` mirrors them later"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _set_aside_database_of_moved_study(study: StudyFolder) -> None:
         return
     query = (
         "SELECT artifact_location FROM experiments JOIN experiment_tags USING (experiment_id) "
-        "WHERE key = 'segloss.study_id'"
+        "WHERE key IN ('whichloss.study_id', 'segloss.study_id')"
     )
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:

@@ -21,7 +21,9 @@ from pipeline.tracking.metric_points import MetricPoint
 from pipeline.tracking.mlflow_limits import safe_name
 from pipeline.tracking.saved_view import experiment_tags
 
-STUDY_TAG, KEY_TAG, DIGEST_TAG = "segloss.study_id", "segloss.run_key", "segloss.mirrored"
+STUDY_TAG, KEY_TAG, DIGEST_TAG = "whichloss.study_id", "whichloss.run_key", "whichloss.mirrored"
+EARLIER_STUDY_TAG, EARLIER_KEY_TAG = "segloss.study_id", "segloss.run_key"
+"""Tags of version 0.1.0. A study that has them is continued, and gets the others beside them."""
 PARENT_TAG = "mlflow.parentRunId"
 
 # Limits of one request of the MLflow server.
@@ -125,25 +127,29 @@ class Synchronizer:
                     experiment = self.client.get_experiment_by_name(candidate)
                     if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
                         raise
-            if shared or experiment.tags.get(STUDY_TAG) == self.study_id:
+            if shared or self.study_id in map(experiment.tags.get, (STUDY_TAG, EARLIER_STUDY_TAG)):
                 if experiment.lifecycle_stage == "deleted":
                     self.client.restore_experiment(experiment.experiment_id)
                 return experiment
         raise MlflowException(f"experiments {name!r} and {name} {self.study_id!r} belong to other studies")
 
     def _read_runs(self) -> None:
+        for study_tag, key_tag in ((STUDY_TAG, KEY_TAG), (EARLIER_STUDY_TAG, EARLIER_KEY_TAG)):
+            self._read_runs_with(study_tag, key_tag)
+
+    def _read_runs_with(self, study_tag: str, key_tag: str) -> None:
         token = None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id],
-                filter_string=f"tags.`{STUDY_TAG}` = '{self.study_id}'",
+                filter_string=f"tags.`{study_tag}` = '{self.study_id}'",
                 run_view_type=ViewType.ACTIVE_ONLY,
                 max_results=_RUNS_PER_PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
             for run in page:
-                key = run.data.tags.get(KEY_TAG)
+                key = run.data.tags.get(key_tag)
                 if key is not None:
                     self._runs.setdefault(key, run)
             token = page.token
@@ -185,7 +191,8 @@ class Synchronizer:
     def _log_missing(self, run: Run, expected: ExpectedRun) -> None:
         run_id, logged = run.info.run_id, self._logged_points(run)
         params = [Param(key, value) for key, value in expected.params.items() if key not in run.data.params]
-        tags = [RunTag(key, value) for key, value in expected.tags.items() if run.data.tags.get(key) != value]
+        expected_tags = {**expected.tags, KEY_TAG: expected.key}
+        tags = [RunTag(key, value) for key, value in expected_tags.items() if run.data.tags.get(key) != value]
         if params or tags:
             for first in range(0, max(len(params), len(tags)), _MOST_PARAMS):
                 last = first + _MOST_PARAMS
@@ -210,7 +217,7 @@ def _dataset(use: DatasetUse) -> DatasetInput:
     entity = Dataset(
         name=safe_name(use.name),
         digest=digest,
-        source_type="segloss",
+        source_type="whichloss",
         source=source,
         profile=json.dumps({"num_rows": len(use.cases)}),
     )

@@ -1,4 +1,4 @@
-"""A study that `segloss study` carried out, as trainings that are compared with those of other sources."""
+"""A study that `whichloss study` carried out, as trainings that are compared with those of other sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipeline.records.study import StudyRecord, read_study
 from pipeline.records.table import BUDGET_COLUMNS, COLUMNS, read_table
 from pipeline.trainers.trainings import Gap, Source, Training
 
-_REMEDY = "run its `segloss study` command again to the end, or give --skip-bad"
+_REMEDY = "run its `whichloss study` command again to the end, or give --skip-bad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read_own_study(study: FoundStudy, skip_bad: bool = False) -> Source:
         raise RecordError(study.folder.root, "has no finished run", _REMEDY)
     return Source(
         name=study.name,
-        trainer=settings.trainer or f"segloss {settings.segloss or ''}".strip(),
+        trainer=settings.trainer or f"whichloss {settings.segloss or ''}".strip(),
         dataset=settings.dataset,
         arms=tuple(
             arm.model_copy(update={"label": labels[arm.label]}) for arm in settings.losses if arm.label in labels

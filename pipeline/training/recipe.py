@@ -162,6 +162,6 @@ def recipe_named(name: str) -> Recipe:
     recipe = RECIPES[name]
     if recipe.missing_packages:
         raise ConfigError(
-            f"--recipes {name}", f"needs {' and '.join(recipe.missing_packages)}", "pip install 'segloss[nnunet]'"
+            f"--recipes {name}", f"needs {' and '.join(recipe.missing_packages)}", "pip install 'whichloss[nnunet]'"
         )
     return recipe

@@ -1,4 +1,4 @@
-"""MONAI runs every configuration that `segloss verify` calls checked: a secret beside the bundle stays where it is."""
+"""MONAI runs every configuration that `whichloss verify` calls checked: a secret beside the bundle stays there."""
 
 import json
 import os

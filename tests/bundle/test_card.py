@@ -114,7 +114,7 @@ def test_effects_of_the_largest_component_are_listed_and_need_scikit_image():
         ({"channels": ("T1", "T2")}, "Inputs: one NIfTI file per case, 4D with 2 channels.\n"),
         ({"channels": ("T1", "T2"), "several_files": True},
          "one file per channel, `case_0000.nii.gz` (T1), `case_0001.nii.gz` (T2), all on one grid.\n"),
-        ({"tta": True}, "segloss predict BUNDLE IMAGES --out MASKS --no-tta"),
+        ({"tta": True}, "whichloss predict BUNDLE IMAGES --out MASKS --no-tta"),
     ],
 )  # fmt: skip
 def test_inputs_and_test_time_augmentation_are_stated(changes, sentence):

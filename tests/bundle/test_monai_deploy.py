@@ -52,7 +52,7 @@ def mask_as_in_the_operator(parser, network, path):
 
 
 @pytest.mark.parametrize("kind", ["bundle", "ensemble"])
-def test_a_bundle_folder_gives_the_masks_of_segloss(kind, request, tiny_dataset):
+def test_a_bundle_folder_gives_the_masks_of_whichloss(kind, request, tiny_dataset):
     root = request.getfixturevalue(kind)
     inference, metadata = (
         json.loads((root / f"configs/{name}.json").read_text()) for name in ("inference", "metadata")
@@ -65,7 +65,7 @@ def test_a_bundle_folder_gives_the_masks_of_segloss(kind, request, tiny_dataset)
         assert np.array_equal(mask_as_in_the_operator(parser, network.eval(), path), expected)
 
 
-def test_a_torchscript_archive_gives_the_masks_of_segloss(bundle, tiny_dataset, tmp_path):
+def test_a_torchscript_archive_gives_the_masks_of_whichloss(bundle, tiny_dataset, tmp_path):
     file = tmp_path / "model.ts"
     ckpt_export(
         net_id="network_def", filepath=str(file), ckpt_file=str(bundle / "models/model.pt"),

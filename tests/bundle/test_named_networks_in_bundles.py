@@ -85,7 +85,7 @@ def test_the_files_of_other_bundles_name_no_network(tmp_path):
 
 
 def test_nnunets_network_becomes_monais():
-    pytest.importorskip("dynamic_network_architectures", reason="needs nnU-Net: pip install 'segloss[nnunet]'")
+    pytest.importorskip("dynamic_network_architectures", reason="needs nnU-Net: pip install 'whichloss[nnunet]'")
     plan = fit_patch(PLAN, PLAIN_CONV_UNET, 1, 3)
     settings = make_settings(plan, "dice_ce", {}, network=exportable_network(PLAIN_CONV_UNET, plan, 1, 3))
     trained = build_network(plan, 1, 3, 0, 0, PLAIN_CONV_UNET).eval()

@@ -1,4 +1,4 @@
-"""`segloss bundle reseal`: a deliberate edit becomes part of the bundle, and the card states it."""
+"""`whichloss bundle reseal`: a deliberate edit becomes part of the bundle, and the card states it."""
 
 import json
 
@@ -37,7 +37,7 @@ def rename_rule(metadata):
 def test_an_edited_rule_is_part_of_the_bundle_and_of_the_card(edited):
     before = identify(edited)
     edit(edited, METADATA, rename_rule)
-    with pytest.raises(BundleError, match="segloss bundle reseal"):
+    with pytest.raises(BundleError, match="whichloss bundle reseal"):
         load_model(edited)
     result = reseal(edited, "our scanner names its series otherwise")
     assert [(change.path, change.kind) for change in result.changes] == [(METADATA, "changed")]

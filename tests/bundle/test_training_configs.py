@@ -93,7 +93,7 @@ def test_evaluation_reads_the_weights_that_training_wrote(writable, tiny_dataset
 def test_a_bundle_trained_in_place_is_refused_until_it_is_resealed(writable, tiny_dataset):
     arguments = {"bundle_root": str(writable), "dataset_dir": str(tiny_dataset)} | SHORT
     run_bundle(config_file=str(writable / "configs/train.json"), **arguments)
-    with pytest.raises(BundleError, match=r"model\.pt.*segloss bundle reseal"):
+    with pytest.raises(BundleError, match=r"model\.pt.*whichloss bundle reseal"):
         load_model(writable)
     reseal(writable, "trained on other data")
     trained = torch.load(writable / "models/model.pt", weights_only=True)

@@ -1,4 +1,4 @@
-"""`segloss verify`: the same numbers on another machine pass, exchanged labels and damaged bundles do not."""
+"""`whichloss verify`: the same numbers on another machine pass, exchanged labels and damaged bundles do not."""
 
 import gzip
 import json
@@ -99,7 +99,7 @@ def test_exchanged_names_fail(edited):
     assert any("label 1 is 'posterior' in the metadata, but 'anterior' in the test vector" in one for one in problems)
 
 
-def test_names_that_monai_reads_must_be_those_of_segloss(edited):
+def test_names_that_monai_reads_must_be_those_of_whichloss(edited):
     edit(edited, METADATA, lambda m: m["network_data_format"]["outputs"]["pred"]["channel_def"].update({"1": "other"}))
     assert any("channel_def" in problem for problem in verify_bundle(edited).problems)
 

@@ -1,4 +1,4 @@
-"""A bundle with random weights, written without a study: as `segloss export` writes it, in a second."""
+"""A bundle with random weights, written without a study: as `whichloss export` writes it, in a second."""
 
 import torch
 

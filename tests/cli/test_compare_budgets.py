@@ -1,4 +1,4 @@
-"""`segloss compare` and `segloss report` on a study with several budgets."""
+"""`whichloss compare` and `whichloss report` on a study with several budgets."""
 
 import json
 import sys

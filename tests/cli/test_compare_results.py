@@ -1,4 +1,4 @@
-"""`segloss compare` on results folders of nnU-Net v2 and on folders of masks."""
+"""`whichloss compare` on results folders of nnU-Net v2 and on folders of masks."""
 
 import json
 import shutil
@@ -99,7 +99,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Function that runs the command as a terminal does, and returns its exit code and stderr."""
 
     def call(*arguments: object) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["segloss", "compare", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["whichloss", "compare", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code or 0, capsys.readouterr().err.strip()
@@ -165,7 +165,7 @@ def test_a_study_of_ours_is_compared_with_nnunet(tmp_path: Path) -> None:
     write_arm(tmp_path / "results", "nnUNetTrainer", folds=3, cases=12, labels=labels, name="case_{:02}")
     done = run(tmp_path / "results", own, "--arms", "nnUNetTrainer=nnU-Net,dice_ce", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "nnU-Net v2 trained nnU-Net; segloss 0.1.0 trained dice_ce" in done.stdout
+    assert "nnU-Net v2 trained nnU-Net; whichloss 0.1.0 trained dice_ce" in done.stdout
     assert "scores of study: cases.csv of the study" in done.stderr
 
 

@@ -8,7 +8,7 @@ from pipeline.cli.app import main
 
 
 def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["segloss", "demo", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["whichloss", "demo", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     printed = capsys.readouterr()
@@ -34,7 +34,7 @@ def test_a_tiny_demo_ends_with_a_verdict_and_is_shown_again_at_once(tmp_path, mo
     assert time.monotonic() - started < 5
     assert again[0] == code
     assert str(study / "report.html") in again[1]
-    assert f"segloss ui {study}" in again[1]
+    assert f"whichloss ui {study}" in again[1]
     assert (study / "report.html").stat().st_mtime_ns == report.st_mtime_ns
 
     refused = run(monkeypatch, capsys, "--out", tmp_path / "demo", "--steps", 10, "--seed", 6)

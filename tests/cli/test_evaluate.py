@@ -35,7 +35,7 @@ def folders(tmp_path):
 
 
 def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["segloss", "evaluate", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["whichloss", "evaluate", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     printed = capsys.readouterr()

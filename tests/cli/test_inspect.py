@@ -43,7 +43,7 @@ def root(tmp_path):
 
 
 def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["segloss", "inspect", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["whichloss", "inspect", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     printed = capsys.readouterr()
@@ -132,7 +132,7 @@ def test_a_path_without_a_dataset_is_one_line_and_exit_code_2(kind, root, tmp_pa
 
 def test_nothing_heavy_is_imported(root):
     code = (
-        "import sys; sys.argv = ['segloss', 'inspect', sys.argv[1]]\n"
+        "import sys; sys.argv = ['whichloss', 'inspect', sys.argv[1]]\n"
         "from pipeline.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"

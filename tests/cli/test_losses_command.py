@@ -9,7 +9,7 @@ from pipeline.losses.catalogue import CATALOGUE
 
 
 def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["segloss", "losses", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["whichloss", "losses", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     said = capsys.readouterr()

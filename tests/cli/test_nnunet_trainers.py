@@ -1,4 +1,4 @@
-"""`segloss nnunet trainers` prints what to type, and refuses what would fail in a training."""
+"""`whichloss nnunet trainers` prints what to type, and refuses what would fail in a training."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.cli.app import main
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
 ) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["segloss", "nnunet", "trainers", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["whichloss", "nnunet", "trainers", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         main()
     said = capsys.readouterr()

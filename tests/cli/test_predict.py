@@ -154,8 +154,8 @@ def test_watching_predicts_present_cases_and_ends_on_sigterm(tmp_path, monkeypat
     assert (tmp_path / "out" / "index.html").exists()
 
 
-def fake_segloss(tmp_path, code):
-    path = tmp_path / "segloss"
+def fake_whichloss(tmp_path, code):
+    path = tmp_path / "whichloss"
     path.write_text(f'#!/bin/sh\necho "called with: $*"\nexit {code}\n')
     path.chmod(0o755)
     return path
@@ -164,7 +164,7 @@ def fake_segloss(tmp_path, code):
 def nightly(tmp_path, code=0, **environment):
     return subprocess.run(
         [SCRIPT, "bundle", "in put", tmp_path / "out", "--probabilities"],
-        env={**os.environ, "SEGLOSS": str(fake_segloss(tmp_path, code)), "NICE": "0", **environment},
+        env={**os.environ, "SEGLOSS": str(fake_whichloss(tmp_path, code)), "NICE": "0", **environment},
         capture_output=True,
         text=True,
         check=False,

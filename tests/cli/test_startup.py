@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.app import main_by_earlier_name
+from pipeline.version import __version__
+
 PROGRAM = """
 import json, sys
-sys.argv = ["segloss", *sys.argv[1:]]
+sys.argv = ["whichloss", *sys.argv[1:]]
 from pipeline.cli.app import main
 try:
     main()
@@ -58,3 +61,13 @@ def test_a_wrong_path_is_refused_within_two_seconds_and_leaves_nothing(tmp_path:
     # Of the processor: other programs on this machine do not count.
     assert after.ru_utime - before.ru_utime < LIMIT_S
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "in"]
+
+
+def test_the_earlier_name_of_the_command_still_works_with_a_note(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["segloss", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        main_by_earlier_name()
+    printed = capsys.readouterr()
+    assert not stopped.value.code
+    assert printed.out == f"whichloss {__version__}\n"
+    assert printed.err == "note: `segloss` is now `whichloss`; the old name is removed in the next version\n"

@@ -88,7 +88,7 @@ BAD = {
 
 
 def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["segloss", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["whichloss", *map(str, arguments)])
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit) as stopped:
         main()

@@ -24,7 +24,7 @@ CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Run `segloss ui` on a small study; addresses of its pages."""
+    """Run `whichloss ui` on a small study; addresses of its pages."""
     study = whole_study(tmp_path_factory.mktemp("ui") / "study")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     command = [sys.executable, "-m", "pipeline", "ui", str(study.root), "--no-browser", "--json"]
@@ -33,7 +33,7 @@ def pages(tmp_path_factory):
     try:
         while not text.rstrip().endswith("}"):
             line = process.stdout.readline()
-            assert line, "segloss ui ended"
+            assert line, "whichloss ui ended"
             text += line
         yield json.loads(text)
     finally:

@@ -18,7 +18,7 @@ from pipeline.network.patch_fitting import fit_patch
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("dynamic_network_architectures") is None,
-    reason="needs nnU-Net: pip install 'segloss[nnunet]'",
+    reason="needs nnU-Net: pip install 'whichloss[nnunet]'",
 )
 
 

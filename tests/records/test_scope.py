@@ -42,7 +42,7 @@ def test_the_sentence_names_all_conditions():
     assert scope.words == (
         "This holds for trainings like these: 1,000 steps (about 50 epochs, budget 300s), optimizer Muon and AdamW, "
         "a U-Net of 3 levels (16, 32, 64 features), patches of 32 × 48 × 40 voxels, learning rates 0.003 to 0.024, "
-        "trainer segloss 0.1.0.",
+        "trainer whichloss 0.1.0.",
     )
     assert scope.learning_rates == {"ce": (0.024,), "dice": (0.003, 0.008)}
 

@@ -1,4 +1,4 @@
-"""Run `segloss` in a forked child, which finds every module imported."""
+"""Run `whichloss` in a forked child, which finds every module imported."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def forked() -> int:
 
 
 def start(arguments: list[str], said: Path) -> int:
-    """Start `segloss` in a child with a process group of its own, whose stderr goes to `said`; return its id."""
+    """Start `whichloss` in a child with a process group of its own, whose stderr goes to `said`; return its id."""
     child = forked()
     if child == 0:
         code = 99
@@ -27,7 +27,7 @@ def start(arguments: list[str], said: Path) -> int:
             stream = said.open("w", encoding="utf-8")
             os.dup2(stream.fileno(), 2)
             sys.stderr = stream
-            sys.argv = ["segloss", *arguments]
+            sys.argv = ["whichloss", *arguments]
             from pipeline.cli.app import main
 
             main()

@@ -1,4 +1,4 @@
-"""Signals stop `segloss predict`: exit codes, the manifest, and a read that never returns."""
+"""Signals stop `whichloss predict`: exit codes, the manifest, and a read that never returns."""
 
 import json
 import os
@@ -140,13 +140,13 @@ def test_a_signal_that_timeout_sends_twice_counts_once(images: Path, tmp_path: P
 
 
 def test_the_nightly_script_stops_its_batch_and_logs_the_exit_code(tmp_path: Path) -> None:
-    segloss = tmp_path / "segloss"
-    segloss.write_text(f"#!/bin/sh\ntrap 'sleep 0.3; exit 143' TERM\ntouch {tmp_path}/runs\nsleep 60 & wait\n")
-    segloss.chmod(0o755)
+    whichloss = tmp_path / "whichloss"
+    whichloss.write_text(f"#!/bin/sh\ntrap 'sleep 0.3; exit 143' TERM\ntouch {tmp_path}/runs\nsleep 60 & wait\n")
+    whichloss.chmod(0o755)
     script = Path(__file__).parents[2] / "scripts" / "hospital_batch.sh"
     running = subprocess.Popen(
         [script, "bundle", "in", tmp_path / "out"],
-        env={**os.environ, "SEGLOSS": str(segloss), "NICE": "0"},
+        env={**os.environ, "SEGLOSS": str(whichloss), "NICE": "0"},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -1,4 +1,4 @@
-"""`segloss study` as a process: stopped by SIGTERM, killed, started twice, its worker killed."""
+"""`whichloss study` as a process: stopped by SIGTERM, killed, started twice, its worker killed."""
 
 import os
 import signal

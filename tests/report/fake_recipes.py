@@ -23,7 +23,7 @@ def write_fake_recipes(root: Path, recipes=("fast", "adamw"), waiting=(), **desi
         "schema": 1,
         "recipes": [*recipes, *waiting],
         "request": {"dataset": "DATASET", "folds": 3, "budget": "800steps"},
-        "command": f"segloss study DATASET --recipes {','.join([*recipes, *waiting])} --out OUT",
+        "command": f"whichloss study DATASET --recipes {','.join([*recipes, *waiting])} --out OUT",
     }
     folder.settings.write_text(json.dumps(record))
     return folder

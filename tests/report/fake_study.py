@@ -32,7 +32,7 @@ def write_fake_study(
     absent=(),
     invented=(),
     prefix="case",
-    command="segloss study DATASET --losses dice,dice_ce,weighted_ce --folds 3 --seeds 2 --out STUDY",
+    command="whichloss study DATASET --losses dice,dice_ce,weighted_ce --folds 3 --seeds 2 --out STUDY",
 ) -> StudyFolder:
     """Write a whole study folder; `collapsed` and `unfinished` hold (loss, fold, seed).
 

@@ -9,7 +9,7 @@ from pipeline.errors import RecordError
 from pipeline.report.sweep import level_verdicts, read_sweep, sweep_points
 from pipeline.report.sweep_page import SweepSettings, point_texts, sweep_figure, sweep_page
 
-SETTINGS = SweepSettings(8, (32, 32, 32), 2, "200steps", "segloss sweep --losses 'ce,<dice>'")
+SETTINGS = SweepSettings(8, (32, 32, 32), 2, "200steps", "whichloss sweep --losses 'ce,<dice>'")
 
 
 def table(collapsed=((0.001, "ce", 0),)):

@@ -1,4 +1,4 @@
-"""`segloss study` with a network, optimizer, schedule or weights of the user, from phantoms to a bundle's masks."""
+"""`whichloss study` with a network, optimizer, schedule or weights of the user, from phantoms to a bundle's masks."""
 
 import dataclasses
 import json

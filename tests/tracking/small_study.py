@@ -22,7 +22,7 @@ def begin_study(root: Path, name: str = "hearts: a vs b", created: str = "2026-0
         "name": name,
         "created": created,
         "request": {"dataset": "/data/Ms Miller/hearts", "losses": ",".join(LOSSES)},
-        "command": f"segloss study '/data/Ms Miller/hearts' --out {root}",
+        "command": f"whichloss study '/data/Ms Miller/hearts' --out {root}",
         "dataset": {
             "path": "/data/Ms Miller/hearts",
             "name": "hearts",

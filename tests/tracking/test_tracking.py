@@ -2,8 +2,10 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,9 @@ def runs_of(uri, study_id=None):
     experiments = [found.experiment_id for found in client.search_experiments()]
     runs = client.search_runs(experiments, max_results=1000)
     return {
-        run.data.tags["segloss.run_key"]: run for run in runs if study_id in (None, run.data.tags["segloss.study_id"])
+        run.data.tags["whichloss.run_key"]: run
+        for run in runs
+        if study_id in (None, run.data.tags["whichloss.study_id"])
     }
 
 
@@ -81,6 +85,19 @@ def test_runs_of_a_study_are_one_parent_one_summary_per_loss_and_one_child_per_r
     assert child.data.metrics["system/memory_mb"] == 512
     assert child.data.metrics["counts/val/missed"] == 1
     assert "mlflow.parentRunId" not in runs[f"summary/{LOSSES[0]}"].data.tags
+
+
+def test_a_study_that_was_mirrored_with_tags_of_the_earlier_name_is_continued(tmp_path, uri):
+    """Only tags are added: no run and no point is logged twice."""
+    study = whole_study(tmp_path / "study")
+    runs = mirror_study(study, uri).created_runs
+    with closing(sqlite3.connect(tmp_path / "server.db")) as database, database:
+        for table in ("tags", "experiment_tags"):
+            database.execute(f"UPDATE {table} SET key = replace(key, 'whichloss.', 'segloss.')")
+    again = mirror_study(study, uri)
+    assert (again.created_runs, again.logged_points) == (0, 0)
+    assert len(runs_of(uri)) == runs
+    assert not duplicates(uri)
 
 
 def test_the_runs_table_alone_compares_the_losses(tmp_path, uri):
@@ -229,7 +246,7 @@ def test_artifacts_of_the_study_are_report_verdict_and_settings(tmp_path, uri):
     names = {item.path for item in client.list_artifacts(result.runs["study"])}
     assert names == {"config.json", "verdict.json", "report.html"}
     tags = runs_of(uri)["study"].data.tags
-    assert (tags["segloss.verdict"], tags["segloss.recommended"]) == ("winner", LOSSES[0])
+    assert (tags["whichloss.verdict"], tags["whichloss.recommended"]) == ("winner", LOSSES[0])
 
 
 def test_the_runs_of_study_and_losses_name_the_scope_of_the_verdict(tmp_path, uri):
@@ -269,7 +286,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_the_mirror_is_complete_
         result = mirror_study(study, dead)
     assert not result.reached
     assert time.monotonic() - started < 20
-    assert "segloss track" in (result.warning(study) or "")
+    assert "whichloss track" in (result.warning(study) or "")
     assert "\n" not in (result.warning(study) or "")
     assert mirror_study(study, uri).created_runs == 7
 

@@ -121,7 +121,7 @@ def test_pseudonyms_come_from_content_and_are_the_same_in_every_study():
 def test_anonymized_settings_name_no_case_patient_or_path():
     record = StudyRecord(
         cases={"miller": CaseFiles(patient="Ms Miller")},
-        command="segloss study /x/miller",
+        command="whichloss study /x/miller",
         request=RequestRecord(dataset="/x/miller", folds=2),
         dataset=DatasetSummary(path="/x/miller", name="hearts"),
         runs=(PlannedRun(loss="dice", fold=0, seed=0),),

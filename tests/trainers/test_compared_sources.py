@@ -42,9 +42,9 @@ def test_a_study_and_nnunet_of_one_split_are_paired(own: Path, tmp_path: Path) -
     assert results.labels == ("nnUNetTrainer", "dice", "dice_ce")
     study = StudyFolder(tmp_path / "out")
     record = read_study(study)
-    assert record.trainer == "nnU-Net v2 and segloss 0.1.0"
+    assert record.trainer == "nnU-Net v2 and whichloss 0.1.0"
     assert (record.folds, record.budget.asked) == (3, "4 epochs or 800steps")
-    assert "nnU-Net v2 trained nnUNetTrainer; segloss 0.1.0 trained dice, dice_ce" in record.notes[0]
+    assert "nnU-Net v2 trained nnUNetTrainer; whichloss 0.1.0 trained dice, dice_ce" in record.notes[0]
     assert record.notes[0].startswith("The arms share cases and splits. The trainers of the arms differ")
     assert record.notes[0] in verdict.caveats
     assert verdict.cases == 12
@@ -130,7 +130,7 @@ def test_studies_are_compared_without_nnunet(own: Path, tmp_path: Path) -> None:
     assert {loss.name for loss in verdict.losses} == {"unet", "resunet"}
     assert verdict.verdict == "equivalent"
     assert verdict.pairs[0].difference == 0
-    assert any("come from several studies: segloss 0.1.0 trained unet, resunet" in one for one in verdict.caveats)
+    assert any("come from several studies: whichloss 0.1.0 trained unet, resunet" in one for one in verdict.caveats)
     assert "nsd" in verdict.smallest_detectable
 
 
@@ -155,7 +155,7 @@ def test_a_selection_is_checked(own: Path) -> None:
 
 def test_unfinished_runs_are_refused_or_left_out(tmp_path: Path) -> None:
     own = write_fake_study(tmp_path, losses=("dice", "dice_ce"), seeds=1, size=20, unfinished=[("dice", 1, 0)])
-    with pytest.raises(RecordError, match="fold1_seed0: has not finished; run its `segloss study` command again"):
+    with pytest.raises(RecordError, match="fold1_seed0: has not finished; run its `whichloss study` command again"):
         compare(tmp_path / "out", own.root)
     verdict, results = compare(tmp_path / "out", own.root, skip_bad=True, unpaired=True)
     assert [gap.key for gap in results.gaps] == [RunKey("dice", 1, 0)]

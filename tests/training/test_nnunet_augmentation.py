@@ -11,7 +11,7 @@ from pipeline.data.plan import Plan
 from pipeline.training.nnunet_augmentation import NnUNetRanges, nnunet_transforms
 from pipeline.training.patch_sampling import InputHash, PatchSampler, batches
 
-pytest.importorskip("batchgeneratorsv2", reason="needs nnU-Net: pip install 'segloss[nnunet]'")
+pytest.importorskip("batchgeneratorsv2", reason="needs nnU-Net: pip install 'whichloss[nnunet]'")
 
 RANGES = NnUNetRanges()
 STILL = NnUNetRanges(0, 0, 0, 0, 0, 0, 0, 0, 0, mirror=())

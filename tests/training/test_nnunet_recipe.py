@@ -25,7 +25,7 @@ Cases = tuple[PreparedCase, ...]
 
 NNUNET = RECIPES["nnunet"]
 needs_nnunet = pytest.mark.skipif(
-    importlib.util.find_spec("nnunetv2") is None, reason="needs nnU-Net: pip install 'segloss[nnunet]'"
+    importlib.util.find_spec("nnunetv2") is None, reason="needs nnU-Net: pip install 'whichloss[nnunet]'"
 )
 
 
@@ -58,7 +58,7 @@ def test_the_recipe_is_refused_without_its_packages(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as refused:
         recipe_named("nnunet")
     message = "--recipes nnunet: needs dynamic_network_architectures and batchgeneratorsv2; "
-    assert str(refused.value) == f"{message}pip install 'segloss[nnunet]'"
+    assert str(refused.value) == f"{message}pip install 'whichloss[nnunet]'"
     assert recipe_named("monai").name == "monai"
 
 

@@ -32,7 +32,7 @@ def register_decoder() -> None:
         if "gdcm" in decoder.available_plugins:
             decoder.remove_plugin("gdcm")
         if is_available(decoder.UID):
-            decoder.add_plugin("segloss", (__name__, decode_frame.__name__))
+            decoder.add_plugin("whichloss", (__name__, decode_frame.__name__))
 
 
 def is_available(uid: str) -> bool:

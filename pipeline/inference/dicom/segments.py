@@ -17,7 +17,7 @@ from pydicom.valuerep import DA, DT, TM
 from pipeline.bundle import segment_codes as tables
 from pipeline.version import __version__
 
-MANUFACTURER = "segloss"
+MANUFACTURER = "whichloss"
 UTF_8 = "ISO_IR 192"
 
 _Output = TypeVar("_Output", bound=Dataset)

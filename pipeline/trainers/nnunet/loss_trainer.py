@@ -1,6 +1,6 @@
 """nnU-Net's trainer with a loss of this package, seeded weights and seeded batches.
 
-`segloss nnunet trainers` writes subclasses that nnU-Net finds by name. Everything else is nnU-Net's: plans, network,
+`whichloss nnunet trainers` writes subclasses that nnU-Net finds by name. Everything else is nnU-Net's: plans, network,
 optimizer, augmentation, deep supervision and validation.
 """
 

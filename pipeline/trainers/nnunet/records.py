@@ -34,7 +34,7 @@ _SETTINGS_REMEDY = "copy it from another results folder of the dataset, or leave
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """One fold as read: scores of its summary, its curve by epoch, and the record that a trainer of segloss left."""
+    """One fold as read: scores of its summary, its curve by epoch, and the record that a trainer of whichloss left."""
 
     arm: ArmFolder
     fold: int
@@ -48,7 +48,7 @@ class _Fold:
 
     @property
     def iterations(self) -> int:
-        # Results of other trainers than those of segloss do not tell whether an epoch has another length.
+        # Results of other trainers than those of whichloss do not tell whether an epoch has another length.
         return ITERATIONS if self.own is None else self.own.iterations
 
     @property

@@ -33,4 +33,4 @@ def check_request(configuration: str, plans: str) -> None:
     if plans not in PLANNERS:
         raise ConfigError(f"--plans {plans}", "are unknown plans", f"choose from {', '.join(PLANNERS)}")
     if importlib.util.find_spec("nnunetv2") is None:
-        raise ConfigError("--trainer nnunet", "needs nnU-Net v2", "pip install 'segloss[nnunet]'")
+        raise ConfigError("--trainer nnunet", "needs nnU-Net v2", "pip install 'whichloss[nnunet]'")

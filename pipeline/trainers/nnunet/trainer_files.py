@@ -13,7 +13,10 @@ from pipeline.system.files import write_text
 from pipeline.system.random_streams import derived_seed
 
 PREFIX = "nnUNetTrainer_"
-ORIGIN = "written by `segloss nnunet trainers`"
+ORIGIN = "written by `whichloss nnunet trainers`"
+
+_OWN = "loss nnunet trainers`"
+"""Part of `ORIGIN`, which files of version 0.1.0 have as well: the command was called `segloss` then."""
 """Part of the first line of each file; a file without it is never overwritten."""
 
 _NAMES_OF_NNUNET = re.compile(
@@ -132,7 +135,7 @@ def _require_own(file: TrainerFile) -> None:
         return
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(file.path, f"cannot be read ({error})", "choose another folder with --out") from error
-    if not lines or ORIGIN not in lines[0]:
+    if not lines or _OWN not in lines[0]:
         raise ConfigError(file.path, "was not written by this command", "choose another folder with --out")
     if f"    label = {_quoted(file.label)}" not in lines:
         raise ConfigError(file.path, "holds trainers of another loss", "choose another folder with --out")

@@ -15,7 +15,7 @@ from pipeline.records.run import read_traces
 from pipeline.records.study import read_study
 from pipeline.records.table import read_table
 
-pytest.importorskip("nnunetv2", reason="needs nnU-Net: pip install 'segloss[nnunet]'")
+pytest.importorskip("nnunetv2", reason="needs nnU-Net: pip install 'whichloss[nnunet]'")
 
 from pipeline.bundle.source import read_source
 from pipeline.report.build import build_report
@@ -72,7 +72,7 @@ def test_other_settings_are_another_study(study, request_of):
     from pipeline.errors import RecordError
 
     with pytest.raises(RecordError, match="trainer nnunet → None"):
-        run_study(request_of(trainer="segloss", budget="10steps"), in_process=True)
+        run_study(request_of(trainer="whichloss", budget="10steps"), in_process=True)
     with pytest.raises(RecordError, match="configuration None → 2d"):
         run_study(request_of(configuration="2d"), in_process=True)
 
@@ -89,8 +89,8 @@ def test_export_names_the_command_of_nnunet(study):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"tta": True}, "--tta: has no effect with --trainer nnunet; omit it, or use --trainer segloss"),
-        ({"trainer": "segloss", "plans": "nnUNetPlans"}, "--plans: has no effect with --trainer segloss"),
+        ({"tta": True}, "--tta: has no effect with --trainer nnunet; omit it, or use --trainer whichloss"),
+        ({"trainer": "whichloss", "plans": "nnUNetPlans"}, "--plans: has no effect with --trainer whichloss"),
         ({"trainer": "nowhere:Trainer"}, "--trainer nowhere:Trainer: could not be imported"),
         ({"trainer": "pathlib:Path"}, "--trainer pathlib:Path: is not a trainer; derive the class from"),
         ({"budget": "300s"}, "--budget 300s: must be epochs, or at least 4 steps, for nnU-Net"),

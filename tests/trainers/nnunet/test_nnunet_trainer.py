@@ -202,5 +202,5 @@ def test_without_nnunet_one_line_says_how_to_install_it(monkeypatch):
     from pipeline.trainers.nnunet import request
 
     monkeypatch.setattr(request.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"--trainer nnunet: needs nnU-Net v2; pip install 'segloss\[nnunet\]'"):
+    with pytest.raises(ConfigError, match=r"--trainer nnunet: needs nnU-Net v2; pip install 'whichloss\[nnunet\]'"):
         request.check_request("2d", "nnUNetPlans")

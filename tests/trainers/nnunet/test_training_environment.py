@@ -19,11 +19,11 @@ BLOCKED = set(json.loads(sys.argv[1]))
 sys.meta_path.insert(0, Blocker())
 """
 
-OF_SEGLOSS = (
+OF_WHICHLOSS = (
     "filelock", "fire", "highdicom", "ignite", "jinja2", "jsonschema", "mlflow", "openjpeg", "psutil",
     "pydicom", "gdcm", "jpeg_ls", "pylibjpeg", "ray", "rich", "safetensors", "typer",
 )  # fmt: skip
-"""Dependencies of segloss that neither nnU-Net nor the losses need."""
+"""Dependencies of whichloss that neither nnU-Net nor the losses need."""
 
 OF_NNUNET = (
     "nnunetv2", "batchgenerators", "batchgeneratorsv2", "cc3d", "dynamic_network_architectures", "matplotlib",
@@ -54,14 +54,14 @@ def printed_by(program: str, blocked: tuple[str, ...]) -> str:
 
 
 def test_all_losses_are_computed_without_other_packages() -> None:
-    blocked = (*OF_SEGLOSS, *OF_NNUNET)
+    blocked = (*OF_WHICHLOSS, *OF_NNUNET)
     assert printed_by(LOSSES + FOREIGN, blocked) == "[]"
 
 
 def test_the_trainer_is_imported_without_other_packages() -> None:
     pytest.importorskip("nnunetv2", reason="nnU-Net is not installed")
     program = "from pipeline.trainers.nnunet.loss_trainer import LossTrainer\n" + LOSSES + FOREIGN
-    assert printed_by(program, OF_SEGLOSS) == "[]"
+    assert printed_by(program, OF_WHICHLOSS) == "[]"
 
 
 def test_trainers_are_written_without_torch(tmp_path: Path) -> None:
