@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pipeline.records.folder import StudyFolder
 
 LOSSES = "ce,dice,dice_ce"
-CASES = 9
-FOLDS = 3
+CASES = 12
+FOLDS = 4
 SHAPE = (24, 28, 20)
 FOREGROUND = 0.03
-LEARNING_RATE = 0.016
+LEARNING_RATE = 0.008
 """Learning rate of all losses, so that the demo takes minutes; `whichloss study` searches one for each loss."""
 
 
@@ -42,7 +42,7 @@ def demo(
         Path, typer.Option(help="Folder for phantoms and study; the same command continues or shows the demo.")
     ] = Path("whichloss-demo"),
     seed: Annotated[int, typer.Option(help="Seed of phantoms, folds and trainings.")] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of each of the nine trainings.", min=10)] = 80,
+    steps: Annotated[int, typer.Option(help="Steps of each of the twelve trainings.", min=10)] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Run a small study on phantoms in minutes, offline: verdict, report and MLflow."""
