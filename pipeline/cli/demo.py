@@ -21,7 +21,10 @@ FOLDS = 4
 SHAPE = (24, 28, 20)
 FOREGROUND = 0.03
 LEARNING_RATE = 0.008
-"""Learning rate of all losses, so that the demo takes minutes; `whichloss study` searches one for each loss."""
+"""Learning rate of all losses, so that the demo takes minutes; `whichloss study` searches one for each loss.
+
+With these phantoms and 60 steps, some losses find the lesions and others do not yet. With more steps they come closer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
