@@ -27,6 +27,10 @@ setup_environment() {
         fi
     done
     say "installing into $prefix (once)"
+    if compgen -G "$prefix/.segloss-installed-*" >/dev/null; then
+        # Version 0.1.0 was called segloss; both would own the command of that name.
+        python -m pip uninstall --quiet --yes segloss && rm -f "$prefix"/.segloss-installed-*
+    fi
     _install_torch
     python -m pip install --quiet --editable "$project${extras:+[$extras]}" || fail "installing failed; see pip's message above"
     printf '%s\n' "$key" >"$prefix/.whichloss-installed-$extras"
