@@ -159,9 +159,7 @@ class _CaseCheck:
         grid = values.reshape(header.grid, order="F")
         return file, scan_classes(grid, counts, header.spacing_mm, voxel_ml), foreground
 
-    def _known(
-        self, path: Path, values: np.ndarray, counts: dict[int, int]
-    ) -> tuple[np.ndarray, dict[int, int]]:
+    def _known(self, path: Path, values: np.ndarray, counts: dict[int, int]) -> tuple[np.ndarray, dict[int, int]]:
         """Return label values with 0 for all that is unknown, and the voxels of each value that are known."""
         annotation = self.case.annotation
         ignored = counts.get(annotation.ignore, 0) if annotation.ignore is not None else 0

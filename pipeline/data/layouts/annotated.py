@@ -113,7 +113,9 @@ def annotated_values(names: object, classes: Mapping[int, str], path: Path, wher
         value = value_of.get(name, int(name) if name.isascii() and name.isdigit() else None)
         if value is None or (classes and value not in classes):
             known = listed([classes[one] for one in sorted(classes) if one]) if classes else "label values only"
-            raise DatasetError(path, f"{where} names the unknown class {name!r}", f"name classes of the dataset: {known}")
+            raise DatasetError(
+                path, f"{where} names the unknown class {name!r}", f"name classes of the dataset: {known}"
+            )
         values.add(value)
     values.discard(0)
     if not values:

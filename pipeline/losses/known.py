@@ -1,0 +1,142 @@
+"""A loss on what is known of a batch: one mechanism around every loss.
+
+Each image is reduced to what was annotated, and the loss is called with the rest. Results are averaged over images.
+
+- **Ignored voxels** are left out: the loss receives the known voxels of an image as logits (1, C, N) and class indices
+  (1, 1, N). This suits every loss that does not use positions.
+- **Classes that were not annotated** in an image are merged with the background, as the label merges them: the logit of
+  this union is the logarithm of the sum of their exponentials, and its probability the sum of theirs. This is the
+  marginal loss of Shi et al. 2021 (doi:10.1016/j.media.2021.101979). The loss then sees fewer classes, so that means
+  over classes do not count those that are unknown. Class weights are reduced to the same classes.
+- An image without any known voxel, or without any annotated class, contributes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from pipeline.data.annotation import IGNORED_INDEX
+
+Kept = Sequence[int] | None
+"""Indices of the known classes of an image in ascending order, the background first; None for all."""
+
+CLASS_VECTORS = ("weight", "weights", "class_weight", "class_weights", "pos_weight")
+"""Attributes of losses that may hold one number for each class."""
+
+
+def loss_on_known(
+    loss: nn.Module, logits: torch.Tensor, target: torch.Tensor, kept: Sequence[Kept] | None = None
+) -> torch.Tensor:
+    """Return a loss on the known voxels and classes of a batch.
+
+    Parameters
+    ----------
+    loss
+        Called with logits (1, C, *S) and class indices (1, 1, *S) of one image. A loss with the argument `known`
+        receives whole images and the mask (1, 1, *S) of their known voxels; any other receives the known voxels alone,
+        as (1, C, N) and (1, 1, N). C may be smaller than the number of classes.
+    logits
+        Logits (B, C, *S).
+    target
+        Class indices (B, 1, *S); 255 for ignored voxels.
+    kept
+        Known classes of each image; None if all classes of all images are known.
+
+    Returns
+    -------
+    Tensor
+        Scalar: the mean over the images of which something is known, and 0 without any. If everything is known, it is
+        ``loss(logits, target)``.
+
+    Examples
+    --------
+    >>> from pipeline.losses import build_loss, parse_losses
+    >>> ce = build_loss(parse_losses("ce")[0], class_voxels=(9, 1, 1))
+    >>> logits, target = torch.zeros(1, 3, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2)
+    >>> round(float(loss_on_known(ce, logits, target, kept=[(0, 1)])), 4)  # -log(2/3): two of three classes are merged
+    0.4055
+    """
+    kept = kept or [None] * len(logits)
+    ignored = target == IGNORED_INDEX
+    has_ignored = bool(ignored.any())
+    if not has_ignored and all(classes is None for classes in kept):
+        whole: torch.Tensor = loss(logits, target)
+        return whole
+    values = []
+    for members, classes in _groups(loss, kept):
+        part = [tensor[members] for tensor in (logits, target, ignored)]
+        if classes is None or len(classes) > 1:
+            values += _value(loss, *part, classes, has_ignored)
+    if not values:
+        return logits.sum() * 0
+    return torch.stack(values).mean()
+
+
+def _groups(loss: nn.Module, kept: Sequence[Kept]) -> Iterator[tuple[list[int], Kept]]:
+    """Yield images that are computed together: one alone, or all with the same classes if the loss uses whole batches."""
+    if not any(getattr(module, "batch", False) is True for module in loss.modules()):
+        yield from (([index], classes) for index, classes in enumerate(kept))
+        return
+    for classes in dict.fromkeys(kept):
+        yield [index for index, own in enumerate(kept) if own == classes], classes
+
+
+def _value(
+    loss: nn.Module, logits: torch.Tensor, target: torch.Tensor, ignored: torch.Tensor, classes: Kept, has_ignored: bool
+) -> list[torch.Tensor]:
+    """Return the loss of some images with the same known classes; an empty list if no voxel is known."""
+    known = ~ignored
+    in_place = getattr(loss, "takes_known", False)
+    if has_ignored and not in_place:
+        # Voxels of all images in one row; with a single image, `index_select` is a plain copy of columns.
+        columns = known.movedim(1, 0).flatten().nonzero()[:, 0]
+        logits = logits.movedim(1, 0).flatten(1).index_select(1, columns)[None]
+        target = target.movedim(1, 0).flatten(1).index_select(1, columns)[None]
+    elif has_ignored:
+        target = target.masked_fill(ignored, 0)
+    if not known.any() if in_place else not target.numel():
+        return []
+    arguments = {"known": known} if in_place else {}
+    if classes is None:
+        return [loss(logits, target, **arguments)]
+    with _of_classes(loss, classes, logits.shape[1]):
+        return [loss(_marginal(logits, classes), _renumbered(target, classes, logits.shape[1]), **arguments)]
+
+
+def _marginal(logits: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+    """Return logits (B, K, *S) of the known classes; the background's stands for all other classes too."""
+    unknown = [index for index in range(logits.shape[1]) if index == 0 or index not in classes]
+    background = logits[:, unknown].logsumexp(1, keepdim=True)
+    return torch.cat([background, logits[:, list(classes[1:])]], 1)
+
+
+def _renumbered(target: torch.Tensor, classes: Sequence[int], count: int) -> torch.Tensor:
+    """Return class indices among the known classes; 0 for all others."""
+    position = torch.zeros(max(count, IGNORED_INDEX + 1), dtype=target.dtype, device=target.device)
+    position[list(classes)] = torch.arange(len(classes), dtype=target.dtype, device=target.device)
+    return position[target.long()]
+
+
+@contextmanager
+def _of_classes(loss: nn.Module, classes: Sequence[int], count: int) -> Iterator[None]:
+    """Reduce the class weights of a loss, with or without one of the background, to some classes."""
+    before = []
+    for module in loss.modules():
+        for name in CLASS_VECTORS:
+            value = getattr(module, name, None)
+            if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and value.ndim == 1:
+                if value.numel() == count:
+                    chosen = value[list(classes)]
+                elif value.numel() == count - 1 and count > 2:
+                    chosen = value[[index - 1 for index in classes[1:]]]
+                else:
+                    continue
+                before.append((module, name, value))
+                setattr(module, name, chosen)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
