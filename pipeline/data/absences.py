@@ -1,8 +1,8 @@
 """Classes that are missing from many labels: absent, or not drawn? And labels of an implausible size.
 
 Nothing in a file tells whether a structure is missing from the patient or from the annotation. Two facts make the
-second likely: the class is missing from many cases, and where it is drawn its size is much the same, as that of an organ
-is. Sizes of lesions differ by orders of magnitude, and lesions are missing from many patients.
+second likely: the class is missing from many cases, and where it is drawn its size is much the same, like that of an
+organ. Sizes of lesions differ by orders of magnitude, and lesions are missing from many patients.
 """
 
 from collections.abc import Iterator, Sequence

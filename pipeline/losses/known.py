@@ -59,23 +59,27 @@ def loss_on_known(
     0.4055
     """
     kept = kept or [None] * len(logits)
-    ignored = target == IGNORED_INDEX
-    has_ignored = bool(ignored.any())
+    known = target != IGNORED_INDEX
+    has_ignored = not bool(known.all())
     if not has_ignored and all(classes is None for classes in kept):
         whole: torch.Tensor = loss(logits, target)
         return whole
     values = []
     for members, classes in _groups(loss, kept):
-        part = [tensor[members] for tensor in (logits, target, ignored)]
-        if classes is None or len(classes) > 1:
-            values += _value(loss, *part, classes, has_ignored)
+        mask = known[members] if has_ignored else None
+        value = _value(loss, logits[members], target[members], mask, classes)
+        if value is not None:
+            values.append(value)
     if not values:
         return logits.sum() * 0
     return torch.stack(values).mean()
 
 
 def _groups(loss: nn.Module, kept: Sequence[Kept]) -> Iterator[tuple[list[int], Kept]]:
-    """Yield images that are computed together: one alone, or all with the same classes if the loss uses whole batches."""
+    """Yield images that are computed together: single ones, or all with the same classes for a loss of whole batches.
+
+    MONAI's losses have the argument `batch` for the latter.
+    """
     if not any(getattr(module, "batch", False) is True for module in loss.modules()):
         yield from (([index], classes) for index, classes in enumerate(kept))
         return
@@ -84,25 +88,31 @@ def _groups(loss: nn.Module, kept: Sequence[Kept]) -> Iterator[tuple[list[int], 
 
 
 def _value(
-    loss: nn.Module, logits: torch.Tensor, target: torch.Tensor, ignored: torch.Tensor, classes: Kept, has_ignored: bool
-) -> list[torch.Tensor]:
-    """Return the loss of some images with the same known classes; an empty list if no voxel is known."""
-    known = ~ignored
-    in_place = getattr(loss, "takes_known", False)
-    if has_ignored and not in_place:
-        # Voxels of all images in one row; with a single image, `index_select` is a plain copy of columns.
-        columns = known.movedim(1, 0).flatten().nonzero()[:, 0]
-        logits = logits.movedim(1, 0).flatten(1).index_select(1, columns)[None]
-        target = target.movedim(1, 0).flatten(1).index_select(1, columns)[None]
-    elif has_ignored:
-        target = target.masked_fill(ignored, 0)
-    if not known.any() if in_place else not target.numel():
-        return []
-    arguments = {"known": known} if in_place else {}
+    loss: nn.Module, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None, classes: Kept
+) -> torch.Tensor | None:
+    """Return the loss of images with the same known classes; None if nothing is known of them."""
+    if classes is not None and len(classes) < 2:
+        return None
+    arguments = {}
+    if known is not None:
+        if not bool(known.any()):
+            return None
+        if getattr(loss, "takes_known", False):
+            target, arguments = target.masked_fill(~known, 0), {"known": known}
+        else:
+            # The known voxels of all images in one row (1, C, N).
+            columns = known.flatten().nonzero()[:, 0]
+            logits, target = (
+                tensor.movedim(1, 0).flatten(1).index_select(1, columns)[None] for tensor in (logits, target)
+            )
+    value: torch.Tensor
     if classes is None:
-        return [loss(logits, target, **arguments)]
-    with _of_classes(loss, classes, logits.shape[1]):
-        return [loss(_marginal(logits, classes), _renumbered(target, classes, logits.shape[1]), **arguments)]
+        value = loss(logits, target, **arguments)
+        return value
+    count = logits.shape[1]
+    with _of_classes(loss, classes, count):
+        value = loss(_marginal(logits, classes), _renumbered(target, classes, count), **arguments)
+        return value
 
 
 def _marginal(logits: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:

@@ -161,9 +161,8 @@ def evaluate_folders(
     pairing, left_out = (pairing, ()) if cases is None else _select(pairing, set(cases), references)
     evaluated: list[EvaluatedCase] = []
     failures = [_without_prediction(path, pairing.prediction_folder) for path in pairing.missing]
-    for index, result in enumerate(
-        _results(pairing.pairs, PairEvaluation(named, resolved, annotation=annotation), workers), start=1
-    ):
+    evaluate = PairEvaluation(named, resolved, annotation=annotation)
+    for index, result in enumerate(_results(pairing.pairs, evaluate, workers), start=1):
         if isinstance(result, EvaluatedCase):
             evaluated.append(result)
         else:

@@ -97,7 +97,8 @@ def annotated_values(names: object, classes: Mapping[int, str], path: Path, wher
 
     Examples
     --------
-    >>> annotated_values("liver | 3", {0: "background", 1: "liver", 2: "spleen", 3: "tumor"}, Path("list.csv"), "line 2")
+    >>> classes = {0: "background", 1: "liver", 2: "spleen", 3: "tumor"}
+    >>> annotated_values("liver | 3", classes, Path("list.csv"), "line 2")
     (1, 3)
     """
     if names is None or names == "":
