@@ -46,10 +46,18 @@ class Absence:
     absent: int
     cases: int
 
-    @property
-    def question(self) -> str:
-        """The question that only the user can answer."""
-        return f"{self.name} is absent from {self.absent} of {self.cases} cases. Absent, or not drawn?"
+
+def question(absences: Sequence[Absence]) -> str:
+    """Return the question about one or more classes that only the user can answer.
+
+    Examples
+    --------
+    >>> question([Absence("Esophagus", 72, 110), Absence("Larynx", 56, 110)])
+    'Esophagus is absent from 72 of 110 cases, Larynx from 56. Absent, or not drawn?'
+    """
+    first, *others = absences
+    rest = "".join(f", {other.name} from {other.absent}" for other in others)
+    return f"{first.name} is absent from {first.absent} of {first.cases} cases{rest}. Absent, or not drawn?"
 
 
 def questionable_absences(dataset: Dataset, scans: Sequence[CaseScan]) -> tuple[Absence, ...]:
@@ -88,8 +96,8 @@ def _volumes_ml(scans: Sequence[CaseScan], value: int) -> list[float]:
 def absence_notes(dataset: Dataset, scans: Sequence[CaseScan]) -> Iterator[Problem]:
     """Yield a note for each questionable absence."""
     for absence in questionable_absences(dataset, scans):
-        remedy = "list what was drawn in annotated.json, or answer by `segloss study --absent-means absent|unknown`"
-        yield Problem(str(dataset.root), "", absence.question, remedy, "note")
+        remedy = "List what was drawn in annotated.json, or answer by --absent-means of `segloss study`"
+        yield Problem(str(dataset.root), "", question([absence]), remedy, "note")
 
 
 def size_notes(dataset: Dataset, scans: Sequence[CaseScan]) -> Iterator[Problem]:

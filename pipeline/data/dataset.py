@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.data.annotation import COMPLETE, Annotation
+from pipeline.errors import one_line
 
 Layout = Literal["msd", "nnunet", "list"]
 
@@ -94,4 +95,4 @@ class Problem:
 
     def line(self) -> str:
         """Return the problem as one line of text."""
-        return f"{self.file}: {self.problem}; {self.remedy}"
+        return one_line(self.file, self.problem, self.remedy)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.data.absences import questionable_absences, with_absent_classes_unknown
+from pipeline.data.absences import question, questionable_absences, with_absent_classes_unknown
 from pipeline.data.annotation import has_ignored, is_partial, missing_names
 from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
@@ -21,12 +21,12 @@ def with_answered_absences(request: StudyRequest, dataset: Dataset, fingerprint:
     """
     answer = request.absent_means
     if answer is None:
-        questions = [absence.question for absence in questionable_absences(dataset, fingerprint.scans)]
-        if questions:
+        absences = questionable_absences(dataset, fingerprint.scans)
+        if absences:
             raise ConfigError(
                 request.dataset,
-                " ".join(questions),
-                "give --absent-means absent or --absent-means unknown, or list what was drawn in annotated.json",
+                question(absences),
+                "Give --absent-means absent or --absent-means unknown, or list what was drawn in annotated.json",
             )
         return dataset
     if is_partial(case.annotation for case in dataset.cases):
