@@ -2,8 +2,8 @@
 
 Each image is reduced to what was annotated, and the loss is called with the rest. Results are averaged over images.
 
-- **Ignored voxels** are left out: the loss receives the known voxels of an image as logits (1, C, N) and class indices
-  (1, 1, N). This suits every loss that does not use positions.
+- **Ignored voxels** are left out: the loss receives the known voxels of an image in one row, as logits (1, C, N, 1, 1)
+  and class indices (1, 1, N, 1, 1). This suits every loss that does not use positions.
 - **Classes that were not annotated** in an image are merged with the background, as the label merges them: the logit of
   this union is the logarithm of the sum of their exponentials, and its probability the sum of theirs. This is the
   marginal loss of Shi et al. 2021 (doi:10.1016/j.media.2021.101979). The loss then sees fewer classes, so that means
@@ -36,7 +36,7 @@ def loss_on_known(
     loss
         Called with logits (1, C, *S) and class indices (1, 1, *S) of one image. A loss with the argument `known`
         receives whole images and the mask (1, 1, *S) of their known voxels; any other receives the known voxels alone,
-        as (1, C, N) and (1, 1, N). C may be smaller than the number of classes.
+        as (1, C, N, 1, 1) and (1, 1, N, 1, 1). C may be smaller than the number of classes.
     logits
         Logits (B, C, *S).
     target
@@ -71,7 +71,8 @@ def loss_on_known(
         if value is not None:
             values.append(value)
     if not values:
-        return logits.sum() * 0
+        # The sum of no elements is 0 and gives every logit the gradient 0, also where a logit is infinite.
+        return logits[:0].float().sum()
     return torch.stack(values).mean()
 
 
@@ -100,11 +101,8 @@ def _value(
         if getattr(loss, "takes_known", False):
             target, arguments = target.masked_fill(~known, 0), {"known": known}
         else:
-            # The known voxels of all images in one row (1, C, N).
             columns = known.flatten().nonzero()[:, 0]
-            logits, target = (
-                tensor.movedim(1, 0).flatten(1).index_select(1, columns)[None] for tensor in (logits, target)
-            )
+            logits, target = _voxels(logits, columns), _voxels(target, columns)
     value: torch.Tensor
     if classes is None:
         value = loss(logits, target, **arguments)
@@ -113,6 +111,13 @@ def _value(
     with _of_classes(loss, classes, count):
         value = loss(_marginal(logits, classes), _renumbered(target, classes, count), **arguments)
         return value
+
+
+def _voxels(tensor: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Return some voxels of all images (B, C, *S) in one row (1, C, N, 1, 1), with as many axes as before."""
+    row = tensor.movedim(1, 0).flatten(1).index_select(1, columns)
+    # The other axes stay, with length 1, so that losses find all spatial axes.
+    return row.reshape(1, len(row), -1, *(1,) * (tensor.ndim - 3))
 
 
 def _marginal(logits: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec
-from pipeline.study.request import ENGINE, StudyRequest
+from pipeline.study.request import ENGINE, NNUNET, StudyRequest
 
 
 def with_answered_absences(request: StudyRequest, dataset: Dataset, fingerprint: Fingerprint) -> Dataset:
@@ -50,8 +50,8 @@ def refuse_without_support(
     ignored, partial = has_ignored(annotations), is_partial(annotations)
     if not (ignored or partial):
         return
-    if request.trainer != ENGINE:
-        what = "ignored voxels" if ignored else "classes that were not annotated"
+    if request.trainer != ENGINE and (partial or request.trainer != NNUNET):
+        what = "classes that were not annotated" if partial else "ignored voxels"
         raise ConfigError(
             f"--trainer {request.trainer}", f"would take {what} for background", f"use --trainer {ENGINE}"
         )
