@@ -146,7 +146,7 @@ def test_voxels_of_a_class_that_was_not_annotated_are_unknown_and_noted(tmp_path
     (tmp_path / "annotated.json").write_text(json.dumps({"a": ["spleen"], "b": ["liver", "spleen"]}))
     result = scan_dataset(read_dataset(tmp_path), cache_folder=tmp_path / "checked")
     first, second = ({value: size.voxels for value, size in one.classes.items()} for one in result.fingerprint.scans)
-    assert second == {value: np.count_nonzero(LABEL == value) for value in (0, 1, 2)}
+    assert second == {value: np.count_nonzero(value == LABEL) for value in (0, 1, 2)}
     assert first == second | {0: second[0] + second[1], 1: 0}
     assert "was not annotated: 1 (70 voxels)" in next(p.problem for p in result.problems if p.case == "a")
     (tmp_path / "annotated.json").unlink()

@@ -179,7 +179,8 @@ def _write_label(case: Case, values: Sequence[int], ignore_label: int | None, wo
     found = label_values(file.voxels, file.header).reshape(file.header.grid, order="F")
     indices = np.searchsorted(np.asarray(values), case.annotation.known_labels(found))
     indices = indices.astype(np.uint8 if len(values) < 256 else np.uint16)
-    indices[found == ignore_label] = len(values)
+    if ignore_label is not None:
+        indices[found == ignore_label] = len(values)
     _save(indices, file.header.affine, target)
 
 
