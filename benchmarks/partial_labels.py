@@ -18,7 +18,7 @@ import pandas as pd
 
 from pipeline.comparison.verdict import compare
 from pipeline.records.folder import StudyFolder
-from pipeline.records.pair_result import pair_of
+from pipeline.records.pair_result import PairResult, pair_of
 from pipeline.records.states import State
 from pipeline.records.table import read_table
 from pipeline.records.verdict import Verdict
@@ -46,11 +46,18 @@ def main() -> None:
     pairs = compare(both).pairs
     print(f"{'loss':>14}" + "".join(f"{name:>20}" for name in verdicts) + f"{'gain in points':>28}")
     for loss in options.losses.split(","):
-        gain = next((one for one in [pair_of(pairs, loss, f"{loss} absent")] if one is not None), None)
-        shown = "–" if gain is None else f"{100 * gain.difference:+.2f} [{100 * gain.ci_low:+.2f}, {100 * gain.ci_high:+.2f}]"
-        print(f"{loss:>14}" + "".join(f"{dice(verdict, loss):20.4f}" for verdict in verdicts.values()) + f"{shown:>28}")
+        means = "".join(f"{dice(verdict, loss):20.4f}" for verdict in verdicts.values())
+        print(f"{loss:>14}{means}{points(pair_of(pairs, loss, f'{loss} absent')):>28}")
     for name, verdict in verdicts.items():
         print(f"{name}: {verdict.verdict}, {', '.join(verdict.candidates)}")
+
+
+def points(pair: PairResult | None) -> str:
+    """Return a difference in points with its interval."""
+    if pair is None:
+        return "not compared"
+    low, high = 100 * pair.ci_low, 100 * pair.ci_high
+    return f"{100 * pair.difference:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def dice(verdict: Verdict, loss: str) -> float:

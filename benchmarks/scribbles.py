@@ -23,6 +23,7 @@ from pipeline.records.folder import StudyFolder
 from pipeline.records.pair_result import pair_of
 from pipeline.records.run import read_run
 from pipeline.records.study import run_folders
+from pipeline.records.verdict import Verdict
 from pipeline.study.request import StudyRequest
 from pipeline.study.run import run_study
 
@@ -54,13 +55,18 @@ def main() -> None:
     print(f"{'loss':>18} {'dense':>8} {'scribbles':>10} {'difference in points':>28}")
     for loss in options.losses.split(","):
         pair = pair_of(verdict.pairs, f"{loss} on scribbles", loss)
-        means = [verdict.result_of(name) for name in (loss, f"{loss} on scribbles")]
-        if pair is None or None in means:
+        if pair is None:
             print(f"{loss:>18} not compared")
             continue
-        dense, sparse = (next(m.mean for n, m in found.metrics.items() if n == "dice") for found in means)
+        dense, sparse = (dice(verdict, name) for name in (loss, f"{loss} on scribbles"))
         interval = f"{100 * pair.difference:+.2f} [{100 * pair.ci_low:+.2f}, {100 * pair.ci_high:+.2f}]"
         print(f"{loss:>18} {dense:8.4f} {sparse:10.4f} {interval:>28}")
+
+
+def dice(verdict: Verdict, loss: str) -> float:
+    """Return the mean Dice of a loss, NaN without one."""
+    found = verdict.result_of(loss)
+    return float("nan") if found is None or "dice" not in found.metrics else found.metrics["dice"].mean
 
 
 def carry_out(options: argparse.Namespace, labels: str) -> StudyFolder:
