@@ -54,7 +54,7 @@ class MaskOptions:
 
 @dataclass(frozen=True, slots=True)
 class MaskFolder:
-    """Masks of one fold with its cases, the label values of each class or region by name, and that of ignored voxels."""
+    """Masks of one fold with its cases, the label values of each class or region by name, and of ignored voxels."""
 
     folder: Path
     cases: tuple[str, ...]
