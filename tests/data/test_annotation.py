@@ -16,6 +16,8 @@ from pipeline.data.absences import question, questionable_absences, size_notes, 
 from pipeline.data.annotation import COMPLETE, IGNORED_INDEX, Annotation, class_indices
 from pipeline.data.datalists import read_dataset
 from pipeline.data.folds import make_folds
+from pipeline.data.inspection import inspect_scan
+from pipeline.data.inspection_tables import inspection_tables
 from pipeline.data.scan import scan_dataset
 from pipeline.errors import ConfigError, DatasetError
 
@@ -67,6 +69,20 @@ def test_ignored_voxels_are_not_measured(tmp_path):
     known = LABEL[:, :3]
     assert counts == {value: np.count_nonzero(known == value) for value in (0, 1, 2)}
     assert not result.errors
+
+
+def test_an_inspection_shows_what_was_annotated(tmp_path):
+    write(tmp_path, CLASSES | {"ignore": 3}, label=with_ignored())
+    (tmp_path / "annotated.json").write_text(json.dumps({"a": ["spleen"], "b": ["liver", "spleen"]}))
+    source = read_dataset(tmp_path)
+    inspection = inspect_scan(source, scan_dataset(source), None)
+    assert inspection.ignored_share == pytest.approx(4 / 7)
+    assert [item.annotated for item in inspection.classes] == [None, 1, None]
+    (table,) = (table for table in inspection_tables(inspection) if table.title == "Classes")
+    assert [row[1] for row in table.rows] == ["2", "1 of 1 annotated", "2"]
+    assert "57.1 % of all voxels are ignored" in table.caption
+    complete = read_dataset(write(tmp_path / "complete"))
+    assert "ignored" not in inspection_tables(inspect_scan(complete, scan_dataset(complete), None))[2].caption
 
 
 def test_a_label_without_any_annotated_voxel_is_refused(tmp_path):
