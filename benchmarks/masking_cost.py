@@ -2,9 +2,9 @@
 
     python benchmarks/masking_cost.py ../shared/data/acdc [--rounds 15] [--losses ce,dice,dice_ce]
 
-The plan is that of the dataset. In each round one step with complete labels, one with ignored voxels and one in which a
-class was not annotated are taken in turn, with one thread, and their CPU times compared. Printed are the medians over
-rounds of the step with complete labels in milliseconds and of the ratios to it in percent.
+The plan is that of the dataset. Each round takes one step with complete labels, some with ignored voxels and one in
+which a class was not annotated, in a random order and with one thread, and compares their CPU times. Printed are the
+medians over rounds: of the step with complete labels in milliseconds, and of the ratios to it in percent.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--losses", default="ce,dice,dice_ce")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    random = np.random.default_rng(0)
     found = scan_dataset(read_dataset(options.data))
     plan = make_plan(found.dataset, found.fingerprint)
     voxels = list(found.fingerprint.class_voxels().values())
@@ -58,7 +59,11 @@ def main() -> None:
             value.backward()
             return time.thread_time() - started
 
-        times = np.array([[step(*target) for target in targets.values()] for _ in range(options.rounds + 1)][1:])
+        times = np.empty((options.rounds + 1, len(targets)))
+        for row in times:  # in a random order, so that no target profits from the step before
+            for index in random.permutation(len(targets)):
+                row[index] = step(*list(targets.values())[index])
+        times = times[1:]
         ratios = 100 * (np.median(times / times[:, :1], axis=0) - 1)
         costs = ", ".join(f"{name} {ratio:+.1f} %" for name, ratio in list(zip(targets, ratios, strict=True))[1:])
         print(f"{spec.label}: {1000 * np.median(times[:, 0]):.0f} ms; {costs}", flush=True)
