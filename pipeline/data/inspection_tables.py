@@ -104,9 +104,7 @@ def _class_table(inspection: Inspection) -> TextTable:
     if inspection.imbalance_is_extreme:
         caption += f"\nfrom {EXTREME_RATIO:g}:1, raw inverse weights make training collapse: use capped ones"
     if inspection.ignored_share is not None:
-        caption += (
-            f"\n{_percentage(inspection.ignored_share)} of all voxels are ignored; shares are of the others"
-        )
+        caption += f"\n{_percentage(inspection.ignored_share)} of all voxels are ignored; shares are of the others"
     return TextTable("Classes", ("class", "cases", "voxels", "of all", "of foreground"), tuple(rows), caption)
 
 

@@ -64,6 +64,8 @@ def loss_on_known(
     if not has_ignored and all(classes is None for classes in kept):
         whole: torch.Tensor = loss(logits, target)
         return whole
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()  # before logits of classes are summed
     values = []
     for members, classes in _groups(loss, kept):
         mask = known[members] if has_ignored else None

@@ -12,7 +12,7 @@ from pipeline.study.arms import arm_records, study_name
 from pipeline.study.context import StudyContext
 from pipeline.study.progress import Progress
 from pipeline.study.setups import Setup
-from pipeline.study.unknown_labels import annotation_notes
+from pipeline.study.unknown_labels import annotated_names, annotation_notes
 from pipeline.system.files import write_json
 from pipeline.system.json_values import to_json_value
 from pipeline.version import __version__
@@ -104,7 +104,5 @@ def _files_of(case: Case, dataset: Dataset) -> CaseFiles:
         label=str(case.label.resolve()) if case.label else None,
         patient=case.patient,
     )
-    values = case.annotation.classes
-    if values is None:
-        return files
-    return files.model_copy(update={"annotated": tuple(dataset.classes[value] for value in values)})
+    annotated = annotated_names(case, dataset)
+    return files if annotated is None else files.model_copy(update={"annotated": annotated})

@@ -23,6 +23,7 @@ from pipeline.records.tolerance import ToleranceRequest
 from pipeline.study.arms import arms_of
 from pipeline.study.context import StudyContext
 from pipeline.study.continuation import (
+    check_same_annotation,
     check_same_files,
     check_same_plan,
     extend_study,
@@ -150,6 +151,7 @@ def _checked_context(
     plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), record)
     if record is not None:
         check_same_files(study, fingerprint)
+        check_same_annotation(study, record, dataset)
     folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
     return StudyContext(request, study, dataset, fingerprint, plan, folds, arms)
 

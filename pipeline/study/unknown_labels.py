@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.data.absences import question, questionable_absences, with_absent_classes_unknown
 from pipeline.data.annotation import has_ignored, is_partial, missing_names
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Case, Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec
@@ -58,6 +58,12 @@ def refuse_without_support(
     from pipeline.losses.unknown_labels import refuse_losses_without_support
 
     refuse_losses_without_support(losses, class_voxels, ignored=ignored, partial=partial)
+
+
+def annotated_names(case: Case, dataset: Dataset) -> tuple[str, ...] | None:
+    """Return the names of the classes that a case was annotated for, in ascending order of value; None for all."""
+    values = case.annotation.classes
+    return None if values is None else tuple(dataset.classes[value] for value in values)
 
 
 def annotation_notes(dataset: Dataset) -> tuple[str, ...]:

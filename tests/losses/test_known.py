@@ -124,6 +124,15 @@ def test_class_weights_are_those_of_the_known_classes_and_are_restored():
     assert loss.inner.weight.tolist() == [1, 2, 3, 4]
 
 
+def test_classes_are_merged_in_float32_even_if_logits_are_bfloat16():
+    logits, target, _ = batch(7)
+    logits = logits.bfloat16()
+    kept = [(0, 3)] * 2
+    torch.testing.assert_close(
+        loss_on_known(build("ce"), logits, target, kept), loss_on_known(build("ce"), logits.float(), target, kept)
+    )
+
+
 @pytest.mark.parametrize("name", WITHOUT_POSITIONS)
 def test_an_image_of_which_nothing_is_known_contributes_nothing(name):
     logits, target, _ = batch(4)

@@ -1,6 +1,7 @@
 """Whole small studies on labels with ignored voxels, and on cases that were annotated for some classes only."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.bundle.source import _dataset
 from pipeline.data.datalists import read_dataset
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RecordError
 from pipeline.records.study import read_study, run_folders
 from pipeline.records.table import read_table
 from pipeline.report.build import build_report
@@ -122,6 +123,21 @@ def test_an_export_knows_what_was_annotated(partial, ignoring):
         original = read_dataset(study.root.parent / ("undrawn" if study is partial[0] else "data"))
         assert {c.id: c.annotation for c in again.cases} == {c.id: c.annotation for c in original.cases}
     assert "cube in 3" in read_study(partial[0]).notes[0]
+
+
+def test_a_study_is_not_continued_with_other_annotated_classes(partial, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(partial[0].root, study)
+    dataset = partial[0].root.parent / "undrawn"
+    carry_out(dataset, study)  # nothing has changed
+    annotated = dataset / "annotated.json"
+    before = annotated.read_text()
+    annotated.write_text(json.dumps(PARTIAL | {"case1": ["ball", "cube"]}))
+    try:
+        with pytest.raises(RecordError, match=r"other annotated classes of 1 case\(s\), e.g. case1"):
+            carry_out(dataset, study)
+    finally:
+        annotated.write_text(before)
 
 
 def test_an_ignore_label_without_ignored_voxels_and_full_lists_change_nothing(tmp_path):
