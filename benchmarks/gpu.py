@@ -43,10 +43,11 @@ def several_at_once(folder: Path) -> dict[str, Any]:
     """Return a row of the steps a second of one, two and four runs on one GPU, at full resolution, and utilisation."""
     from pipeline.data.planning import budget_plans
     from pipeline.study.executors.reusable_pool import ReusablePool
-    from pipeline.study.machine import RUNS_PER_GPU, at_once, time_steps
+    from pipeline.study.machine import RUNS_PER_GPU, Workload, at_once, time_steps
+    from pipeline.training.recipe import Recipe
 
     dataset, _, plan = planned(folder)
-    task = partial(time_steps, budget_plans(plan)[-1], len(dataset.classes), 1, "cuda", "float32")
+    task = partial(time_steps, Workload(budget_plans(plan)[-1], len(dataset.classes), Recipe()), 1, "cuda", "float32")
     rates, used = [], {}
     with ReusablePool() as workers:
         workers.start(max(RUNS_PER_GPU))

@@ -122,11 +122,12 @@ def compare_at_the_end(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def row_of_sharing(folder: Path) -> dict[str, Any]:
     """Return the row of steps per second: as many runs at once as there are cores, and one run on all cores."""
-    from pipeline.study.machine import available_cores, measure_machine
+    from pipeline.study.machine import Workload, available_cores, measure_machine
+    from pipeline.training.recipe import Recipe
 
     (dataset, _, plan), cores = planned(folder), available_cores()
     alone, shared = (
-        measure_machine(plan, len(dataset.classes), cores, jobs=jobs, precision=None).step_seconds
+        measure_machine(Workload(plan, len(dataset.classes), Recipe()), cores, jobs=jobs, precision=None).step_seconds
         for jobs in (1, cores)
     )
     return {

@@ -10,9 +10,11 @@ from torch import nn
 from pipeline.bundle.strict_model import StrictModel
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError
+from pipeline.network.named_network import build_named_network
 from pipeline.network.network_arguments import network_arguments
 from pipeline.network.network_spec import MONAI_NETWORKS, NetworkSpec
 from pipeline.network.network_trial import try_network
+from pipeline.network.nnunet_network import as_dyn_unet, is_nnunet, load_into_dyn_unet
 
 NETWORKS = (
     "AHNet", "AttentionUnet", "AutoEncoder", "BasicUNet", "DynUNet", "FlexibleUNet", "HighResNet", "LocalNet",
@@ -106,6 +108,8 @@ class NamedNetwork(StrictModel):
 def exportable_network(spec: NetworkSpec, plan: Plan, in_channels: int, classes: int) -> NamedNetwork | None:
     """Return a network as a bundle stores it, or None for the network of the plan.
 
+    nnU-Net's network becomes MONAI's, so that a bundle does not need nnU-Net's package.
+
     Raises
     ------
     BundleError
@@ -113,6 +117,8 @@ def exportable_network(spec: NetworkSpec, plan: Plan, in_channels: int, classes:
     """
     if spec.is_default:
         return None
+    if is_nnunet(spec):
+        spec = as_dyn_unet(network_arguments(spec, plan, in_channels, classes))
     subject, remedy = f"--network {spec.text}", "use the weights in checkpoint.pt of each run with your own code"
     if not spec.is_monai or spec.name not in NETWORKS:
         problem = "is code that a bundle cannot hold" if not spec.is_monai else "cannot be exported as a bundle"
@@ -128,6 +134,18 @@ def exportable_network(spec: NetworkSpec, plan: Plan, in_channels: int, classes:
     except ValueError as error:
         reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
         raise BundleError(subject, f"has arguments that a bundle cannot hold ({reason})", remedy) from None
+
+
+def exportable_weights(
+    spec: NetworkSpec, plan: Plan, in_channels: int, classes: int, weights: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the weights of a network by their names in the network of `exportable_network`."""
+    if not is_nnunet(spec):
+        return weights
+    twin = as_dyn_unet(network_arguments(spec, plan, in_channels, classes))
+    network, _ = build_named_network(twin, plan, in_channels, classes, seed=0)
+    load_into_dyn_unet(network, weights)
+    return network.state_dict()
 
 
 def remains_without_values(network: nn.Module) -> str:

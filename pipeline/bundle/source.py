@@ -15,13 +15,15 @@ from pipeline.data.fingerprint import CaseScan, Fingerprint
 from pipeline.data.plan import Plan
 from pipeline.errors import BundleError
 from pipeline.losses import LossSpec, parse_losses
+from pipeline.network.architecture import PLAN_NETWORK
 from pipeline.network.network_spec import NetworkSpec
 from pipeline.network.precision import Precision
 from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.run import read_run
 from pipeline.records.study import StudyRecord, read_study, run_folders
 from pipeline.records.verdict import LossResult, Verdict, read_verdict
-from pipeline.training.recipe import Recipe, recipe_named
+from pipeline.training.recipe import Recipe
+from pipeline.training.recipe_parts import recorded_recipe
 
 _PLAN = TypeAdapter(Plan)
 _SCANS = TypeAdapter(tuple[CaseScan, ...])
@@ -56,10 +58,10 @@ class StudySource:
         Scans of the training cases.
     verdict
         Verdict of the study.
-    network
-        The network that its runs trained.
     recipe
-        Optimizer and schedule of its runs.
+        Network, optimizer and schedule of its runs.
+    weights_sha256
+        Hash of the file of pretrained weights with which they began.
     """
 
     study: StudyFolder
@@ -75,8 +77,13 @@ class StudySource:
     dataset: Dataset
     fingerprint: Fingerprint
     verdict: Verdict
-    network: NetworkSpec = field(default_factory=NetworkSpec)
     recipe: Recipe = field(default_factory=Recipe)
+    weights_sha256: str | None = None
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The network that its runs trained."""
+        return self.recipe.network or PLAN_NETWORK
 
     @property
     def several_files(self) -> bool:
@@ -169,12 +176,13 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
         fingerprint=Fingerprint(_SCANS.validate_json((study.root / "fingerprint.json").read_bytes())),
         verdict=verdict,
         recipe=_recipe(record),
+        weights_sha256=None if record.recipe is None else record.recipe.weights_sha256,
     )
 
 
 def _recipe(record: StudyRecord) -> Recipe:
     """Return the recipe with the schedule of the study's runs, which depends on their budgets."""
-    recipe = Recipe() if record.request.recipe is None else recipe_named(record.request.recipe)
+    recipe = recorded_recipe(record)
     return replace(recipe, schedule=recipe.schedule.for_budgets(record.budget.evaluated[:-1]))
 
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import torch
 
 from pipeline.bundle.largest_component import out_of_fold_masks
+from pipeline.bundle.named_network import exportable_weights
 from pipeline.bundle.network_config import ensemble_weights
 from pipeline.bundle.source import StudySource
 from pipeline.errors import BundleError
-from pipeline.losses import build_loss
 from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
+from pipeline.system.files import sha256_of_file
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
 from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import prepare_dataset
@@ -97,7 +98,7 @@ def fold_weights(source: StudySource) -> tuple[dict[str, torch.Tensor], int]:
         saved = load_checkpoint(path)
         if saved is None:
             raise BundleError(path, "cannot be read", "run the study again; it repeats the runs that are missing")
-        members.append(saved["network"])
+        members.append(_in_bundle(source, saved["network"]))
     if len(members) == 1:
         return members[0], 1
     return ensemble_weights(members, len(source.dataset.channels), len(source.dataset.classes)), len(members)
@@ -122,8 +123,10 @@ def final_weights(
     Raises
     ------
     BundleError
-        If the loss or the network's weights do not stay finite, in float32 either.
+        If the loss or the network's weights do not stay finite, in float32 either, or if the file of pretrained weights
+        is not that of the study.
     """
+    _check_pretrained(source)
     rate = median(run.learning_rate for run in source.runs)
     try:
         training = _train(source, rate, source.precision, on_step, on_case)
@@ -135,7 +138,26 @@ def final_weights(
         except NonFiniteError as second:
             raise BundleError(source.study.root, str(second), "export with --from folds") from None
     weights = {name: tensor.cpu() for name, tensor in training.averaged_network.state_dict().items()}
-    return weights, FinalTraining(rate, training.precision)
+    return _in_bundle(source, weights), FinalTraining(rate, training.precision)
+
+
+def _in_bundle(source: StudySource, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    channels, classes = len(source.dataset.channels), len(source.dataset.classes)
+    return exportable_weights(source.network, source.plan, channels, classes, weights)
+
+
+def _check_pretrained(source: StudySource) -> None:
+    """Refuse a final training that would begin from other weights than the runs of the study."""
+    weights = source.network.weights
+    if weights is None:
+        return
+    problem = "has changed since the study began"
+    try:
+        if sha256_of_file(weights) == source.weights_sha256:
+            return
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    raise BundleError(weights, problem, "restore the file of pretrained weights, or export with --from folds")
 
 
 def _train(
@@ -155,18 +177,26 @@ def _train(
     # ten times as much CPU time. So the times of the study hold here too.
     torch.set_num_threads(source.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = source.recipe
+    network = build_network(plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold, source.network)
     training = Training(
-        network=build_network(
-            plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold, source.network
+        network=recipe.supervised(network),
+        loss=recipe.build_loss(source.loss, source.class_voxels),
+        sampler=PatchSampler(
+            tuple(cases[case.id] for case in source.dataset.cases),
+            plan,
+            seed,
+            fold,
+            recipe.sampling,
+            recipe.augmentation.for_classes(source.dataset.foreground.values()),
         ),
-        loss=build_loss(source.loss, source.class_voxels),
-        sampler=PatchSampler(tuple(cases[case.id] for case in source.dataset.cases), plan, seed, fold),
         learning_rate=rate,
         steps=steps,
         precision=precision,
         device=device,
-        optimizer_choice=source.recipe.optimizer,
-        schedule_choice=source.recipe.schedule,
+        optimizer_choice=recipe.optimizer,
+        schedule_choice=recipe.schedule,
+        weight_average=recipe.weight_average,
     )
     folder = source.study.root / "final" / f"{source.loss.label}-{precision}"
     folder.mkdir(parents=True, exist_ok=True)

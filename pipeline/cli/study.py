@@ -65,6 +65,30 @@ def study(
         str,
         typer.Option(help="Recipes, e.g. fast,adamw: each loss is trained with each, and the verdicts are compared."),
     ] = "fast",
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Network in place of the recipe's: a class of MONAI or an import path, with arguments, e.g. "
+            "'SegResNet{init_filters=16}'."
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Pretrained weights of --network: a file of torch.save or safetensors.")
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Optimizer in place of the recipe's: muon, adamw, sgd, adam or an import path, with arguments, e.g. "
+            "'sgd{momentum=0.9}'."
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Learning-rate schedule in place of the recipe's: one_cycle, polynomial, warmup_stable_decay, "
+            "constant or an import path, with arguments. Only one_cycle allows several budgets."
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs at once; default: measured on this machine.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; default: bfloat16 if it is faster and accurate here.")
@@ -147,6 +171,10 @@ def study(
         recipe=names[0],
         ignore_label=ignore_label,
         absent_means=absent_means,
+        network=network,
+        weights=weights,
+        optimizer=optimizer,
+        schedule=schedule,
         track=track,
         cache=cache,
         command="segloss " + " ".join(sys.argv[1:]),

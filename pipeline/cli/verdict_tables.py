@@ -7,6 +7,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.cli.budget_table import budgets_table
 from pipeline.comparison.phrases import counted, signed
 from pipeline.records.metrics import Metric, metric_of
 from pipeline.records.pair_result import PairResult
@@ -41,6 +42,9 @@ def print_verdict(verdict: Verdict, console: "Console") -> None:
         if failures is not None:
             console.print()
             console.print(failures)
+    if verdict.budgets is not None:
+        console.print()
+        console.print(budgets_table(verdict.budgets))
     if verdict.pairs:
         console.print()
         pairs = _shown_pairs(verdict)[:MAXIMUM_PAIRS]

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.comparison.arms import Arms, arms_of
+from pipeline.comparison.budget_axis import BudgetTable, budget_axis
 from pipeline.comparison.controls import gaps_of_controls
+from pipeline.comparison.judgement import judge, select_classes
 from pipeline.comparison.long_table import usable_rows
 from pipeline.comparison.loss_results import loss_results
 from pipeline.comparison.operating_points import operating_points
-from pipeline.comparison.pairing import Paired, pair
-from pipeline.comparison.pairs import Comparison, compare_pairs, decide, more_needed, near_best
+from pipeline.comparison.pairing import Paired
+from pipeline.comparison.pairs import Comparison, more_needed
 from pipeline.comparison.presence import collapse_of, presence
 from pipeline.comparison.ranking import pareto, ranking, ranking_over_metrics
-from pipeline.comparison.recommend import recommend
 from pipeline.comparison.settings import ComparisonSettings
 from pipeline.comparison.strata import (
     Reversal,
@@ -26,17 +27,9 @@ from pipeline.comparison.strata import (
     within_parts,
 )
 from pipeline.comparison.thresholds import with_collapsed_runs
-from pipeline.errors import ConfigError, RecordError
-from pipeline.records.metrics import metric_of
 from pipeline.records.operating_points import OperatingPoints
-from pipeline.records.states import FAILURES, State
-from pipeline.records.verdict import LossResult, PartDifference, Verdict, VerdictKind
-
-PRIMARY = ("dice", "iou", "nsd", "hausdorff95_mm")
-"""Metrics that may decide by default: the first one that the table has."""
-
-HEADLINE = ("dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "nsd")
-"""Metrics that are compared by default."""
+from pipeline.records.states import State
+from pipeline.records.verdict import LossResult, PartDifference, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +57,22 @@ def analyze(
     thresholds: pd.DataFrame | None = None,
     dropped: Mapping[str, str] | None = None,
     training_seconds: Mapping[str, float] | None = None,
+    budgets: BudgetTable | None = None,
 ) -> Analysis:
     """Compare losses from the long table alone.
 
     `pipeline.comparison.verdict.compare` describes the arguments and errors.
     """
     rows, collapsed = usable_rows(table)
-    rows = _select_classes(rows, settings.classes)
+    rows = select_classes(rows, settings.classes)
     if (rows["state"] == State.COLLAPSED).all():
         return _without_results(dict.fromkeys(collapsed, "all its runs collapsed"), collapsed, settings)
     arms = arms_of(rows, collapsed, dropped or {})
     if not arms.names:
         return _without_results(arms.set_aside, collapsed, settings)
-    paired = _pair_metrics(rows, arms, settings)
-    primary = _primary(paired, settings.metrics)
-    compared = {
-        name: compare_pairs(
-            item, settings.margins, settings.confidence, settings.training_sd if name == primary else None
-        )
-        for name, item in paired.items()
-    }
-    main = compared[primary]
-    kind, candidates = _decide(main, arms, dropped or {})
-    # The mean of a distance with misses depends on the value that a miss is given; ranks within cases do not.
-    by_case = [name for name, item in paired.items() if item.info.is_distance and _has_failures(rows, name)]
-    choice = recommend(near_best(candidates, main.pairs), compared, primary, collapsed, by_case, training_seconds)
+    judgement = judge(rows, arms, collapsed, settings, dropped or {}, training_seconds)
+    paired, compared, primary, by_case = judgement.paired, judgement.compared, judgement.primary, judgement.by_case
+    main, candidates, choice = compared[primary], judgement.candidates, judgement.choice
     rankings = {
         name: ranking(item.paired, item.units, item.errors, item.pairs, name in by_case)
         for name, item in compared.items()
@@ -104,7 +88,7 @@ def analyze(
     intervals = {name: item.intervals_of_means(settings.resamples, settings.seed) for name, item in compared.items()}
     pairs = tuple(result for item in compared.values() for result in item.pairs)
     verdict = Verdict(
-        verdict=kind,
+        verdict=judgement.kind,
         recommended=choice.loss,
         primary=primary,
         candidates=candidates,
@@ -112,7 +96,7 @@ def analyze(
         pairs=pairs,
         noise_floor={name: item.noise for name, item in compared.items()},
         smallest_detectable={name: item.smallest_detectable() for name, item in compared.items()},
-        more_needed=more_needed(kind, main, candidates),
+        more_needed=more_needed(judgement.kind, main, candidates),
         ranking=rankings,
         by_class=tuple(means_by_class(rows, list(paired))),
         pareto=tuple(pareto(paired, arms.candidates, by_case)),
@@ -134,75 +118,10 @@ def analyze(
         left_out={name: item.excluded_count for name, item in paired.items()},
         presence=tuple(presence(rows)),
     )
+    if budgets is not None:
+        axis = budget_axis(table, budgets, verdict, arms, settings, training_seconds)
+        verdict = verdict.model_copy(update={"budgets": axis})
     return Analysis(verdict, compared, _contradictions(rows, paired, inside, best, arms.controls))
-
-
-def _select_classes(rows: pd.DataFrame, classes: Sequence[str] | None) -> pd.DataFrame:
-    """Return the rows of the requested classes; all rows by default."""
-    if classes is None:
-        return rows
-    known = [str(name) for name in dict.fromkeys(rows["class"])]
-    unknown = [name for name in classes if name not in known]
-    if unknown or not classes:
-        raise ConfigError(
-            f"class {', '.join(unknown) or '(none)'}", "is not in the table", f"it has {', '.join(known)}"
-        )
-    return rows[rows["class"].isin(list(classes))]
-
-
-def _pair_metrics(rows: pd.DataFrame, arms: Arms, settings: ComparisonSettings) -> dict[str, Paired]:
-    """Return the values of each metric on the cases that all losses share, for metrics that have any."""
-    paired = {}
-    for name in _chosen_metrics(rows, settings.metrics):
-        item = pair(rows, name, arms.names, settings.miss_value)
-        if item is not None and set(item.losses) & set(arms.candidates):
-            paired[name] = item
-    if not paired:
-        raise RecordError(
-            "the table", "has no metric with values on common cases", "give results of all losses on the same cases"
-        )
-    return paired
-
-
-def _chosen_metrics(rows: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
-    """Return the requested metrics; by default the headline metrics of the table, or else all that it has."""
-    present = [str(name) for name in dict.fromkeys(rows["metric"])]
-    unknown = [name for name in metrics or () if name not in present]
-    if unknown:
-        raise ConfigError(f"metric {', '.join(unknown)}", "is not in the table", f"it has {', '.join(present)}")
-    return list(metrics or [name for name in HEADLINE if name in present] or present)
-
-
-def _primary(paired: Mapping[str, Paired], metrics: Sequence[str] | None) -> str:
-    """Return the metric that decides.
-
-    Raises
-    ------
-    ConfigError
-        If the metric cannot rank losses by itself, or its direction is unknown.
-    """
-    first = next((name for name in (*(metrics or ()), *PRIMARY) if name in paired), None)
-    first = first or next((name for name in paired if metric_of(name).rankable), next(iter(paired)))
-    if not metric_of(first).rankable:
-        raise ConfigError(
-            f"metric {first}",
-            "cannot rank losses: it is unknown whether larger is better, or it depends on the size of structures",
-            f"put a metric first that can, for example {', '.join(PRIMARY)}",
-        )
-    return first
-
-
-def _decide(main: Comparison, arms: Arms, dropped: Mapping[str, str]) -> tuple[VerdictKind, tuple[str, ...]]:
-    """Return the kind of verdict and its candidates; the last loss of a race is its winner."""
-    kind, candidates = decide(main, arms.controls)
-    if kind == "inconclusive" and dropped and len(candidates) == 1 and set(arms.candidates) == set(candidates):
-        kind = "winner"
-    return kind, candidates
-
-
-def _has_failures(rows: pd.DataFrame, metric: str) -> bool:
-    """Return whether some values of a metric are not measured, but set to the cost of a miss."""
-    return bool(((rows["metric"] == metric) & rows["state"].isin(FAILURES)).any())
 
 
 def _operating_points(

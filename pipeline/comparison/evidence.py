@@ -6,7 +6,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from pipeline.comparison.analysis import HEADLINE, PRIMARY
+from pipeline.comparison.budget_axis import BudgetTable
+from pipeline.comparison.judgement import HEADLINE, PRIMARY
 from pipeline.comparison.long_table import comparable_losses, usable_rows
 from pipeline.comparison.pairing import Paired, pair
 from pipeline.comparison.sentences import NOTHING_IN_COMMON
@@ -14,7 +15,7 @@ from pipeline.comparison.settings import ComparisonSettings
 from pipeline.comparison.verdict import compare, with_references
 from pipeline.errors import RecordError
 from pipeline.records.folder import StudyFolder
-from pipeline.records.gather import gather_cases, gather_thresholds
+from pipeline.records.gather import gather_budgets, gather_cases, gather_thresholds
 from pipeline.records.reference_check import ReferenceCheck
 from pipeline.records.run import RunTrace, read_traces
 from pipeline.records.scope import Scope, scope_of
@@ -40,6 +41,8 @@ class Evidence:
         Folder and settings of the study.
     table, rows
         Long table as written, and the checked rows that a comparison uses.
+    budgets
+        Long table of the smaller budgets as written; empty if there is one budget.
     thresholds
         Dice at every threshold of the probability.
     runs
@@ -62,6 +65,7 @@ class Evidence:
     settings: StudyRecord
     table: pd.DataFrame
     thresholds: pd.DataFrame
+    budgets: pd.DataFrame
     rows: pd.DataFrame
     runs: tuple[RunTrace, ...]
     losses: tuple[str, ...]
@@ -125,6 +129,9 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
     with_patients = _with_patients(table, settings)
     rows, collapsed = usable_rows(with_patients)
     thresholds = gather_thresholds(study)
+    smaller, steps = gather_budgets(study), settings.budget.steps
+    if smaller.empty and study.budgets.exists():
+        smaller = read_table(study.budgets)
     names, _ = comparable_losses(rows[~rows["loss"].isin(list(settings.dropped))], collapsed)
     metrics = [str(name) for name in dict.fromkeys(rows["metric"])]
     paired = {name: item for name in metrics if (item := pair(rows, name, names)) is not None}
@@ -133,7 +140,8 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
     seconds = _training_seconds(runs) if settings.is_imported else None  # of losses the simplest is recommended
 
     def judge(left_out: Collection[str] = ()) -> Verdict:
-        results, levels = (every[~every["case"].isin(list(left_out))] for every in (with_patients, thresholds))
+        tables = (with_patients, thresholds, smaller)
+        results, levels, at_smaller = (every[~every["case"].isin(list(left_out))] for every in tables)
         return compare(
             results,
             comparison or _default_comparison(settings),
@@ -141,6 +149,7 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
             dropped=settings.dropped,
             scope=scope,
             training_seconds=seconds,
+            budgets=None if steps is None or at_smaller.empty else BudgetTable(at_smaller, steps),
         )
 
     checked = CheckedReferences()
@@ -157,7 +166,7 @@ def read_evidence(study: StudyFolder, comparison: ComparisonSettings | None = No
         verdict = _nothing_in_common(collapsed, scope)
     losses = tuple(dict.fromkeys([*settings.labels, *table["loss"]]))
     return Evidence(
-        study, settings, table, thresholds, rows, runs, losses, paired, scope, verdict, checked, volumes
+        study, settings, table, thresholds, smaller, rows, runs, losses, paired, scope, verdict, checked, volumes
     )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def compare_recipes(paired: Mapping[str, Paired], settings: InteractionSettings)
     }
     found: list[tuple[tuple[str, str], tuple[str, str], Difference]] = []
     for first, second in combinations(paired, 2):
-        change = _change_between(paired[first], paired[second], settings.controls)
+        change = change_between(paired[first], paired[second], settings.controls)
         if change is None:
             continue
         # The change of a loss between two recipes contains the noise of two trainings.
@@ -132,7 +132,7 @@ def compare_recipes(paired: Mapping[str, Paired], settings: InteractionSettings)
     return comparison
 
 
-def _change_between(first: Paired, second: Paired, controls: frozenset[str]) -> Paired | None:
+def change_between(first: Paired, second: Paired, controls: frozenset[str]) -> Paired | None:
     """Return the change of each common loss from the second recipe to the first; None for fewer than two losses."""
     losses = tuple(name for name in first.losses if name in second.losses and name not in controls)
     if len(losses) < 2:

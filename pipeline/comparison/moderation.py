@@ -76,7 +76,7 @@ def moderated(covariance: Floats, degrees: float) -> Estimate:
         return Estimate(own, np.full(own.shape, degrees), np.full(losses, half), degrees)
     all_degrees = (losses - 1) * degrees
     variances = _variances_of_losses(covariance)
-    if not variances.any():
+    if variances.min() <= 0:  # losses without noise of their own, up to rounding
         return Estimate(own, np.full(own.shape, degrees), variances, degrees)
     # The logarithm of a variance estimated from few degrees of freedom is too small on average [Smyth 2004].
     bias = float(special.digamma(degrees / 2) - np.log(degrees / 2))

@@ -1,5 +1,6 @@
 """Write the verdict in sentences for readers without knowledge of statistics."""
 
+from pipeline.comparison.budget_words import budget_sentences, course_sentences, per_run
 from pipeline.comparison.caveats import collapse_sentence
 from pipeline.comparison.pairs import near_best
 from pipeline.comparison.phrases import amount, counted, interval, listed, p_value, phrase, signed
@@ -40,7 +41,7 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
         return (_no_results(verdict), *(verdict.scope.words if verdict.scope else ()))
     metric, recommended = verdict.primary, str(verdict.recommended)
     name = phrase(metric)
-    lines = [_headline(verdict, name)]
+    lines = [_headline(verdict, name), *(budget_sentences(verdict.budgets) if verdict.budgets else ())]
     pairs = [pair.seen_from(recommended) for pair in verdict.primary_pairs if recommended in pair.names]
     pairs = [pair for pair in pairs if not pair.names & set(verdict.controls)]  # controls have sentences of their own
     pairs.sort(key=lambda pair: (not pair.names <= set(verdict.candidates), abs(pair.difference)))
@@ -53,10 +54,18 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
         varies = amount(metric, noise.sd_between_seeds)
         lines.append(f"The mean {name} of one loss varies by {varies} (standard deviation) between seeds.")
     lines += [control_sentence(gap, verdict.confidence) for gap in verdict.aa if gap.metric == metric]
-    lines += (verdict.scope.words if verdict.scope else ()) or (UNKNOWN_SCOPE,)
+    lines += _scope(verdict)
     if verdict.operating_points is not None:
         lines += verdict.operating_points.words[:1]  # the command line prints the others after it
     return tuple(lines)
+
+
+def _scope(verdict: Verdict) -> list[str]:
+    """Return the conditions of the verdict; several budgets tell more than the slopes at the end of the curves."""
+    scope, axis = verdict.scope, verdict.budgets
+    if axis is None:
+        return list(scope.words if scope else ()) or [UNKNOWN_SCOPE]
+    return [*course_sentences(axis), (scope.conditions if scope else "") or UNKNOWN_SCOPE]
 
 
 def _no_results(verdict: Verdict) -> str:
@@ -122,6 +131,8 @@ def needed_sentence(needed: MoreNeeded, cases: int) -> str:
 def _headline(verdict: Verdict, name: str) -> str:
     """Return the first sentence: the loss to use, and why."""
     recommended, cases = str(verdict.recommended), counted(verdict.cases, "case", "cases")
+    if verdict.budgets is not None:
+        cases = f"{cases} {per_run(verdict.budgets)}"
     result = verdict.result_of(recommended)
     collapse = result.collapse if result is not None and result.collapsed_runs else None
     warning = f" But {collapse_sentence(collapse, verdict.confidence)}." if collapse else ""

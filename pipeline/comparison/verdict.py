@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from pipeline.comparison.analysis import analyze
+from pipeline.comparison.budget_axis import BudgetTable
 from pipeline.comparison.caveats import caveats_of
 from pipeline.comparison.operating_words import with_words
 from pipeline.comparison.sentences import sentences
@@ -25,6 +26,7 @@ def compare(
     dropped: Mapping[str, str] | None = None,
     scope: Scope | None = None,
     training_seconds: Mapping[str, float] | None = None,
+    budgets: BudgetTable | None = None,
 ) -> Verdict:
     """Compare losses from the long table alone.
 
@@ -45,11 +47,13 @@ def compare(
     training_seconds
         Mean time of a training of each loss. Among equally good losses that are not in the registry, the one with the
         shortest trainings is recommended.
+    budgets
+        Results of the same runs at smaller budgets. With them, the verdict has a budget axis.
 
     Raises
     ------
     RecordError
-        If the table or the thresholds are malformed, or no metric has values on common cases.
+        If the table, the thresholds or the budgets are malformed, or no metric has values on common cases.
     ConfigError
         If the table lacks a metric or class, or the first metric cannot rank losses.
 
@@ -65,7 +69,7 @@ def compare(
     >>> verdict.verdict, verdict.recommended
     ('winner', 'dice_ce')
     """
-    analysis = analyze(table, settings or ComparisonSettings(), thresholds, dropped, training_seconds)
+    analysis = analyze(table, settings or ComparisonSettings(), thresholds, dropped, training_seconds, budgets)
     verdict = analysis.verdict.model_copy(update={"scope": scope})
     if verdict.operating_points is not None and verdict.recommended is not None:
         points = with_words(verdict.operating_points, verdict.recommended, verdict.controls)

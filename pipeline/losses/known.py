@@ -71,7 +71,7 @@ def loss_on_known(
         mask = known[members] if has_ignored else None
         value = _value(loss, logits[members], target[members], mask, classes)
         if value is not None:
-            values.append(value)
+            values += [value] * len(members)
     if not values:
         # The sum of no elements is 0 and gives every logit the gradient 0, also where a logit is infinite.
         return logits[:0].float().sum()

@@ -14,7 +14,7 @@ PLAN_NETWORK = NetworkSpec()
 
 
 def build_network(
-    plan: Plan, in_channels: int, classes: int, seed: int, fold: int, spec: NetworkSpec = PLAN_NETWORK
+    plan: Plan, in_channels: int, classes: int, seed: int, fold: int, spec: NetworkSpec | None = None
 ) -> nn.Module:
     """Return MONAI's `DynUNet`, or the network of `spec`, with weights drawn for (seed, fold).
 
@@ -31,7 +31,7 @@ def build_network(
     seed, fold
         Select the random stream of the weights.
     spec
-        Class and arguments of the network; by default the network of the plan.
+        Class and arguments of the network; None, like `PLAN_NETWORK`, for the network of the plan.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def build_network(
         If the network of `spec` cannot be built, or does not give such logits.
     """
     weights_seed = derived_seed(seed, "weights", fold)
-    if not spec.is_default:
+    if spec is not None and not spec.is_default:
         return build_named_network(spec, plan, in_channels, classes, weights_seed)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed)

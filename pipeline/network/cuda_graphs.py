@@ -15,6 +15,7 @@ from monai.networks.nets import DynUNet
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from pipeline.network.deep_supervision import Outputs, as_float32
 from pipeline.network.precision import Precision
 
 CAPTURABLE: tuple[type[nn.Module], ...] = (DynUNet, nn.Conv3d, nn.ConvTranspose3d)
@@ -68,10 +69,9 @@ class CudaGraphInferer(Inferer):
         # allocator reserves memory then, neither of which is allowed during a capture. Weights do not change.
         self._step: Any = torch.cuda.make_graphed_callables(step, (batch,))
 
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return logits (B, K, *patch) float32 of inputs (B, C, *patch)."""
-        logits: torch.Tensor = self._step(inputs)
-        return logits
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return logits (B, K, *patch) float32 of inputs (B, C, *patch), or a tuple of them in several resolutions."""
+        return self._step(inputs)
 
     def release(self) -> None:
         """Free the memory of the graphs, which is that of a whole training step; no call may follow."""
@@ -91,11 +91,10 @@ class _InPrecision(nn.Module):
         super().__init__()
         self.network, self.precision, self.device = network, precision, device
 
-    def forward(self, window: torch.Tensor) -> torch.Tensor:
+    def forward(self, window: torch.Tensor) -> Outputs:
         enabled = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False):
-            logits: torch.Tensor = self.network(window).float()
-            return logits
+            return as_float32(self.network(window))
 
 
 class CudaGraphFunction:

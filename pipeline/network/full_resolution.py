@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
+from pipeline.network.deep_supervision import Outputs, all_resolutions, returns_all_resolutions
 
 FINAL_OUTPUT = {"BasicUNetPlusPlus": (-1, -1), "DAF3D": (-1, 0)}
 """Index of the final output, in training and in prediction, of networks with several outputs at full resolution."""
@@ -17,18 +18,18 @@ def return_full_resolution(network: nn.Module, name: str, classes: int) -> nn.Mo
     """Let a network return its logits (B, `classes`, *patch) alone.
 
     A hook selects them, so that class and weights stay as they are. From then on the network raises `ConfigError` if it
-    returns no such logits.
+    returns no such logits. `pipeline.network.deep_supervision.return_all_resolutions` makes an exception for training.
     """
     network.register_forward_hook(partial(_hook, name=name, classes=classes))
     return network
 
 
-def _hook(
-    module: nn.Module, inputs: Sequence[torch.Tensor], output: object, *, name: str, classes: int
-) -> torch.Tensor:
+def _hook(module: nn.Module, inputs: Sequence[torch.Tensor], output: object, *, name: str, classes: int) -> Outputs:
     shape = (len(inputs[0]), classes, *inputs[0].shape[2:])
     if isinstance(output, torch.Tensor) and output.shape == shape:
         return output
+    if returns_all_resolutions(module) and (resolutions := all_resolutions(output, shape)):
+        return resolutions
     logits, problem = select_logits(output, shape, FINAL_OUTPUT.get(name, (None, None))[not module.training])
     if logits is None:
         raise ConfigError(f"--network {name}", problem, "give a network that returns logits of its input's shape")

@@ -4,11 +4,25 @@ from torch import nn
 
 from pipeline.data.plan import Plan
 from pipeline.network.full_resolution import return_full_resolution
-from pipeline.network.network_arguments import network_arguments
+from pipeline.network.network_arguments import check_argument_names, network_arguments
 from pipeline.network.network_class import create
 from pipeline.network.network_noise import seeded_generators
 from pipeline.network.network_spec import NetworkSpec
-from pipeline.network.pretrained import depends_on_classes, load_pretrained
+from pipeline.network.nnunet_network import initialize
+from pipeline.network.pretrained import depends_on_classes, load_pretrained, read_weights
+
+
+def check_network(spec: NetworkSpec) -> None:
+    """Refuse a network whose class, names of arguments or file of weights cannot be used, before a dataset is read.
+
+    Raises
+    ------
+    ConfigError
+        If the class cannot be imported or lacks an argument, or the file cannot be read as weights.
+    """
+    check_argument_names(spec)
+    if spec.weights is not None:
+        read_weights(spec.weights)
 
 
 def build_named_network(
@@ -42,6 +56,7 @@ def build_named_network(
     arguments = network_arguments(spec, plan, in_channels, classes)
     with seeded_generators(seed):
         network = create(spec, arguments)
+        initialize(network)
     drawn: tuple[str, ...] = ()
     if spec.weights is not None:
         other = network_arguments(spec, plan, in_channels, classes + 1)

@@ -12,6 +12,7 @@ from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.network.network_class import network_class
 from pipeline.network.network_spec import NetworkSpec
+from pipeline.network.nnunet_network import SETTINGS, is_from_package, nnunet_features
 
 DIMENSIONS = frozenset({"spatial_dims", "dimensions", "n_dims", "ndim", "ndims", "dim"})
 INPUTS = frozenset({"in_channels", "n_input_channels", "input_channels", "in_chans", "n_channels", "num_channels"})
@@ -35,7 +36,7 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
 
     An argument of the user wins. Numbers of channels and of classes, the dimensions and the shape of the input are
     filled in wherever the class has them. Levels, strides and kernels follow from the plan where the class requires
-    them; other arguments keep the defaults of the class.
+    them. Networks of nnU-Net's package get its settings. Other arguments keep the defaults of the class.
 
     Parameters
     ----------
@@ -51,21 +52,17 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
     ConfigError
         If the class lacks an argument of the user, or requires one that does not follow from the plan.
     """
-    own, inherited, is_open = _parameters(network_class(spec))
+    own, inherited = check_argument_names(spec)
     names = {**inherited, **own}
-    _check_known(spec, names, is_open)
-    if spec.is_monai and not OUTPUTS & names.keys():
-        raise ConfigError(
-            f"--network {spec.target}", "has no argument for the number of classes", "give a network for segmentation"
-        )
     always = _for_every_network(plan, in_channels, classes)
     required = _for_u_nets(spec, plan, names)
+    given = {**(SETTINGS if is_from_package(spec) else {}), **spec.arguments}
     arguments: dict[str, Any] = {}
     missing = []
     for name, parameter in names.items():
         is_required = parameter.default is parameter.empty and name in own
-        if name in spec.arguments:
-            arguments[name] = spec.arguments[name]
+        if name in given:
+            arguments[name] = given[name]
         elif name in always and not (name == "dim" and not is_required):
             arguments[name] = always[name]
         elif name in required and (is_required or name == "filters"):
@@ -79,6 +76,26 @@ def network_arguments(spec: NetworkSpec, plan: Plan, in_channels: int, classes: 
             f"write {spec.name}{{{','.join(f'{name}=...' for name in missing)}}}",
         )
     return {**arguments, **{name: value for name, value in spec.arguments.items() if name not in arguments}}
+
+
+def check_argument_names(
+    spec: NetworkSpec,
+) -> tuple[dict[str, inspect.Parameter], dict[str, inspect.Parameter]]:
+    """Return the parameters of a network's constructor, and those of its base classes that it passes on.
+
+    Raises
+    ------
+    ConfigError
+        If the class cannot be imported, lacks an argument of the user, or is a class of MONAI for other tasks.
+    """
+    own, inherited, is_open = _parameters(network_class(spec))
+    names = {**inherited, **own}
+    _check_known(spec, names, is_open)
+    if spec.is_monai and not OUTPUTS & names.keys():
+        raise ConfigError(
+            f"--network {spec.target}", "has no argument for the number of classes", "give a network for segmentation"
+        )
+    return own, inherited
 
 
 def has_fixed_size(spec: NetworkSpec) -> bool:
@@ -113,12 +130,13 @@ def _for_every_network(plan: Plan, in_channels: int, classes: int) -> dict[str, 
 
 def _for_u_nets(spec: NetworkSpec, plan: Plan, names: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Return required arguments of U-Nets and of registration networks, with as many levels as the user gave."""
-    # DynUNet and AutoEncoder count the stride of the first level, which is 1.
-    first: list[Any] = [1] if {"upsample_kernel_size", "inter_channels"} & names.keys() else []
+    # DynUNet, AutoEncoder and nnU-Net's networks count the stride of the first level, which is 1.
+    first: list[Any] = [1] if {"upsample_kernel_size", "inter_channels", "n_stages"} & names.keys() else []
     levels = _with_count(levels_at_full_resolution(plan), _level_count(spec, len(first)))
     strides = [list(stride) for stride in levels.strides]
     values: dict[str, Any] = {"num_channel_initial": levels.features[0], "depth": len(strides), "backbone": "resnet18"}
     values["extract_levels"] = list(range(len(strides) + 1))
+    values |= {"n_stages": len(levels.features), "features_per_stage": nnunet_features(len(levels.features))}
     if "strides" in names:
         values |= {"channels": list(levels.features), "strides": first + strides}
     if "upsample_kernel_size" in names:
@@ -131,7 +149,7 @@ def _for_u_nets(spec: NetworkSpec, plan: Plan, names: Mapping[str, inspect.Param
 
 def _level_count(spec: NetworkSpec, first: int) -> int | None:
     """Return the number of levels that the user's own arguments have, or None."""
-    for name in ("channels", "filters", "strides", "kernel_size"):
+    for name in ("channels", "filters", "features_per_stage", "strides", "kernel_size"):
         if isinstance(given := spec.arguments.get(name), list):
             return len(given) + (1 - first if name == "strides" else 0)
     return None

@@ -18,6 +18,10 @@ META = torch.device("meta")
 """A device without memory, on which torch computes shapes but no values."""
 
 
+TORCH_CLASS = "$torch.nn."
+"""Prefix of an argument that is a class of torch."""
+
+
 class SequencesOnCpu(TorchFunctionMode):
     """Create equal steps between two numbers on the CPU: constructors compute rates of dropout of them."""
 
@@ -66,13 +70,15 @@ def network_class(spec: NetworkSpec) -> type[nn.Module]:
 def create(spec: NetworkSpec, arguments: Mapping[str, Any]) -> nn.Module:
     """Return an instance with `arguments`, which are those of the spec and those that follow from the plan.
 
+    A class of ``torch.nn`` is an argument of the form ``$torch.nn.Conv3d``, as in bundles of MONAI.
+
     Raises
     ------
     ConfigError
         If the constructor raises an error.
     """
     try:
-        return network_class(spec)(**arguments)
+        return network_class(spec)(**{name: _torch_class(value) for name, value in arguments.items()})
     except ConfigError:
         raise
     except Exception as error:  # the constructors of MONAI and of users raise anything
@@ -82,6 +88,11 @@ def create(spec: NetworkSpec, arguments: Mapping[str, Any]) -> nn.Module:
             f"cannot be built with {stated} ({first_line(error)})",
             f"give other arguments, e.g. {spec.name}{{{next(iter(arguments), 'argument')}=...}}",
         ) from error
+
+
+def _torch_class(value: Any) -> Any:
+    is_class = isinstance(value, str) and value.startswith(TORCH_CLASS)
+    return getattr(nn, value.removeprefix(TORCH_CLASS)) if is_class else value
 
 
 def create_on_meta(spec: NetworkSpec, arguments: Mapping[str, Any]) -> nn.Module:

@@ -55,8 +55,7 @@ class NoiseInferer(Inferer):
         super().__init__()
         self.inferer, self.seed, self.device = inferer, seed, device
 
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what the inner inferer returns."""
         with seeded_generators(self.seed(), self.device):
-            logits: torch.Tensor = self.inferer(inputs, network, *args, **kwargs)
-            return logits
+            return self.inferer(inputs, network, *args, **kwargs)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.system.call_grammar import CallGrammar, read_value
+from pipeline.system.files import sha256_of_file
 
 MONAI_NETWORKS = "monai.networks.nets"
 """Package of the networks that a bare name refers to."""
@@ -89,10 +90,23 @@ class NetworkSpec:
     @property
     def text(self) -> str:
         """The text that `parse` reads as this network, without its weights."""
+        return f"{self.target}{self._arguments_text}"
+
+    @property
+    def label(self) -> str:
+        """The text without the module of the class, for display."""
+        return f"{self.name}{self._arguments_text}"
+
+    @property
+    def definition(self) -> str:
+        """The text and, for pretrained weights, the SHA-256 of their file."""
+        return self.text if self.weights is None else f"{self.text} with weights {sha256_of_file(self.weights)}"
+
+    @property
+    def _arguments_text(self) -> str:
         if not self.arguments:
-            return self.target
-        inner = ",".join(f"{name}={_value_text(value)}" for name, value in self.arguments.items())
-        return f"{self.target}{{{inner}}}"
+            return ""
+        return "{" + ",".join(f"{name}={_value_text(value)}" for name, value in self.arguments.items()) + "}"
 
 
 def _value_text(value: Any) -> str:

@@ -186,9 +186,9 @@ def _network_reason(plan: Plan, fitted: Plan, request: _Request, trial: Trial) -
     obstacle = capture_obstacle(create_on_meta(request.spec, arguments))
     slower = f"; on a GPU it trains without CUDA graphs, since {obstacle}" if obstacle else ""
     return (
-        f"{request.spec.text} as requested, without a stem: {trial.weights / 1e6:.2f} million weights; a training step "
-        f"needs about {trial.step_bytes / 2**30:.2g} GiB, {trial.step_bytes / max(usual.step_bytes, 1):.1f} times that "
-        f"of the plan's own network{slower}"
+        f"{request.spec.text} as requested, at full resolution whatever the budget: {trial.weights / 1e6:.3g} million "
+        f"weights; a training step needs about {trial.step_bytes / 2**30:.2g} GiB, "
+        f"{trial.step_bytes / max(usual.step_bytes, 1):.1f} times that of the plan's own network{slower}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The choice of number format: bfloat16 where it is faster *and* gives finite gradients, else float32."""
+"""The choice of number format: bfloat16 where it is faster *and* gives sound gradients, else float32."""
 
 import math
 import time
@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 from torch import nn
+
+from pipeline.network.network_noise import seeded_generators
 
 Precision = Literal["float32", "bfloat16"]
 """Number format of the network's forward and backward pass; weights and losses are always float32."""
@@ -21,6 +23,9 @@ EMULATION_SLOWDOWN = 10.0
 
 ABORT_SLOWDOWN = 5.0
 """Timing stops after a warm-up step that takes this many times as long as a step in float32."""
+
+LEFTOVER_SIZES = range(4, 22)
+"""Binary logarithms of the sizes of freed tensors, whose memory the next tensors of about that size get."""
 
 
 @contextmanager
@@ -66,6 +71,8 @@ def choose_precision(
     speedup = float32_s / bfloat16_s
     if speedup < MINIMUM_SPEEDUP:
         return "float32", f"bfloat16 is only {speedup:.2f} times as fast here"
+    if device.type == "cpu" and not is_repeatable(network, image):
+        return "float32", "two equal trial steps in bfloat16 gave different gradients here"
     return "bfloat16", f"bfloat16 is {speedup:.2f} times as fast as float32 here"
 
 
@@ -84,6 +91,38 @@ def bfloat16_slowdown(device: torch.device) -> float:
     return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
+def is_repeatable(network: nn.Module, image: torch.Tensor) -> bool:
+    """Return whether two steps in bfloat16 give equal gradients, whatever the memory held before.
+
+    On CPUs, the gradient of a convolution over 2 x N x N voxels may read memory that was never written (torch 2.13 with
+    oneDNN): such trainings could not be repeated, and become NaN now and then. On a GPU, gradients may differ in the
+    order of sums alone, so that this says nothing there.
+
+    Parameters
+    ----------
+    network
+        Network on a CPU; its gradients are cleared.
+    image
+        Batch (B, C, *patch).
+    """
+    gradients = []
+    for leftover in (0.0, math.nan):
+        blocks = [torch.full((2**size,), leftover) for size in LEFTOVER_SIZES for _ in range(2)]
+        del blocks
+        with seeded_generators(0):
+            _step(network, image, "bfloat16")
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    network.zero_grad(set_to_none=True)
+    return all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+def _step(network: nn.Module, image: torch.Tensor, precision: Precision) -> None:
+    network.zero_grad(set_to_none=True)
+    with autocast(precision, image.device):
+        logits = network(image)
+    logits.float().square().mean().backward()
+
+
 def _step_seconds(
     network: nn.Module, image: torch.Tensor, precision: Precision, abort_s: float = math.inf
 ) -> float | None:
@@ -91,14 +130,7 @@ def _step_seconds(
 
     The image is (B, C, *patch). On a CPU a warm-up step of more than `abort_s` seconds is the only step.
     """
-
-    def step() -> None:
-        network.zero_grad(set_to_none=True)
-        with autocast(precision, image.device):
-            logits = network(image)
-        logits.float().square().mean().backward()
-
-    seconds = _best_of_three(step, image.device, abort_s)
+    seconds = _best_of_three(lambda: _step(network, image, precision), image.device, abort_s)
     finite = all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
     network.zero_grad(set_to_none=True)
     return seconds if finite else None

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.data.plan import Plan
 from pipeline.network.cuda_graphs import CudaGraphInferer, capture_obstacle
+from pipeline.network.deep_supervision import as_float32
 from pipeline.network.network_noise import NoiseInferer
 from pipeline.network.precision import Precision, autocast
 
@@ -42,14 +43,14 @@ class AutocastInferer(Inferer):
         super().__init__()
         self.inferer, self.precision, self.device = inferer, precision, device
 
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return logits (B, K, *S) float32 of inputs (B, C, *S)."""
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return logits (B, K, *S) float32 of inputs (B, C, *S), or a tuple of them in several resolutions."""
 
         def predict(window: torch.Tensor) -> torch.Tensor:
             with autocast(self.precision, self.device), _fast_single_window(window, self.precision):
                 return network(window)
 
-        return self.inferer(inputs, predict, *args, **kwargs).float()
+        return as_float32(self.inferer(inputs, predict, *args, **kwargs))
 
 
 def _fast_single_window(window: torch.Tensor, precision: Precision) -> AbstractContextManager[object]:

@@ -37,7 +37,7 @@ def load_pretrained(network: nn.Module, path: Path, replaceable: Collection[str]
     ConfigError
         If the file cannot be read, or if another tensor of the network is missing or has another shape.
     """
-    loaded = _without_prefix(_read(path), network.state_dict())
+    loaded = _without_prefix(read_weights(path), network.state_dict())
     problems = []
     kept = []
     for name, tensor in network.state_dict().items():
@@ -76,8 +76,14 @@ def depends_on_classes(spec: NetworkSpec, arguments: Mapping[str, Any], other: M
     return frozenset(name for name in shapes if shapes[name] != others.get(name))
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file by name."""
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file by name, without executing code.
+
+    Raises
+    ------
+    ConfigError
+        If the file does not exist, or is none of `torch.save` with tensors only or of safetensors.
+    """
     remedy = "give a file of torch.save with tensors only, or of safetensors"
     try:
         if path.suffix == ".safetensors":

@@ -1,9 +1,10 @@
 """The conditions under which the trainings of a study ran: a verdict holds for these, and is unknown for others."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, computed_field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, computed_field, model_serializer
 
 from pipeline.records.events import Event, RestartEvent, ValidationEvent
 from pipeline.records.metrics import metric_of
@@ -53,8 +54,10 @@ class Scope(RecordModel):
         Budget as requested, for example ``300s``.
     optimizer, schedule, trainer
         Names.
+    network
+        Class and arguments of a network other than the U-Net of the plan.
     channels
-        Features of each level of the network.
+        Features of each level of that U-Net.
     patch
         Shape of a training patch in voxels.
     learning_rates
@@ -71,18 +74,27 @@ class Scope(RecordModel):
     optimizer: str | None = None
     schedule: str | None = None
     trainer: str | None = None
+    network: str | None = None
     channels: tuple[int, ...] | None = None
     patch: tuple[int, ...] | None = None
     learning_rates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     slopes: tuple[Slope, ...] = ()
 
+    @model_serializer(mode="wrap")
+    def _without_default_network(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a missing network, so that the files of other studies stay as they were."""
+        values: dict[str, Any] = serialize(self)
+        return {name: value for name, value in values.items() if name != "network" or value is not None}
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def words(self) -> tuple[str, ...]:
         """The scope in sentences; what is not known is left out."""
-        return tuple(sentence for sentence in (self._conditions(), self._end_of_curves()) if sentence)
+        return tuple(sentence for sentence in (self.conditions, self._end_of_curves()) if sentence)
 
-    def _conditions(self) -> str:
+    @property
+    def conditions(self) -> str:
+        """The sentence on steps, optimizer, network and rates; empty if none is known."""
         known = [
             self._length(),
             self.optimizer and f"optimizer {self.optimizer}",
@@ -103,6 +115,8 @@ class Scope(RecordModel):
         return f"{self.steps:,} steps" + (f" ({', '.join(about)})" if about else "")
 
     def _network(self) -> str:
+        if self.network:
+            return f"network {self.network}"
         if not self.channels:
             return ""
         return f"a U-Net of {len(self.channels)} levels ({', '.join(map(str, self.channels))} features)"
@@ -151,7 +165,8 @@ def scope_of(settings: StudyRecord, runs: Iterable[RunTrace] = (), metric: str =
         rate = run.record.learning_rate if run.record is not None else None
         if rate is not None:
             rates.setdefault(run.key.loss, set()).add(rate)
-    version = settings.segloss
+    version, recipe = settings.segloss, settings.recipe
+    network = None if recipe is None else recipe.network_and_weights
     return Scope(
         steps=steps,
         # Other trainers have epochs of their own, of a fixed number of steps.
@@ -160,7 +175,8 @@ def scope_of(settings: StudyRecord, runs: Iterable[RunTrace] = (), metric: str =
         optimizer=settings.optimizer,
         schedule=settings.schedule,
         trainer=settings.trainer or (f"segloss {version}" if version else None),
-        channels=plan.channels or None,
+        network=network,
+        channels=None if network else plan.channels or None,
         patch=plan.patch or None,
         learning_rates={loss: tuple(sorted(values)) for loss, values in rates.items()},
         slopes=tuple(_slopes(runs, steps, metric) or _slopes(runs, steps, "dice")),

@@ -123,6 +123,40 @@ class RequestRecord(SparseRecord):
     absent_means: str | None = None
 
 
+class RecipeRecord(SparseRecord):
+    """The recipe of a study with a network of its own, or with parts that the user replaced.
+
+    Attributes
+    ----------
+    name
+        Display name.
+    network
+        Class and arguments of the network; None for that of the plan.
+    weights, weights_sha256
+        Absolute path and SHA-256 of the file of pretrained weights.
+    optimizer, schedule
+        As `segloss study` reads them.
+    sha256
+        Hash of the definition of every part.
+    """
+
+    name: str = ""
+    network: str | None = None
+    weights: str | None = None
+    weights_sha256: str | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
+    sha256: str | None = None
+
+    @property
+    def network_and_weights(self) -> str | None:
+        """The network for display, with the start of the hash of its weights; None for that of the plan."""
+        if self.network is None:
+            return None
+        weights = f" with weights {self.weights_sha256[:12]}…" if self.weights_sha256 else ""
+        return f"{self.network}{weights}"
+
+
 class PlanRecord(SparseRecord):
     """The plan of a study, as `pipeline.data.plan.Plan` defines it; all axes in R, A, S order.
 
@@ -229,6 +263,8 @@ class StudyRecord(SparseRecord):
         Candidates of the search, or the only rate.
     learning_rate_search
         Measure by which the search chooses.
+    recipe
+        The recipe if it differs from the named ones of our own engine, or has a network of its own.
     trainer
         Name of a trainer other than our own engine.
     cases
@@ -260,6 +296,7 @@ class StudyRecord(SparseRecord):
     learning_rate_search: str | None = None
     optimizer: str | None = None
     schedule: str | None = None
+    recipe: RecipeRecord | None = None
     trainer: str | None = None
     precision: Precision | None = None
     machine: MachineRecord = MachineRecord()

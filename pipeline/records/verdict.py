@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AliasChoices, BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
 from pipeline.errors import RecordError
+from pipeline.records.budget_axis import BudgetAxis
 from pipeline.records.events import StateCounts
 from pipeline.records.folder import StudyFolder
 from pipeline.records.model import Number, RecordModel
@@ -294,6 +295,8 @@ class Verdict(RecordModel):
         Values of each metric that are missing for some loss and so left out for all.
     references
         Outcome of the check of references, for studies whose images are at hand.
+    budgets
+        Losses, pairs and verdicts over the budgets, for studies with several.
     """
 
     verdict: VerdictKind
@@ -329,6 +332,7 @@ class Verdict(RecordModel):
     presence: tuple[Presence, ...] = ()
     scope: OrEmpty[Scope] = None
     references: ReferenceCheck | None = None
+    budgets: BudgetAxis | None = None
 
     def pairs_of(self, metric: str) -> tuple[PairResult, ...]:
         """Return the pairs of one metric."""
@@ -344,10 +348,11 @@ class Verdict(RecordModel):
         return self.pairs_of(self.primary)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; `references` is left out where references were not checked."""
+        """Return JSON values without `references` that were not checked, and without `budgets` if there is only one."""
         content = super().to_json()
-        if self.references is None:
-            del content["references"]
+        for name in ("references", "budgets"):
+            if getattr(self, name) is None:
+                del content[name]
         return content
 
 

@@ -1,4 +1,4 @@
-"""`report.html`, `verdict.json` and `cases.csv` of a study, from its records alone."""
+"""`report.html`, `verdict.json`, `cases.csv` and `budgets.csv` of a study, from its records alone."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from pipeline.records.folder import StudyFolder
 from pipeline.records.states import State
 from pipeline.records.table import write_table
 from pipeline.records.verdict import Verdict
+from pipeline.report.budget_section import budget_section
 from pipeline.report.figure_sections import make_figures
 from pipeline.report.formatting import typeset
 from pipeline.report.loss_tables import losses_table, presence_table
@@ -63,6 +64,8 @@ def build_report(study: StudyFolder, comparison: ComparisonSettings | None = Non
     """
     evidence = read_evidence(study, comparison)
     write_table(study.cases, evidence.table)
+    if not evidence.budgets.empty:
+        write_table(study.budgets, evidence.budgets)
     write_json(study.verdict, evidence.verdict.to_json())
     write_text(study.report, render(evidence))
     return evidence.verdict
@@ -78,6 +81,7 @@ def render(evidence: Evidence) -> str:
         summary=summarize_verdict(evidence, pairing.equal),
         tables=_tables(evidence),
         figures=make_figures(evidence, styles),
+        budgets=budget_section(evidence, styles),
         overlays=make_overlays(evidence, styles),
         pairing=pairing,
         styles=styles,

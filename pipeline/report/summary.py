@@ -68,7 +68,8 @@ class Summary:
 
 def summarize_verdict(evidence: Evidence, pairing_equal: bool | None) -> Summary:
     """Return the first screen; `pairing_equal` is the result of `pipeline.report.run_tables.check_pairing`."""
-    verdict, scope = evidence.verdict, evidence.scope.words
+    verdict = evidence.verdict
+    scope = [sentence for sentence in evidence.scope.words if sentence in verdict.words]
     sentences = [typeset(sentence) for sentence in verdict.words if sentence not in scope]
     recommends = bool(verdict.replicated and verdict.recommended)
     kind = KIND_LABELS[verdict.verdict] if recommends else NO_VERDICT

@@ -7,14 +7,25 @@ from pipeline.data.fingerprint import Fingerprint
 from pipeline.errors import RecordError
 from pipeline.losses import LossSpec
 from pipeline.records.folder import StudyFolder
-from pipeline.records.study import PlannedRun, PlanRecord, StudyRecord, read_study, stored_content_hashes, write_study
+from pipeline.records.study import (
+    PlannedRun,
+    PlanRecord,
+    RecipeRecord,
+    StudyRecord,
+    read_study,
+    stored_content_hashes,
+    write_study,
+)
 from pipeline.study.arms import arm_records, study_name
 from pipeline.study.context import StudyContext
 from pipeline.study.progress import Progress
 from pipeline.study.request import StudyRequest
+from pipeline.study.requested_recipe import requested_recipe
 from pipeline.study.unknown_labels import annotated_names
 from pipeline.training.learning_rate import SEARCH
-from pipeline.training.recipe import Recipe, recipe_named
+from pipeline.training.recipe import Recipe
+from pipeline.training.recipe_parts import recipe_record, recorded_recipe
+from pipeline.training.schedule import SCHEDULE
 
 FIRST_OPTIMIZER, FIRST_SEARCH = "AdamW", "hard Dice"
 """Optimizer and measure of the search in studies of versions that did not record them."""
@@ -34,7 +45,7 @@ def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequenc
     stored, requested = record.request.model_dump(mode="json"), request.identity().model_dump(mode="json")
     differences = [f"{name} {stored[name]} → {value}" for name, value in requested.items() if stored[name] != value]
     if record.trainer is None:
-        differences += _differences_of_engine(record, recipe_named(request.recipe))
+        differences += _differences_of_engine(record, requested_recipe(request))
     specs = {spec.label: spec.text for spec in arms}
     missing = [arm.label for arm in record.losses if specs.get(arm.label) != arm.spec]
     if missing:
@@ -51,15 +62,33 @@ def read_matching_study(study: StudyFolder, request: StudyRequest, arms: Sequenc
 
 
 def _differences_of_engine(record: StudyRecord, recipe: Recipe) -> list[str]:
-    """Return how our own engine has changed since the study began."""
-    differences = []
-    optimizer = record.optimizer or FIRST_OPTIMIZER
-    if optimizer != (present := recipe.optimizer.description):
-        differences.append(f"optimizer {optimizer} → {present}")
+    """Return how the recipe and our own engine have changed since the study began."""
+    differences = _differences_of_recipe(record, recipe)
     search = record.learning_rate_search or FIRST_SEARCH
     if len(record.learning_rates) > 1 and search != SEARCH:
         differences.append(f"search over learning rates by {search} → by {SEARCH}")
     return differences
+
+
+def _differences_of_recipe(record: StudyRecord, recipe: Recipe) -> list[str]:
+    """Return the parts of the recipe that differ from those of the study, or the hash of it if only that differs."""
+    own, present = recorded_recipe(record), recipe_record(recipe)
+    stored = record.recipe or RecipeRecord()
+    # A schedule that can be forked was replaced if the study has smaller budgets.
+    smaller = record.budget.evaluated[:-1] if recipe.schedule.is_forkable else ()
+    pairs = [
+        ("network", *(one.network.text if one.network else "that of the plan" for one in (own, recipe))),
+        ("weights", _shortened(stored.weights_sha256), _shortened(present.weights_sha256)),
+        ("optimizer", record.optimizer or FIRST_OPTIMIZER, recipe.optimizer.description),
+        ("schedule", record.schedule or SCHEDULE, recipe.schedule.for_budgets(smaller).description),
+    ]
+    if stored.sha256 is not None and all(before == now for _, before, now in pairs):
+        pairs.append(("definition of the recipe", _shortened(stored.sha256), _shortened(present.sha256)))
+    return [f"{name} {before} → {now}" for name, before, now in pairs if before != now]
+
+
+def _shortened(sha256: str | None) -> str:
+    return "none" if sha256 is None else f"with SHA-256 {sha256[:12]}…"
 
 
 def check_same_files(study: StudyFolder, fingerprint: Fingerprint) -> None:

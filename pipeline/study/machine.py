@@ -10,11 +10,14 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+from torch import nn
+
 from pipeline.data.plan import Plan
-from pipeline.errors import is_out_of_memory
+from pipeline.errors import ConfigError, is_out_of_memory
 from pipeline.network.precision import Precision
 from pipeline.study.executors.gpu_sharing import visible_gpus
 from pipeline.study.executors.reusable_pool import ReusablePool, on_least_used_gpu
+from pipeline.training.recipe import Recipe
 
 RUNS_PER_GPU = (1, 2, 4)
 
@@ -33,6 +36,25 @@ class Trial(NamedTuple):
     precision: Precision
     precision_reason: str
     step_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a training step computes.
+
+    Attributes
+    ----------
+    plan
+        Preprocessing and network.
+    classes
+        Classes, the background among them.
+    recipe
+        Network, optimizer and schedule.
+    """
+
+    plan: Plan
+    classes: int
+    recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +94,7 @@ def available_cores() -> int:
 
 
 def measure_machine(
-    plan: Plan,
-    classes: int,
+    work: Workload,
     runs: int,
     *,
     jobs: int | None,
@@ -88,10 +109,8 @@ def measure_machine(
 
     Parameters
     ----------
-    plan
-        Preprocessing and network.
-    classes
-        Classes, the background among them.
+    work
+        The training steps.
     runs
         Runs of the study.
     jobs
@@ -106,10 +125,10 @@ def measure_machine(
     cores, gpus = available_cores(), visible_gpus()
     device = "cuda" if gpus else "cpu"
     if in_process:
-        return Machine(device, 1, 1, *time_steps(plan, classes, 1, device, precision))
+        return Machine(device, 1, 1, *time_steps(work, 1, device, precision))
     if pool is None:
         with ReusablePool() as pool:
-            return measure_machine(plan, classes, runs, jobs=jobs, precision=precision, pool=pool)
+            return measure_machine(work, runs, jobs=jobs, precision=precision, pool=pool)
     counts = job_counts(runs, jobs)
 
     def threads_of(jobs: int) -> int:
@@ -117,7 +136,7 @@ def measure_machine(
 
     def measure(jobs: int) -> list[Trial]:
         with pool.processes(max(counts)) as processes:
-            return at_once(processes, partial(time_steps, plan, classes, threads_of(jobs), device, precision), jobs)
+            return at_once(processes, partial(time_steps, work, threads_of(jobs), device, precision), jobs)
 
     jobs, trials = fastest_job_count(counts, measure)
     chosen, reason = trials[0].precision, trials[0].precision_reason
@@ -175,28 +194,51 @@ def at_once(pool: Executor, task: Callable[[], Trial], jobs: int) -> list[Trial]
     return [future.result() for future in [pool.submit(on_least_used_gpu, task) for _ in range(jobs)]]
 
 
-def time_steps(plan: Plan, classes: int, threads: int, device: str, precision: Precision | None) -> Trial:
-    """Return the median time of whole training steps on random patches, with patch sampling and augmentation."""
+def time_steps(work: Workload, threads: int, device: str, precision: Precision | None) -> Trial:
+    """Return the median time of whole training steps on random patches, with patch sampling and augmentation.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be built, or a loss is not finite.
+    """
     import torch
 
     from pipeline.losses import LossSpec, build_loss
     from pipeline.network.architecture import build_network
     from pipeline.network.precision import choose_precision
     from pipeline.training.patch_sampling import NoiseSampler
-    from pipeline.training.state import Training
+    from pipeline.training.state import NonFiniteError, Training
     from pipeline.training.trainer import train
 
     torch.set_num_threads(threads)
-    where = torch.device(device)
+    where, plan, recipe = torch.device(device), work.plan, work.recipe
     channels = len(plan.normalisation)
-    network = build_network(plan, channels, classes, 0, 0).to(where)
+
+    def network() -> nn.Module:
+        return build_network(plan, channels, work.classes, 0, 0, recipe.network).to(where)
+
     reason = "asked for"
     if precision is None:
-        precision, reason = choose_precision(network, plan.patch, plan.batch, channels, where)
-    loss = build_loss(LossSpec("ce"), (1,) * classes)
+        # A training begins with a network that has made no step: some keep tensors that cannot be copied.
+        precision, reason = choose_precision(network(), plan.patch, plan.batch, channels, where)
     steps = TRIAL_STEPS[device]
-    training = Training(network, loss, NoiseSampler((), plan, 0, 0), 1e-6, steps, precision, where)
+    training = Training(
+        network=network(),
+        loss=build_loss(LossSpec("ce"), (1,) * work.classes),
+        sampler=NoiseSampler((), plan, 0, 0),
+        learning_rate=1e-6,
+        steps=steps,
+        precision=precision,
+        device=where,
+        optimizer_choice=recipe.optimizer,
+        schedule_choice=recipe.schedule,
+    )
     marks = [time.perf_counter()]
-    train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    try:
+        train(training, interval=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    except NonFiniteError as error:
+        remedy = "use --precision float32, or another network or optimizer"
+        raise ConfigError("trial steps on this machine", f"{error} in {precision}", remedy) from error
     times = [after - before for before, after in pairwise(marks)]
     return Trial(precision, reason, statistics.median(times[WARM_UP_STEPS:]))

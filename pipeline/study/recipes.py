@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pipeline.errors import RecordError
+from pipeline.errors import ConfigError, RecordError
 from pipeline.records.folder import StudyFolder
 from pipeline.records.recipes import RecipesFolder, RecipesRecord
 from pipeline.study.progress import Progress, SilentProgress
@@ -50,6 +50,12 @@ def run_recipes(
         If a run cannot be completed. The same request continues.
     """
     progress = progress or SilentProgress()
+    if request.replaced_parts:
+        raise ConfigError(
+            f"--{request.replaced_parts[0]}",
+            "cannot be used in a folder of several recipes, since each has its own",
+            "give one recipe and another --out, or leave the option out",
+        )
     folder = RecipesFolder(request.out)
     requests = {name: _request_of(folder, request, name) for name in recipes}
     if StudyFolder(folder.root).settings.exists():

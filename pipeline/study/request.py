@@ -79,6 +79,10 @@ class StudyRequest:
         Label value of voxels that nobody annotated; None for that of the dataset, if it names one.
     absent_means
         ``absent`` or ``unknown``: what it means that a case has no voxel of a class; None if that is no question.
+    network, optimizer, schedule
+        Parts that replace those of the recipe: names or import paths with arguments; None to keep them.
+    weights
+        File of pretrained weights of the network; None to draw them from the seed.
     track
         True if the records are mirrored to MLflow.
     cache
@@ -119,6 +123,10 @@ class StudyRequest:
     recipe: str = DEFAULT_RECIPE
     ignore_label: int | None = None
     absent_means: str | None = None
+    network: str | None = None
+    weights: Path | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
     track: bool = True
     cache: Path | None = None
     command: str = ""
@@ -164,12 +172,24 @@ class StudyRequest:
             (ENGINE, "learning-rates", self.learning_rates),
             (ENGINE, "tta", self.tta or None),
             (ENGINE, "recipes", None if self.recipe == DEFAULT_RECIPE else self.recipe),
+            *((ENGINE, name, name) for name in self.replaced_parts),
         )
         for trainer, name, value in options:
             if value is not None and trainer != self.trainer:
                 raise ConfigError(
                     f"--{name}", f"has no effect with --trainer {self.trainer}", f"omit it, or use --trainer {trainer}"
                 )
+
+    @property
+    def replaced_parts(self) -> tuple[str, ...]:
+        """Names of the options that replace a part of the recipe."""
+        parts = {
+            "network": self.network,
+            "weights": self.weights,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+        return tuple(name for name, value in parts.items() if value is not None)
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

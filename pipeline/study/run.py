@@ -148,7 +148,7 @@ def _checked_context(
     dataset, fingerprint = _scan(dataset, request.skip_bad, _cache_of(request) / CHECKED, progress)
     dataset = with_answered_absences(request, dataset, fingerprint)
     plan = make_plan(dataset, fingerprint, request.memory_gib, ToleranceRequest.parse(request.tolerance_mm))
-    plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), record)
+    plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), len(dataset.classes), record, progress)
     if record is not None:
         check_same_files(study, fingerprint)
         check_same_annotation(study, record, dataset)

@@ -10,27 +10,33 @@ from pipeline.data.plan import Plan
 from pipeline.data.planning import budget_plans
 from pipeline.errors import ConfigError, RecordError
 from pipeline.metrics.case_evaluation import METRICS
+from pipeline.network.patch_fitting import fit_patch
 from pipeline.records.study import BudgetRecord, MachineRecord, PlanRecord, StudyRecord
 from pipeline.study.budget import AUTO, Budget, Budgets
 from pipeline.study.context import StudyContext
 from pipeline.study.executors.reusable_pool import ReusablePool
-from pipeline.study.machine import Machine, measure_machine
+from pipeline.study.machine import Machine, Workload, measure_machine
 from pipeline.study.network_choice import choose_network
 from pipeline.study.progress import Progress
 from pipeline.study.request import ENGINE, NNUNET, StudyRequest
+from pipeline.study.requested_recipe import requested_recipe
 from pipeline.trainers.engine import EngineTrainer
 from pipeline.trainers.masks import Conditions, MaskTrainer, StudyInputs, TrainerOptions
 from pipeline.trainers.trainer import Trainer
 from pipeline.training.learning_rate import SEARCH
 from pipeline.training.preparation import PreparedCase, prepare_dataset
 from pipeline.training.recipe import recipe_named
+from pipeline.training.recipe_parts import recipe_record
 
 
 class Setup(Protocol):
     """Interface of the steps from a checked dataset to a trainer."""
 
-    def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
-        """Return the plan of a study, given that of its dataset and the record of a study that continues."""
+    def plan(self, plan: Plan, classes: int, record: StudyRecord | None, progress: Progress) -> Plan:
+        """Return the plan of a study, given that of its dataset and the record of a study that continues.
+
+        `classes` counts the background.
+        """
 
     def prepare(self, context: StudyContext, progress: Progress) -> None:
         """Prepare the cases; what was prepared before is not prepared again."""
@@ -93,7 +99,7 @@ class EngineSetup:
 
     def __init__(self, request: StudyRequest, pool: ReusablePool, cache: Path, in_process: bool) -> None:
         self.request, self.pool, self.cache, self.in_process = request, pool, cache, in_process
-        self.recipe = recipe_named(request.recipe)
+        self.recipe = requested_recipe(request)
         self.budgets = self._budgets()
         self.prepared: Mapping[str, PreparedCase] = {}
 
@@ -111,8 +117,22 @@ class EngineSetup:
             )
         return Budgets.parse(budget, "")
 
-    def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
-        """Return the plan with the network that the budget of an existing study has chosen."""
+    def plan(self, plan: Plan, classes: int, record: StudyRecord | None, progress: Progress) -> Plan:
+        """Return the plan that fits the network of the recipe, or that the budget of an existing study has chosen.
+
+        A network of the recipe is tried in either case. For a new study, `progress` is told what it changes.
+
+        Raises
+        ------
+        ConfigError
+            If the network cannot be used on this dataset, or does not match its weights.
+        """
+        if self.recipe.network is not None:
+            fitted = fit_patch(plan, self.recipe.network, len(plan.normalisation), classes, self.request.memory_gib)
+            for name, reason in fitted.reasons.items() if record is None else ():
+                if reason != plan.reasons.get(name):
+                    progress.message(f"{name}: {reason}")
+            return fitted
         if record is None:
             return plan
         return next((fitting for fitting in budget_plans(plan) if fitting.channels == record.plan.channels), plan)
@@ -142,7 +162,7 @@ class EngineSetup:
             f"({machine.step_seconds * 1000:.0f} ms per step; {machine.precision}: {machine.precision_reason})"
         )
         context = replace(context, plan=plan)
-        return context, StudyRecord(
+        record = StudyRecord(
             schema=1,
             budget=_budget_record(request.budget, smaller, steps),
             learning_rates=rates,
@@ -153,12 +173,15 @@ class EngineSetup:
             machine=MachineRecord(**asdict(machine)),
             plan=self.plan_record(context),
         )
+        if self.recipe.network is None and self.recipe == recipe_named(request.recipe):
+            return context, record
+        progress.message(f"recipe: {self.recipe.name}")
+        return context, record.model_copy(update={"recipe": recipe_record(self.recipe)})
 
     def _measure(self, context: StudyContext, budget: Budget, rates: int) -> Callable[[Plan], tuple[Machine, int]]:
         def measure(plan: Plan) -> tuple[Machine, int]:
             machine = measure_machine(
-                plan,
-                len(context.dataset.classes),
+                Workload(plan, len(context.dataset.classes), self.recipe),
                 len(context.runs),
                 jobs=context.request.jobs,
                 precision=context.request.precision,
@@ -215,7 +238,7 @@ class MaskSetup:
         self.trainer_class = trainer_class
         self._trainer: MaskTrainer | None = None
 
-    def plan(self, plan: Plan, record: StudyRecord | None) -> Plan:
+    def plan(self, plan: Plan, classes: int, record: StudyRecord | None, progress: Progress) -> Plan:
         """Return the plan with the metrics of masks: the trainer leaves no probabilities."""
         return replace(plan, metrics=METRICS)
 

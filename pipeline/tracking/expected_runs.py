@@ -151,6 +151,7 @@ def _study_run(records: StudyRecords, finished: int) -> ExpectedRun:
         "optimizer": settings.optimizer,
         "schedule": scope.schedule,
         "epochs": None if scope.epochs is None else f"{scope.epochs:.4g}",
+        "network": scope.network,
         "channels": ", ".join(map(str, scope.channels or ())),
         "patch": ", ".join(map(str, scope.patch or ())),
         "test_time_augmentation": settings.request.tta or None,

@@ -50,6 +50,10 @@ def write_study(
         run.root.mkdir(parents=True, exist_ok=True)
         write_events(run.events, training.events)
         write_table(run.cases, training.table)
+        if settings.budget.evaluated and training.budgets is not None:
+            table, budgets = training.table, training.budgets
+            used = budgets["case"].isin(table["case"]) & budgets["metric"].isin(table["metric"])
+            write_table(run.budgets, budgets[used])
         write_json(run.record, training.record.to_json())
     write_json(study.settings, settings.to_json())
     return study
@@ -77,7 +81,7 @@ def _study_record(results: Results, command: str, comparison: ComparisonOptions 
         losses=tuple(arm for source in sources for arm in source.arms if arm.label in results.labels),
         folds=len({key.fold for key in keys}),
         seeds=tuple(sorted({key.seed for key in keys})),
-        budget=_budget([source.budget for source in sources]),
+        budget=_budget(results),
         trainer=" and ".join(trainers),
         notes=(shared_conditions(results), *results.notes),
         plan=_plan([source.plan for source in sources]),
@@ -96,10 +100,16 @@ def _planned(results: Results, keys: Sequence[RunKey]) -> Iterable[PlannedRun]:
         yield PlannedRun(loss=key.loss, fold=key.fold, seed=key.seed)
 
 
-def _budget(budgets: Sequence[BudgetRecord]) -> BudgetRecord:
+def _budget(results: Results) -> BudgetRecord:
+    """Return the budget of all sources; several budgets only if every training has results at the same ones."""
+    budgets = [source.budget for source in results.sources]
     asked = list(dict.fromkeys(budget.asked for budget in budgets if budget.asked))
     steps = {budget.steps for budget in budgets}
-    return BudgetRecord(asked=" or ".join(asked) or None, steps=steps.pop() if len(steps) == 1 else None)
+    record = BudgetRecord(asked=" or ".join(asked) or None, steps=steps.pop() if len(steps) == 1 else None)
+    evaluated = {budget.evaluated for budget in budgets}
+    if len(evaluated) > 1 or any(training.budgets is None for training in results.trainings):
+        return record
+    return record.model_copy(update={"evaluated": evaluated.pop()})
 
 
 def _plan(plans: Sequence[PlanRecord]) -> PlanRecord:

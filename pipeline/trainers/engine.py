@@ -47,7 +47,7 @@ class EngineTrainer:
     keep_predictions
         True if the out-of-fold masks are stored.
     recipe
-        Optimizer and schedule.
+        Network, optimizer and schedule.
     smaller_budgets
         Steps of the smaller budgets at which each run is evaluated too, in ascending order.
     """

@@ -7,7 +7,7 @@ from pipeline.errors import RecordError
 from pipeline.records.folder import RunKey, StudyFolder
 from pipeline.records.run import RunTrace, read_traces
 from pipeline.records.study import StudyRecord, read_study
-from pipeline.records.table import COLUMNS, read_table
+from pipeline.records.table import BUDGET_COLUMNS, COLUMNS, read_table
 from pipeline.trainers.trainings import Gap, Source, Training
 
 _REMEDY = "run its `segloss study` command again to the end, or give --skip-bad"
@@ -91,4 +91,7 @@ def _training(trace: RunTrace, label: str) -> Training:
     if trace.record is None:
         raise RecordError(trace.folder.root, "has not finished", _REMEDY)
     table = read_table(trace.folder.cases).reindex(columns=list(COLUMNS)).assign(loss=label)
-    return Training(trace.record.model_copy(update={"loss": label}), table, trace.events)
+    budgets = None
+    if trace.folder.budgets.exists():
+        budgets = read_table(trace.folder.budgets).reindex(columns=list(BUDGET_COLUMNS)).assign(loss=label)
+    return Training(trace.record.model_copy(update={"loss": label}), table, trace.events, budgets)

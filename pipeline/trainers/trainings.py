@@ -27,11 +27,14 @@ class Training:
         Its part of the long table (`pipeline.records.table`).
     events
         Its curves.
+    budgets
+        Its results at smaller budgets, with the column `steps`; None if there are none.
     """
 
     record: RunRecord
     table: pd.DataFrame
     events: Sequence[Event] = ()
+    budgets: pd.DataFrame | None = None
 
     @property
     def key(self) -> RunKey:

@@ -5,6 +5,7 @@ kinds follow nnU-Net (Isensee et al. 2021, supplementary note 4). The ranges are
 are off by default: anatomy is not symmetric, and a short training cannot afford to learn the mirrored anatomy too.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,8 @@ class AugmentationRanges:
         Probability of a Gaussian blur.
     blur_sigma
         Range of the standard deviation of the blur in voxels.
+    margin
+        Ratio of crop to patch along each axis, so that rotated and scaled patches contain real voxels.
     """
 
     flip: float = 0.0
@@ -61,6 +64,26 @@ class AugmentationRanges:
     noise_std: float = 0.1
     blur: float = 0.2
     blur_sigma: tuple[float, float] = (0.5, 1.0)
+    margin: float = 1.25
+
+    def for_classes(self, names: Iterable[str]) -> "AugmentationRanges":
+        """Return the ranges for a dataset with classes of these names; they are the same for all."""
+        return self
+
+    def crop_shape(self, plan: Plan) -> tuple[int, int, int]:
+        """Return the edges in voxels of the crops that a patch is made from; they are even, but for a margin of 1."""
+        if self.margin == 1:
+            return plan.patch
+        x, y, z = (int(np.ceil(edge * self.margin / 2)) * 2 for edge in plan.patch)
+        return x, y, z
+
+    def build(self, plan: Plan, seed: int, fold: int) -> "Augmentation":
+        """Return the augmentation with the random streams of a seed and fold."""
+        return Augmentation(plan, seed, fold, self)
+
+
+NO_AUGMENTATION = AugmentationRanges(affine=0, intensity=0, noise=0, blur=0, margin=1)
+"""Patches as they are."""
 
 
 class Augmentation:
@@ -75,6 +98,9 @@ class Augmentation:
     ranges
         Probabilities and ranges; the defaults if omitted.
     """
+
+    on_cpu = False
+    """True for an augmentation that does not run on the device of the training."""
 
     def __init__(self, plan: Plan, seed: int, fold: int, ranges: AugmentationRanges | None = None) -> None:
         self.plan, self.seed, self.fold = plan, seed, fold

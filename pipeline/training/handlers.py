@@ -10,6 +10,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 from torch import nn
 
+from pipeline.network.deep_supervision import full_resolution
 from pipeline.records.events import TrainEvent
 from pipeline.training.state import NonFiniteError, Training
 
@@ -76,7 +77,7 @@ class GradientRecorder:
     Fields of the event: `gradient_norm` is the mean over the steps of the norm over all weights before clipping, and
     `gradient_norm_max` the largest one. `gradient_agreement` is the cosine between the gradients of the last two steps,
     which saw different batches. `logit_gradient_norm` and `logit_gradient_foreground` (share of the absolute gradient
-    on foreground voxels) are those of the last step.
+    on foreground voxels) are those of the last step, at full resolution.
     """
 
     def __init__(self, training: Training, on_event: Callable[[TrainEvent], None]) -> None:
@@ -98,7 +99,7 @@ class GradientRecorder:
     def retain_logit_gradient(self, engine: Engine) -> None:
         """Retain the gradient of the logits in steps with an event; autograd discards it otherwise."""
         if self._event_is_due:
-            _output(engine)[CommonKeys.PRED].retain_grad()
+            full_resolution(_output(engine)[CommonKeys.PRED]).retain_grad()
 
     def clip(self, engine: Engine) -> None:
         """Clip the gradients of the weights, and store their norm and, in steps with an event, their agreement."""
@@ -117,7 +118,7 @@ class GradientRecorder:
         if not self._event_is_due:
             return
         pending = self.training.pending
-        gradient = _output(engine)[CommonKeys.PRED].grad
+        gradient = full_resolution(_output(engine)[CommonKeys.PRED]).grad
         share = None
         losses, norms = (torch.stack(values).tolist() for values in (pending.losses, pending.norms))
         if gradient is not None:
@@ -153,7 +154,7 @@ def _cosine(first: list[torch.Tensor], second: list[torch.Tensor]) -> float | No
 
 
 class WeightAverage:
-    """Update the exponential moving average of the weights after each step.
+    """Update the exponential moving average of the weights after each step; without averaging, copy the weights.
 
     It does the same as ``AveragedModel.update_parameters``, which costs milliseconds per step, since it collects all
     weights anew each time.
@@ -166,15 +167,15 @@ class WeightAverage:
         self.counter = training.average.n_averaged
         self.averages, self.counts = _weights_and_counts(training.averaged_network)
         self.weights, self.present_counts = _weights_and_counts(training.network)
-        self.decay = average_decay(training.steps)
+        self.decay = average_decay(training.steps) if training.weight_average else 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register the update after each step."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Add the weights after this step to the average."""
-        if int(self.counter) == 0:
+        """Add the weights after this step to the average, or replace it."""
+        if int(self.counter) == 0 or self.decay == 0:
             torch._foreach_copy_(self.averages, self.weights)
         else:
             torch._foreach_lerp_(self.averages, self.weights, 1 - self.decay)

@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from pipeline.data.annotation import has_ignored, is_partial
+from pipeline.losses.deep_supervision import DeeplySupervised
 from pipeline.losses.known import Kept, loss_on_known
+from pipeline.network.deep_supervision import Outputs, full_resolution
 from pipeline.training.patch_sampling import PatchSampler
 
 
@@ -29,9 +31,14 @@ class LossOnKnownLabels:
         known = (case.annotation.classes for case in cases)
         self.kept = [None if classes is None else (0, *classes) for classes in known]
 
-    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of logits (B, C, *S) and class indices (B, 1, *S), 255 for ignored voxels."""
-        return loss_on_known(self.loss, logits, target, self.kept)
+    def __call__(self, output: Outputs, target: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss of a network's output and class indices (B, 1, *S), 255 for ignored voxels."""
+        if isinstance(self.loss, DeeplySupervised):
+            inner = self.loss.loss
+            return self.loss.over_resolutions(
+                output, target, lambda logits, labels: loss_on_known(inner, logits, labels, self.kept)
+            )
+        return loss_on_known(self.loss, full_resolution(output), target, self.kept)
 
 
 def loss_on_known_labels(loss: nn.Module, sampler: PatchSampler) -> LossOnKnownLabels | None:

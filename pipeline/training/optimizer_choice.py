@@ -1,7 +1,7 @@
 """Optimizers by name or import path, and the learning rates that are tried with each."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,6 +133,16 @@ class OptimizerChoice:
                 f"--optimizer {self.text}", "has no default learning rate", "give candidates with --learning-rates"
             )
         return Rates((rate / RATE_FACTOR, rate, rate * RATE_FACTOR), rate)
+
+    def fallback_rate(self, candidates: Sequence[float]) -> float:
+        """Return the rate near which a search over `candidates` prefers one of them, and falls back to it.
+
+        It is the default of `rates`, or the middle candidate for a class without a default learning rate.
+        """
+        try:
+            return self.rates.default
+        except ConfigError:
+            return sorted(candidates)[len(candidates) // 2]
 
     def build(self, parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
         """Return the optimizer of some weights.

@@ -14,18 +14,53 @@ from numpy.typing import NDArray
 from pipeline.data.plan import Plan
 from pipeline.system.background_thread import map_in_background
 from pipeline.system.random_streams import stream
+from pipeline.training.augmentation import AugmentationRanges
+from pipeline.training.nnunet_augmentation import NnUNetRanges
 from pipeline.training.preparation import PreparedCase
 
 Number = TypeVar("Number", bound=np.number)
 
-FOREGROUND_SHARE = 0.5
-"""Share of the patches that are centered on foreground, where the case has any."""
-
 CACHE_BYTES = 128 * 2**20
 """Memory for cases that one training keeps open."""
 
-CROP_MARGIN = 1.25
-"""Ratio of crop to patch along each axis, so that rotated and scaled patches contain real voxels."""
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which patches are centered on foreground, where the case has any.
+
+    Attributes
+    ----------
+    foreground_share
+        Share of the patches.
+    last_of_batch
+        True if these are the last patches of each batch, at least one, as in nnU-Net; otherwise they are drawn.
+
+    Examples
+    --------
+    >>> from pipeline.training.patch_sampling import Sampling
+    >>> sampling = Sampling(foreground_share=0.33, last_of_batch=True)
+    >>> [sampling.is_on_foreground(draw, batch=3, chance=0.0) for draw in range(6)]
+    [False, False, True, False, False, True]
+    """
+
+    foreground_share: float = 0.5
+    last_of_batch: bool = False
+
+    def is_on_foreground(self, draw: int, batch: int, chance: float) -> bool:
+        """Return whether the patch of a draw is centered on foreground.
+
+        Parameters
+        ----------
+        draw
+            Number of the draw.
+        batch
+            Patches in a batch.
+        chance
+            Random number in 0..1.
+        """
+        if not self.last_of_batch:
+            return chance < self.foreground_share
+        return draw % batch >= min(round(batch * (1 - self.foreground_share)), batch - 1)
 
 
 class Batch(TypedDict):
@@ -95,6 +130,10 @@ class PatchSampler:
         Gives patch, batch and channels.
     seed, fold
         Select the random streams.
+    sampling
+        Share of patches on foreground.
+    augmentation
+        Augmentation of the patches, which determines the size of the crops.
     cache
         Cases in memory.
     """
@@ -103,6 +142,8 @@ class PatchSampler:
     plan: Plan
     seed: int
     fold: int
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: AugmentationRanges | NnUNetRanges = field(default_factory=AugmentationRanges)
     cache: CaseCache = field(default_factory=CaseCache, init=False, repr=False, compare=False)
 
     @property
@@ -113,8 +154,7 @@ class PatchSampler:
     @property
     def crop_shape(self) -> tuple[int, int, int]:
         """Edges of a crop in voxels: the patch with a margin for rotation and scaling."""
-        x, y, z = (int(np.ceil(edge * CROP_MARGIN / 2)) * 2 for edge in self.plan.patch)
-        return x, y, z
+        return self.augmentation.crop_shape(self.plan)
 
     def case_of(self, draw: int) -> PreparedCase:
         """Return the case of a draw. Every case is drawn once in random order before any is drawn again."""
@@ -125,8 +165,9 @@ class PatchSampler:
     def center(self, draw: int, case: OpenCase) -> tuple[int, int, int]:
         """Return the center voxel of a patch.
 
-        It is a voxel of a random foreground class in half of the draws, otherwise any voxel. The patch stays inside
-        the volume; along an axis on which the volume is smaller than the patch, it is the center of the volume.
+        It is a voxel of a random foreground class in as many draws as `sampling` says, otherwise any voxel. The patch
+        stays inside the volume; along an axis on which the volume is smaller than the patch, it is the center of the
+        volume.
         """
         random = stream(self.seed, "patch", self.fold, draw)
         # All numbers are drawn whether or not they are used, so that the stream does not depend on the case.
@@ -137,7 +178,7 @@ class PatchSampler:
         half = np.minimum(np.asarray(self.plan.patch) / 2, middle)
         low, high = half, np.asarray(shape) - half
         center = low + anywhere * (high - low)
-        if on_foreground < FOREGROUND_SHARE and case.foreground:
+        if case.foreground and self.sampling.is_on_foreground(draw, self.plan.batch, on_foreground):
             classes = sorted(case.foreground)
             voxels = case.foreground[classes[int(class_draw * len(classes))]]
             voxel = np.asarray(np.unravel_index(voxels[int(voxel_draw * len(voxels))], shape))

@@ -90,7 +90,7 @@ class _Search:
         untrained = new_training(settings, self.fitting, settings.learning_rates[0], 1)
         baseline = ranking_score(untrained.network, self.scoring, settings.evaluation)
         chance = baseline.chance if baseline else None
-        default = settings.recipe.optimizer.rates.default
+        default = settings.recipe.optimizer.fallback_rate(settings.learning_rates)
         return choose_rate(settings.learning_rates, trial_steps(settings.steps), chance, self.score_of, default)
 
     def score_of(self, rate: float, steps: int) -> float | None:

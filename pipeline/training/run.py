@@ -10,7 +10,6 @@ import pandas as pd
 import psutil
 import torch
 
-from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
 from pipeline.network.weights_hash import weights_hash
 from pipeline.records.events import (
@@ -38,7 +37,7 @@ from pipeline.training.collapse import (
     with_collapsed_classes,
 )
 from pipeline.training.rate_search import OnStep, delete_search_progress, find_rate, recorded_search
-from pipeline.training.settings import RunSettings, new_training
+from pipeline.training.settings import RunSettings, initial_network, new_training
 from pipeline.training.smaller_budgets import SmallerBudgets, decay_resume_point
 from pipeline.training.state import NonFiniteError, Training, TrainingState
 from pipeline.training.trainer import clock_s, train
@@ -313,9 +312,6 @@ def delete_progress(folder: RunFolder) -> None:
 
 def _record(settings: RunSettings, folder: RunFolder, started: float) -> RunRecord:
     """Return the fields of a run's record that do not depend on the outcome of its training."""
-    initial = build_network(
-        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
-    )
     search = recorded_search(settings, folder)
     return RunRecord(
         loss=settings.loss.label,
@@ -328,7 +324,7 @@ def _record(settings: RunSettings, folder: RunFolder, started: float) -> RunReco
         threads=settings.threads,
         device=settings.device,
         machine=platform.machine(),
-        initial_weights_hash=weights_hash(initial),
+        initial_weights_hash=weights_hash(initial_network(settings)),
         learning_rate_search=None if search is None else search.to_json(),
         cases=tuple(case.id for case in settings.validation),
     )

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from pipeline.data.dataset import Case
 from pipeline.data.plan import Plan
-from pipeline.losses import LossSpec, build_loss
+from pipeline.losses import LossSpec
 from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
 from pipeline.system.random_streams import derived_seed
@@ -57,7 +58,7 @@ class RunSettings:
     keep_predictions
         True if the predicted masks of the held-out cases are written.
     recipe
-        Optimizer and schedule.
+        How the network is trained.
     smaller_budgets
         Steps of the smaller budgets at which the run is evaluated too, in ascending order.
     """
@@ -99,6 +100,18 @@ class RunSettings:
         return EvaluationSettings(self.plan, self.classes, self.precision, torch.device(self.device))
 
 
+def initial_network(settings: RunSettings) -> nn.Module:
+    """Return the network of a run with its initial weights, the same for all losses of a fold and seed.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be built.
+    """
+    channels, classes = len(settings.plan.normalisation), len(settings.classes) + 1
+    return build_network(settings.plan, channels, classes, settings.stream_seed, settings.fold, settings.recipe.network)
+
+
 def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: float, steps: int) -> Training:
     """Return a training before its first step, with the run's own initial weights and random streams.
 
@@ -116,19 +129,19 @@ def new_training(settings: RunSettings, cases: tuple[PreparedCase, ...], rate: f
     Raises
     ------
     ConfigError
-        If the loss cannot be built.
+        If the loss or the network cannot be built.
     """
-    network = build_network(
-        settings.plan, len(settings.plan.normalisation), len(settings.classes) + 1, settings.stream_seed, settings.fold
-    )
+    recipe = settings.recipe
+    augmentation = recipe.augmentation.for_classes(settings.classes.values())
     return Training(
-        network=network,
-        loss=build_loss(settings.loss, settings.class_voxels),
-        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold),
+        network=recipe.supervised(initial_network(settings)),
+        loss=recipe.build_loss(settings.loss, settings.class_voxels),
+        sampler=PatchSampler(cases, settings.plan, settings.stream_seed, settings.fold, recipe.sampling, augmentation),
         learning_rate=rate,
         steps=steps,
         precision=settings.precision,
         device=torch.device(settings.device),
-        optimizer_choice=settings.recipe.optimizer,
-        schedule_choice=settings.recipe.schedule.for_budgets(settings.smaller_budgets),
+        optimizer_choice=recipe.optimizer,
+        schedule_choice=recipe.schedule.for_budgets(settings.smaller_budgets),
+        weight_average=recipe.weight_average,
     )

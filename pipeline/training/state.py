@@ -82,7 +82,8 @@ class Training:
     network
         Network to train; it is moved to `device`.
     loss
-        Called with logits (B, K, *patch) and class indices (B, 1, *patch); returns a scalar.
+        Called with the output of the network, logits (B, K, *patch) or those of several resolutions, and with class
+        indices (B, 1, *patch); returns a scalar.
     sampler
         Samples the patches.
     learning_rate
@@ -103,6 +104,8 @@ class Training:
         Statistics since the last event.
     optimizer_choice, schedule_choice
         Choices from which `optimizer` and `schedule` are built.
+    weight_average
+        True if validation and prediction use a moving average of the weights, and not the weights themselves.
     forked_at, progress_at_fork
         Step at which the training was forked from a longer one, and the completed share of the longer one then.
     """
@@ -120,6 +123,7 @@ class Training:
     pending: PendingStatistics = field(default_factory=PendingStatistics)
     optimizer_choice: OptimizerChoice = field(default_factory=OptimizerChoice)
     schedule_choice: Schedule = field(default_factory=Schedule)
+    weight_average: bool = True
     forked_at: int = 0
     progress_at_fork: float = 0.0
 
@@ -193,5 +197,5 @@ class Training:
 
     @property
     def averaged_network(self) -> nn.Module:
-        """The network for validation and prediction, whose weights are a moving average."""
+        """The network for validation and prediction, with a moving average of the weights or a copy of them."""
         return self.average.module

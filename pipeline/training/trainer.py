@@ -13,7 +13,6 @@ from monai.handlers import LrScheduleHandler
 from pipeline.network.prediction import training_inferer
 from pipeline.records.events import TrainEvent
 from pipeline.system.random_streams import derived_seed
-from pipeline.training.augmentation import Augmentation
 from pipeline.training.handlers import GradientRecorder, StopOnNonFiniteLoss, WeightAverage
 from pipeline.training.known_labels import loss_on_known_labels
 from pipeline.training.patch_sampling import Batch, batches
@@ -72,20 +71,21 @@ def train(
         return
     _pass_progress_to_loss(training)
     sampler, on_gpu = training.sampler, training.device.type == "cuda"
-    augmentation = Augmentation(sampler.plan, sampler.seed, sampler.fold)
+    augmentation = sampler.augmentation.build(sampler.plan, sampler.seed, sampler.fold)
     loss_on_known = loss_on_known_labels(training.loss, sampler)
 
     def prepare_batch(
         batch: Batch, device: torch.device, non_blocking: bool, **_: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         first_draw = int(batch["step"]) * sampler.plan.batch
-        image = batch["image"].to(device, non_blocking=non_blocking)
-        label = batch["label"].to(device, non_blocking=non_blocking).float()
+        where = torch.device("cpu") if augmentation.on_cpu else device
+        image = batch["image"].to(where, non_blocking=non_blocking)
+        label = batch["label"].to(where, non_blocking=non_blocking).float()
         image, label = augmentation(image, label, first_draw)
         training.input_hash.update(image, label)
         if loss_on_known is not None:
             loss_on_known.begin_batch(first_draw)
-        return image, label
+        return image.to(device), label.to(device)
 
     trainer = SupervisedTrainer(
         device=training.device,

@@ -11,13 +11,20 @@ from untrained import CLASSES, PLAN, write_untrained
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.model import load_model
 from pipeline.bundle.model_settings import make_settings
-from pipeline.bundle.named_network import NETWORKS, NamedNetwork, exportable_network, remains_without_values
+from pipeline.bundle.named_network import (
+    NETWORKS,
+    NamedNetwork,
+    exportable_network,
+    exportable_weights,
+    remains_without_values,
+)
 from pipeline.bundle.network_config import ensemble_config, ensemble_weights, network_config
 from pipeline.bundle.verification import verify_bundle
 from pipeline.errors import BundleError
 from pipeline.network.architecture import build_network
 from pipeline.network.network_class import META, SequencesOnCpu
 from pipeline.network.network_spec import NetworkSpec
+from pipeline.network.nnunet_network import PLAIN_CONV_UNET
 from pipeline.network.patch_fitting import fit_patch
 
 SMALLEST = {
@@ -75,6 +82,19 @@ def test_a_bundle_with_a_named_network_is_loaded_and_verified(tmp_path):
 def test_the_files_of_other_bundles_name_no_network(tmp_path):
     root = write_untrained(tmp_path / "bundle")
     assert "network" not in json.loads((root / "configs" / "metadata.json").read_text())["segloss"]["recipe"]
+
+
+def test_nnunets_network_becomes_monais():
+    pytest.importorskip("dynamic_network_architectures", reason="needs nnU-Net: pip install 'segloss[nnunet]'")
+    plan = fit_patch(PLAN, PLAIN_CONV_UNET, 1, 3)
+    settings = make_settings(plan, "dice_ce", {}, network=exportable_network(PLAIN_CONV_UNET, plan, 1, 3))
+    trained = build_network(plan, 1, 3, 0, 0, PLAIN_CONV_UNET).eval()
+    built = ConfigParser(network_config(settings, 1, 3)).get_parsed_content("network_def").eval()
+    built.load_state_dict(exportable_weights(PLAIN_CONV_UNET, plan, 1, 3, trained.state_dict()))
+    assert type(built).__name__ == "DynUNet"
+    image = torch.rand(1, 1, *plan.patch, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(built(image), trained(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

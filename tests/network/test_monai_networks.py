@@ -1,18 +1,28 @@
-"""Every class of monai.networks.nets trains two steps through `build_network`, or is refused with a reason."""
+"""Every class of monai.networks.nets trains two steps through `build_network`, or is refused with a reason.
+
+The slow tests carry out a whole study of each: ``python -m pytest tests/network/test_monai_networks.py -m slow``.
+"""
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import monai.networks.nets
 import pytest
 import torch
 from torch import nn
 
+from pipeline.data.phantoms import make_phantoms
 from pipeline.data.plan import Plan
 from pipeline.errors import ConfigError
 from pipeline.network.architecture import build_network
 from pipeline.network.network_spec import NetworkSpec
 from pipeline.network.patch_fitting import fit_patch
+from pipeline.records.run import read_traces
+from pipeline.records.study import read_study
+from pipeline.study.request import StudyRequest
+from pipeline.study.run import run_study
 
 CLASSES = 3
 
@@ -95,6 +105,34 @@ def test_a_network_of_monai_trains_or_is_refused(
         predicted = network.eval()(image[:1])
         assert predicted.shape == (1, CLASSES, *fitted.patch)
         assert torch.equal(predicted, network(image[:1]))
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    return make_phantoms(folder, cases=4, shape=(18, 16, 16), foreground_fraction=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", monai_networks())
+def test_a_study_trains_a_network_of_monai_or_refuses_it_before_any_training(
+    name: str, phantoms: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    if name == "DAF3D" and _has_torchvision():
+        pytest.skip("DAF3D was not tried with torchvision")
+    request = StudyRequest(
+        dataset=phantoms, out=tmp_path / "study", losses="dice_ce", folds=2, budget="10steps", budgets="",
+        learning_rates=(0.01,), track=False, network=f"{name}{{{SMALLEST.get(name, '')}}}",
+    )  # fmt: skip
+    if name not in TRAINABLE:
+        with pytest.raises(ConfigError, match="--network") as refusal:
+            run_study(request, in_process=True)
+        assert "\n" not in str(refusal.value)
+        assert not (tmp_path / "study" / "runs").exists()
+        return
+    study = run_study(request, adjust_plan=lambda plan: replace(plan, batch=2), in_process=True)
+    record_property("trained", str(read_study(study).plan.patch))
+    assert [trace.record is not None for trace in read_traces(study)] == [True, True]
 
 
 def _has_torchvision() -> bool:

@@ -58,3 +58,25 @@ def test_a_gpu_is_not_judged_by_the_step_that_loads_its_kernels(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     durations = iter((0.1, 0.0, 0.0, 0.0))
     assert precision._best_of_three(lambda: time.sleep(next(durations)), torch.device("cuda"), abort_s=0.01) < 0.05
+
+
+class Restless(nn.Conv3d):
+    """A network whose gradients differ in each step."""
+
+    def __init__(self):
+        super().__init__(1, 2, 3)
+        self.calls = 0
+
+    def forward(self, image):
+        self.calls += 1
+        return self.calls * super().forward(image)
+
+
+def test_a_format_whose_gradients_differ_between_equal_steps_is_not_taken(monkeypatch):
+    image = torch.rand((1, 1, *PATCH))
+    assert precision.is_repeatable(nn.Sequential(nn.Conv3d(1, 2, 3), nn.Dropout(0.5)), image)
+    assert not precision.is_repeatable(Restless(), image)
+    monkeypatch.setattr(precision, "bfloat16_slowdown", lambda device: 1.0)
+    monkeypatch.setattr(precision, "_step_seconds", lambda n, i, name, abort_s=0.0: {"float32": 1.0}.get(name, 0.5))
+    chosen, reason = precision.choose_precision(Restless(), PATCH, 1, 1, CPU)
+    assert (chosen, "different gradients" in reason) == ("float32", True)

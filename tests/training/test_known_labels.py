@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import nibabel as nib
 import numpy as np
@@ -13,9 +14,12 @@ from pipeline.data.datalists import read_dataset
 from pipeline.data.planning import make_plan
 from pipeline.data.scan import scan_dataset
 from pipeline.losses import LossSpec, build_loss
+from pipeline.losses.deep_supervision import DeeplySupervised
+from pipeline.losses.known import loss_on_known
 from pipeline.network.architecture import build_network
 from pipeline.training.augmentation import Augmentation, AugmentationRanges
 from pipeline.training.known_labels import loss_on_known_labels
+from pipeline.training.nnunet_augmentation import NnUNetRanges
 from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import prepare_dataset
 from pipeline.training.state import Training
@@ -106,3 +110,26 @@ def test_the_search_over_rates_scores_known_voxels_and_classes_alone(plan, prepa
     label = prepared[0].label()
     assert below.prevalence == pytest.approx(np.mean(label[label != IGNORED_INDEX] == 1))
     assert below.prevalence != whole.prevalence
+
+
+def test_a_loss_over_several_resolutions_is_that_of_the_known_voxels_of_each(plan, prepared):
+    sampler = PatchSampler(tuple(map(partly_ignored, prepared)), plan, 0, 0)
+    inner = build_loss(LossSpec("dice_ce"), (9000, 300))
+    loss = loss_on_known_labels(DeeplySupervised(inner), sampler)
+    loss.begin_batch(0)
+    generator = torch.Generator().manual_seed(0)
+    outputs = tuple(torch.randn(2, 2, *(16 >> level,) * 3, generator=generator) for level in range(3))
+    target = torch.randint(0, 2, (2, 1, 16, 16, 16), generator=generator).float()
+    target[..., 8:] = IGNORED_INDEX
+    coarse = torch.nn.functional.interpolate(target, (8, 8, 8), mode="nearest-exact")
+    parts = [loss_on_known(inner, outputs[0], target), loss_on_known(inner, outputs[1], coarse)]
+    torch.testing.assert_close(loss(outputs, target), (2 * parts[0] + parts[1]) / 3)
+
+
+@pytest.mark.skipif(find_spec("batchgeneratorsv2") is None, reason="needs the extra nnunet")
+def test_ignored_voxels_survive_the_augmentation_of_nnunet(plan, prepared):
+    ranges = NnUNetRanges(rotation=1.0, scaling=1.0)
+    sampler = PatchSampler(tuple(map(partly_ignored, prepared)), plan, 0, 0, augmentation=ranges)
+    images, labels = (torch.stack(part) for part in zip(*map(sampler.sample, range(4)), strict=True))
+    _, patches = ranges.build(plan, 0, 0)(images, labels.float(), 0)
+    assert {0, 1, IGNORED_INDEX} >= set(patches.unique().tolist()) > {0, IGNORED_INDEX}
