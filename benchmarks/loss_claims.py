@@ -1,4 +1,4 @@
-"""Measure common claims about cross entropy and Dice; docs/cross-entropy-or-dice.md reports the output.
+"""Measure common claims about cross entropy and Dice; docs/explanation/cross-entropy-or-dice.md reports the output.
 
     python benchmarks/loss_claims.py gradients [--figure FILE.svg]
     python benchmarks/loss_claims.py study STUDY [--figure FILE.svg]

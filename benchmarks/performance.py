@@ -1,10 +1,12 @@
-"""Every comparison of speed with what a user would run instead, written as the table of ``docs/performance.md``.
+"""Every comparison of speed with what a user would run instead, as a table.
 
     python benchmarks/performance.py ../shared [--only training,inference]
+    python benchmarks/performance.py ../shared --only -
 
-Each part is a benchmark of this folder, run with ``--json``; what it measured is kept in ``docs/performance.json`` with
-command, day, machine and versions, so that one part can be run anew without the others. A processor with a matrix
-format of bfloat16 has rows of its own, since both sides compute otherwise there. The table is made of that file alone.
+Each part is a benchmark of this folder, run with ``--json``. What it measured is kept in ``results/performance.json``
+with command, day, machine and versions, so that one part can be run anew without the others. A processor with a matrix
+format of bfloat16 has rows of its own, since both sides compute otherwise there. The table is printed from that file
+alone; docs/explanation/performance.md quotes some of its rows.
 Run it on a machine with nothing else to do. All parts take some three hours on two cores.
 """
 
@@ -22,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
-BEGIN, END = "<!-- table: benchmarks/performance.py -->", "<!-- end of table -->"
+RESULTS = HERE / "results" / "performance.json"
 GPU = ("gpu", "gpu runs", "gpu study")
 """The parts that are measured on a GPU, where there is one; no other part sees it."""
 
@@ -51,7 +52,7 @@ def parts(shared: str) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Run the parts and write the table."""
+    """Run the parts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", help="folder with data/ and baselines/")
     parser.add_argument("--only", default="", help="names of parts, separated by commas; none: all; -: only the table")
@@ -59,17 +60,14 @@ def main() -> None:
     every = parts(arguments.shared)
     here = [name for name in every if name not in GPU or shutil.which("nvidia-smi")]
     wanted = [name for name in (arguments.only.split(",") if arguments.only else here) if name != "-"]
-    store = DOCS / "performance.json"
-    known = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in wanted:
         on_gpu = name in GPU
         key = name if on_gpu else ", ".join([name, *matrix_formats()])
         known[key] = measured(every[name], {} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})
         order = sorted(known, key=lambda key: (list(every).index(key.split(",")[0]), key))
-        store.write_text(json.dumps({key: known[key] for key in order}, indent=1) + "\n", "utf-8")
-    page = DOCS / "performance.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    page.write_text(before + BEGIN + "\n\n" + table(known) + "\n" + END + rest.partition(END)[2], encoding="utf-8")
+        RESULTS.write_text(json.dumps({key: known[key] for key in order}, indent=1) + "\n", "utf-8")
+    print(table(known))
 
 
 def measured(arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:

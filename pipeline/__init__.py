@@ -1,7 +1,7 @@
 """Segloss answers which loss is best for *your* 3D segmentation.
 
-The names below are the Python interface; docs/python-api.md shows each in use. They are imported when they are first
-used, so that ``import pipeline`` takes no time and loads neither torch nor pandas.
+The names below are the Python interface; docs/reference/python-api.md shows each in use. They are imported when they
+are first used, so that ``import pipeline`` takes no time and loads neither torch nor pandas.
 """
 
 import importlib

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Segment every case of a folder that is not done yet; to be run every night by systemd or cron (docs/hospital.md).
+# Segment every case of a folder that is not done yet; to be run every night by systemd or cron (docs/how-to/hospital-batch.md).
 #
 #     hospital_batch.sh BUNDLE INPUT OUTPUT [further options of segloss predict]
 #

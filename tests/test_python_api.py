@@ -11,7 +11,7 @@ import pytest
 import pipeline
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "python-api.md"
+PAGE = ROOT / "docs" / "reference" / "python-api.md"
 
 
 def test_every_declared_name_exists_and_is_declared_once() -> None:

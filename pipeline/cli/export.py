@@ -40,9 +40,7 @@ def export(
     license_: Annotated[
         str, typer.Option("--license", metavar="ID|FILE", help="SPDX identifier, or a file with the text.")
     ] = "Apache-2.0",
-    codes: Annotated[
-        Path | None, typer.Option(help="JSON file of DICOM codes and modifiers by class, see docs/bundles.md.")
-    ] = None,
+    codes: Annotated[Path | None, typer.Option(help="JSON file of DICOM codes and modifiers by class.")] = None,
     rules: Annotated[
         Path | None,
         typer.Option(help="JSON file of DICOM series rules. Default: the size and spacing of the training data."),

@@ -63,7 +63,10 @@ def study(
     ] = None,
     recipes: Annotated[
         str,
-        typer.Option(help="Recipes, e.g. fast,adamw: each loss is trained with each, and the verdicts are compared."),
+        typer.Option(
+            help="Recipes: fast, adamw, nnunet or monai. With several, each loss is trained with each, and the "
+            "verdicts are compared."
+        ),
     ] = "fast",
     network: Annotated[
         str | None,
@@ -128,7 +131,7 @@ def study(
     ] = None,
     absent_means: Annotated[
         str | None,
-        typer.Option(help="absent or unknown: what it means if many cases have no voxel of a class (docs/labels.md)."),
+        typer.Option(help="absent or unknown: what it means if many cases have no voxel of a class."),
     ] = None,
     track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder of the prepared cases; default: inside the study.")] = None,
@@ -138,10 +141,12 @@ def study(
     from pipeline.data.datalists import require_dataset
     from pipeline.records.recipes import RecipesFolder
     from pipeline.study.recipe_names import parse_recipes
-    from pipeline.study.request import DEFAULT_BUDGET, ENGINE, StudyRequest
 
     names = parse_recipes(recipes)
     require_dataset(dataset)
+    # Imported after the check, since a wrong path is to be refused at once.
+    from pipeline.study.request import DEFAULT_BUDGET, ENGINE, StudyRequest
+
     request = StudyRequest(
         dataset=dataset,
         out=out,

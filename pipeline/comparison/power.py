@@ -52,7 +52,7 @@ class Rule:
         With few degrees of freedom, an estimated error is usually too small: its distribution is skewed, with a median
         below its mean. Predicted power would then be too high. The correction, ``1 + 5.4 / degrees²`` and more below 3
         degrees of freedom, has no derivation. It was fitted to simulated studies such that predicted and observed power
-        agree on average (docs/statistics.md has the counts).
+        agree on average (docs/explanation/statistics.md has the counts).
         """
         too_small = 5.4 / self.degrees**2 * max(1.0, 3 / self.degrees)
         return self.standard_error / DEPENDENCE * sqrt(1 + too_small)

@@ -29,7 +29,7 @@ DEPENDENCE = 1.06
 Folds share most of their training cases, so that their trainings deviate alike and fold means look more certain than
 they are. No study can estimate this from its own folds. The factor was fitted to simulated studies: false findings stay
 below 5 % for independent folds, and at about 5 % if the trainings of two folds correlate by 0.03. The counts are in
-docs/statistics.md.
+docs/explanation/statistics.md.
 """
 
 MOST_SEED_DEGREES = 8.0

@@ -40,7 +40,7 @@ SMALL_STRUCTURE_VOXELS = 500
 """A structure below this size needs a first level at full resolution, and surface metrics matter most for it."""
 
 LONG_STEPS = 1500
-"""A budget of at least this many steps behind a stem pays for full resolution instead (docs/performance.md)."""
+"""A budget of at least this many steps behind a stem pays for full resolution instead (trials on the hippocampus)."""
 
 DEFAULT_TOLERANCE = ToleranceRequest()
 

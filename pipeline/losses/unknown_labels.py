@@ -35,7 +35,7 @@ def refuse_losses_without_support(
     if not (ignored or partial):
         return
     for spec in specs:
-        if ignored and spec.name in USES_POSITIONS:
+        if ignored and (spec.name in USES_POSITIONS or _says_it_uses_positions(spec, class_voxels)):
             raise ConfigError(
                 f"--losses {spec.text}",
                 "needs the label of every voxel, since it uses distances, and the dataset has an ignore label",
@@ -57,7 +57,15 @@ def refuse_losses_without_support(
             raise ConfigError(
                 f"--losses {spec.text}",
                 f"could not be computed on a part of the voxels or classes ({reason})",
-                "see docs/labels.md for what a loss of your own receives",
+                "see docs/how-to/incomplete-labels.md for what a loss of your own receives",
             ) from error
         if not bool(torch.isfinite(value)):
             raise ConfigError(f"--losses {spec.text}", "is not finite where labels are unknown", "leave this loss out")
+
+
+def _says_it_uses_positions(spec: LossSpec, class_voxels: Sequence[int]) -> bool:
+    """Return whether a user's class has the attribute `uses_positions = True` and does not take the known voxels."""
+    if not spec.is_custom:
+        return False
+    loss = build_loss(spec, class_voxels)
+    return getattr(loss.inner, "uses_positions", False) is True and not getattr(loss, "takes_known", False)

@@ -204,7 +204,7 @@ def time_steps(work: Workload, threads: int, device: str, precision: Precision |
     """
     import torch
 
-    from pipeline.losses import LossSpec, build_loss
+    from pipeline.losses import LossSpec
     from pipeline.network.architecture import build_network
     from pipeline.network.precision import choose_precision
     from pipeline.training.patch_sampling import NoiseSampler
@@ -224,15 +224,16 @@ def time_steps(work: Workload, threads: int, device: str, precision: Precision |
         precision, reason = choose_precision(network(), plan.patch, plan.batch, channels, where)
     steps = TRIAL_STEPS[device]
     training = Training(
-        network=network(),
-        loss=build_loss(LossSpec("ce"), (1,) * work.classes),
-        sampler=NoiseSampler((), plan, 0, 0),
+        network=recipe.supervised(network()),
+        loss=recipe.build_loss(LossSpec("ce"), (1,) * work.classes),
+        sampler=NoiseSampler((), plan, 0, 0, recipe.sampling, recipe.augmentation.for_classes(())),
         learning_rate=1e-6,
         steps=steps,
         precision=precision,
         device=where,
         optimizer_choice=recipe.optimizer,
         schedule_choice=recipe.schedule,
+        weight_average=recipe.weight_average,
     )
     marks = [time.perf_counter()]
     try:

@@ -156,6 +156,8 @@ class EngineSetup:
         plan, machine, steps = choose_network(context.plan, budget, self._measure(context, budget, len(rates)))
         smaller = self.budgets.smaller_steps(steps)
         advance()
+        if request.budgets == AUTO and not self.recipe.schedule.is_forkable:
+            progress.message(f"one budget, since the schedule {self.recipe.schedule.text} cannot end at several")
         progress.message(
             f"{len(context.runs)} runs of {steps} steps{_also_evaluated(smaller)}, "
             f"{machine.jobs} at once on {machine.device} "

@@ -10,7 +10,7 @@ While no candidate beats chance, all are trained again for twice as long, in at 
 the run takes the default rate. It depends on the candidates alone, so it is the same for all losses.
 
 `pipeline.training.rate_search` carries out the trial trainings of a run, and `pipeline.records.rate_search` records
-them. docs/learning-rates.md explains the rule and measures it.
+them. docs/explanation/learning-rates.md explains the rule and measures it.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The optimizer: Muon for hidden convolutions, AdamW for all other weights.
 
 AdamW scales the step of each weight on its own. Muon treats the weights of a layer as one matrix and steps along the
-nearest matrix with orthonormal rows, so that directions with small gradients move as far as all others. With the same
-number of steps these networks train further with it (docs/performance.md). Neither depends on the scale of a loss.
+nearest matrix with orthonormal rows, so that directions with small gradients move as far as all others. Neither depends
+on the scale of a loss.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The rates that the verdict promises, counted over studies of known truth (docs/statistics.md has the numbers).
+"""The rates that the verdict promises, counted over studies of known truth (the page on statistics has the numbers).
 
 The rules were settled on studies of other seeds and by another generator; the seeds here judge them.
 """
@@ -149,7 +149,7 @@ def test_over_a_thousand_studies_of_equal_losses_at_most_5_percent_call_some_pai
 @pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.05, 0.1, 0.2])
 def test_what_correlated_folds_do_is_counted(correlation):
-    """No rule can know of a correlation that every fold shares; docs/statistics.md states what it would do."""
+    """No rule can know of a correlation that every fold shares; the page on statistics states what it would do."""
     for losses in (2, 10):
         called, inside = false_findings_and_coverage(losses, 1000, correlation=correlation)
         print(f"\ncorrelated folds | {correlation} | {losses} | {100 * called:.1f} % | coverage {100 * inside:.1f} %")

@@ -1,4 +1,4 @@
-"""docs/data.md lists what the tests hold, no more and no less."""
+"""docs/reference/data.md lists what the tests hold, no more and no less."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from nifti_kinds import MALFORMED, ODD_BUT_RIGHT, THE_34
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str) -> list[str]:

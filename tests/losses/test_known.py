@@ -164,6 +164,15 @@ class TakesKnown(torch.nn.Module):
         return (logits.softmax(1)[:, :1] * known).sum() / known.sum()
 
 
+class UsesPositions(torch.nn.Module):
+    """A loss of the user that says that it needs the positions of voxels."""
+
+    uses_positions = True
+
+    def forward(self, logits, target):
+        return logits.diff(dim=2).abs().mean()
+
+
 class NeedsFourClasses(torch.nn.Module):
     """A loss of the user that cannot do with fewer classes."""
 
@@ -187,6 +196,13 @@ def test_a_loss_on_distances_is_refused_by_name_if_voxels_are_ignored(name):
         refuse_losses_without_support([LossSpec("ce"), LossSpec(name)], VOXELS, ignored=True, partial=False)
 
 
+def test_a_loss_of_the_user_that_says_it_uses_positions_is_refused_if_voxels_are_ignored():
+    own = LossSpec(f"{__name__}:UsesPositions")
+    refuse_losses_without_support([own], VOXELS, ignored=False, partial=True)
+    with pytest.raises(ConfigError, match="needs the label of every voxel"):
+        refuse_losses_without_support([own], VOXELS, ignored=True, partial=False)
+
+
 def test_all_other_losses_are_supported_and_a_loss_that_needs_all_classes_is_refused():
     every = [LossSpec(name) for name in WITHOUT_POSITIONS]
     refuse_losses_without_support(every, VOXELS, ignored=True, partial=True)
@@ -197,7 +213,7 @@ def test_all_other_losses_are_supported_and_a_loss_that_needs_all_classes_is_ref
 
 
 def test_the_example_of_the_page_runs():
-    page = Path(__file__).parents[2] / "docs" / "labels.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "incomplete-labels.md"
     text = page.read_text(encoding="utf-8").replace("```", "\n")
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     report = []

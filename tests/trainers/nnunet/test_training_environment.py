@@ -1,4 +1,4 @@
-"""A training needs nnU-Net, MONAI, pydantic and PyYAML only, as docs/nnunet.md says."""
+"""A training needs nnU-Net, MONAI, pydantic and PyYAML only, as docs/how-to/nnunet.md says."""
 
 import json
 import subprocess
