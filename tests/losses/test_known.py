@@ -1,8 +1,5 @@
 """Losses on what is known of a batch: what is unknown changes nothing, and complete labels give the same bytes."""
 
-import doctest
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -210,14 +207,3 @@ def test_all_other_losses_are_supported_and_a_loss_that_needs_all_classes_is_ref
     refuse_losses_without_support([own], VOXELS, ignored=False, partial=False)
     with pytest.raises(ConfigError, match="could not be computed on a part of the voxels or classes"):
         refuse_losses_without_support([own], VOXELS, ignored=False, partial=True)
-
-
-def test_the_example_of_the_page_runs():
-    page = Path(__file__).parents[2] / "docs" / "how-to" / "incomplete-labels.md"
-    text = page.read_text(encoding="utf-8").replace("```", "\n")
-    test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
-    report = []
-    runner = doctest.DocTestRunner()
-    runner.run(test, out=report.append)
-    assert test.examples
-    assert not runner.failures, "".join(report)
