@@ -50,13 +50,10 @@ def main() -> None:
     )
     budgets = Budgets.parse("", arguments.budgets)
     forked = run_study(request)
-    separate = {
-        budget.text: run_study(replace(request, out=arguments.work / budget.text, budget=budget.text, budgets=""))
-        for budget in (*budgets.smaller, budgets.largest)
-    }
-    for budget, study in separate.items():
-        print(row(budget, forked, study))
-    ratio = seconds(forked) / seconds(separate[budgets.largest.text])
+    for budget in (*budgets.smaller, budgets.largest):
+        separate = run_study(replace(request, out=arguments.work / budget.text, budget=budget.text, budgets=""))
+        print(row(budget.text, forked, separate), flush=True)
+    ratio = seconds(forked) / seconds(separate)
     print(f"time of the runs with all budgets, relative to those of {budgets.largest.text} alone: {ratio:.2f}")
 
 
