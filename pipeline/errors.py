@@ -18,6 +18,18 @@ class ExitCode(IntEnum):
     """The request cannot be carried out; nothing was done, or the work can be continued after a correction."""
 
 
+def one_line(subject: str, problem: str, remedy: str) -> str:
+    """Return a problem and its remedy as one line of text.
+
+    Examples
+    --------
+    >>> one_line("label.nii.gz", "is empty (0 bytes)", "copy the file again")
+    'label.nii.gz: is empty (0 bytes); copy the file again'
+    """
+    separator = "" if problem.endswith("?") else ";"
+    return f"{subject}: {problem}{separator} {remedy}".replace("\n", " ")
+
+
 class SeglossError(Exception):
     """A request that cannot be carried out; the message is one line.
 
@@ -40,7 +52,7 @@ class SeglossError(Exception):
         self.subject = str(subject)
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{subject}: {problem}; {remedy}".replace("\n", " "))
+        super().__init__(one_line(str(subject), problem, remedy))
 
     def __reduce__(self) -> tuple[type["SeglossError"], tuple[str, str, str]]:
         """Return the constructor's arguments, for errors that a worker process raises."""

@@ -15,8 +15,9 @@ def test_links_of_the_pages_in_the_root_lead_to_files(name: str) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
-def test_the_page_on_losses_shows_one_that_works() -> None:
-    page = ROOT / "docs" / "how-to" / "write-a-loss.md"
+@pytest.mark.parametrize("name", ["write-a-loss.md", "incomplete-labels.md"])
+def test_the_pages_on_losses_show_some_that_work(name: str) -> None:
+    page = ROOT / "docs" / "how-to" / name
     text = page.read_text(encoding="utf-8")
     # The fences of Markdown end an example, as an empty line does.
     test = doctest.DocTestParser().get_doctest(text.replace("```", "\n"), {}, page.name, str(page), 0)

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.bundle.specification import TrainingRanges
+from pipeline.data.annotation import Annotation
 from pipeline.data.dataset import Case, Dataset, Layout
 from pipeline.data.fingerprint import CaseScan, Fingerprint
 from pipeline.data.plan import Plan
@@ -211,9 +212,17 @@ def _usable_runs(study: StudyFolder, label: str) -> tuple[StudyRun, ...]:
 def _dataset(record: StudyRecord) -> Dataset:
     summary = record.dataset
     cases = tuple(
-        Case(name, tuple(map(Path, files.images)), Path(files.label) if files.label else None, files.patient or name)
+        Case(
+            name,
+            tuple(map(Path, files.images)),
+            Path(files.label) if files.label else None,
+            files.patient or name,
+            annotation=Annotation(summary.ignore_label, summary.values_of(files.annotated)),
+        )
         for name, files in record.cases.items()
     )
     classes = {int(value): name for value, name in summary.classes.items()}
     layout = cast(Layout, summary.layout)
-    return Dataset(summary.name, Path(summary.path or ""), layout, summary.channels, classes, cases)
+    return Dataset(
+        summary.name, Path(summary.path or ""), layout, summary.channels, classes, cases, summary.ignore_label
+    )

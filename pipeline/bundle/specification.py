@@ -21,7 +21,7 @@ SeriesRule = dict[str, Any]
 
 
 class TrainingRanges(StrictModel):
-    """Ranges (low, high) over the training cases; `segloss predict` warns of images outside.
+    """Ranges (low, high) over the training cases; `whichloss predict` warns of images outside.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ def parse_spec(value: object, file: Path) -> BundleSpec:
     try:
         return BundleSpec.model_validate(value)
     except ValidationError as error:
-        raise spec_error(error, file, "export the bundle again with `segloss export`") from None
+        raise spec_error(error, file, "export the bundle again with `whichloss export`") from None
 
 
 def spec_error(error: ValidationError, file: Path, remedy: str) -> BundleError:

@@ -13,12 +13,11 @@ from pipeline.bundle.named_network import exportable_weights
 from pipeline.bundle.network_config import ensemble_weights
 from pipeline.bundle.source import StudySource
 from pipeline.errors import BundleError
-from pipeline.network.architecture import build_network
 from pipeline.network.precision import Precision
 from pipeline.system.files import sha256_of_file
 from pipeline.training.checkpoint import ResumePoint, load_checkpoint
-from pipeline.training.patch_sampling import PatchSampler
 from pipeline.training.preparation import prepare_dataset
+from pipeline.training.settings import RunSettings, new_training
 from pipeline.training.state import NonFiniteError, Training
 from pipeline.training.trainer import train
 
@@ -163,12 +162,10 @@ def _check_pretrained(source: StudySource) -> None:
 def _train(
     source: StudySource, rate: float, precision: Precision, on_step: OnProgress, on_case: OnProgress
 ) -> Training:
-    # Folds are numbered from 0, so that this training, of no fold, has random streams of its own.
-    plan, steps, seed, fold = source.plan, source.steps, source.seeds[0], source.folds
-    prepared = count(1)
+    steps, prepared = source.steps, count(1)
     cases = prepare_dataset(
         source.dataset,
-        plan,
+        source.plan,
         source.content_hashes,
         source.study.root / "prepared",
         on_case=lambda: on_case(next(prepared), len(source.dataset.cases)),
@@ -176,28 +173,25 @@ def _train(
     # As many threads as a run of the study: more wait for each other on small volumes, and on busy cores a step takes
     # ten times as much CPU time. So the times of the study hold here too.
     torch.set_num_threads(source.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    recipe = source.recipe
-    network = build_network(plan, len(source.dataset.channels), len(source.dataset.classes), seed, fold, source.network)
-    training = Training(
-        network=recipe.supervised(network),
-        loss=recipe.build_loss(source.loss, source.class_voxels),
-        sampler=PatchSampler(
-            tuple(cases[case.id] for case in source.dataset.cases),
-            plan,
-            seed,
-            fold,
-            recipe.sampling,
-            recipe.augmentation.for_classes(source.dataset.foreground.values()),
-        ),
-        learning_rate=rate,
+    settings = RunSettings(
+        loss=source.loss,
+        fold=source.folds,  # folds are numbered from 0: this training, of no fold, has random streams of its own
+        seed=source.seeds[0],
+        plan=source.plan,
+        classes=source.dataset.foreground,
+        class_voxels=source.class_voxels,
+        training=tuple(cases[case.id] for case in source.dataset.cases),
+        patients=tuple(case.patient for case in source.dataset.cases),
+        validation=(),
+        originals={},
         steps=steps,
         precision=precision,
-        device=device,
-        optimizer_choice=recipe.optimizer,
-        schedule_choice=recipe.schedule,
-        weight_average=recipe.weight_average,
+        learning_rates=(rate,),
+        threads=source.threads,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        recipe=source.recipe,
     )
+    training = new_training(settings, settings.training, rate, steps)
     folder = source.study.root / "final" / f"{source.loss.label}-{precision}"
     folder.mkdir(parents=True, exist_ok=True)
     resume: ResumePoint[dict[str, Any]] = ResumePoint(folder)

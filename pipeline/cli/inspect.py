@@ -25,6 +25,10 @@ def inspect(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Exit with code 1 instead of 2 if some cases cannot be used.")
     ] = False,
+    ignore_label: Annotated[
+        int | None,
+        typer.Option(help="Label value of voxels that nobody annotated; default: 'ignore' in dataset.json."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check and measure a dataset: problems, sizes, class imbalance, and the resulting plan with its reasons."""
@@ -35,7 +39,7 @@ def inspect(
 
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers}", "is less than one process", "give 1 or more")
-    source = read_dataset(dataset, allow_missing=True)
+    source = read_dataset(dataset, allow_missing=True, ignore_label=ignore_label)
     with progress_bar() as bar:
         task = bar.add_task("checking", total=len(source.cases))
         result = scan_dataset(source, workers=workers, on_case=lambda: bar.advance(task))

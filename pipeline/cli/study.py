@@ -125,6 +125,14 @@ def study(
             help="Tolerance of surface Dice in mm, e.g. 2 or lesion=1,organ=3; default: the in-plane pixel size."
         ),
     ] = None,
+    ignore_label: Annotated[
+        int | None,
+        typer.Option(help="Label value of voxels that nobody annotated; default: 'ignore' in dataset.json."),
+    ] = None,
+    absent_means: Annotated[
+        str | None,
+        typer.Option(help="absent or unknown: what it means if many cases have no voxel of a class."),
+    ] = None,
     track: Annotated[bool, typer.Option(help="Mirror the records to MLflow.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder of the prepared cases; default: inside the study.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
@@ -166,6 +174,8 @@ def study(
         configuration=configuration,
         plans=plans,
         recipe=names[0],
+        ignore_label=ignore_label,
+        absent_means=absent_means,
         network=network,
         weights=weights,
         optimizer=optimizer,

@@ -21,6 +21,8 @@ KEY = ["loss", "fold", "seed", "case", "class", "metric"]
 def usable_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the checked rows, and the number of collapsed runs of each loss.
 
+    Rows of classes that were not annotated in a case are left out: there is nothing to compare.
+
     If every training predicted every case, as on an external test set, the folds are repeated trainings on one set of
     cases. They then become seeds of a single fold.
 
@@ -48,6 +50,7 @@ def usable_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
             "the table", f"lacks the column(s) {', '.join(missing)}", f"name the columns {', '.join(REQUIRED)}"
         )
     rows = _typed(table)
+    rows = rows[rows["state"] != State.NOT_ANNOTATED]
     infinite = rows[np.isinf(rows["value"])]
     if len(infinite):
         one = infinite.iloc[0]

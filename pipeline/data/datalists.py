@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.layouts.annotated import with_annotation
 from pipeline.data.layouts.casefolders import read_case_folders
 from pipeline.data.layouts.description import listed, read_json
 from pipeline.data.layouts.msd import read_msd
@@ -15,7 +16,7 @@ _LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json")
 _LAYOUTS = "give a Decathlon or nnU-Net v2 folder, a folder with one folder per case, or a CSV or JSON list"
 
 
-def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
+def read_dataset(path: Path, *, allow_missing: bool = False, ignore_label: int | None = None) -> Dataset:
     """Return the cases, channels and classes of a dataset, without opening its volumes.
 
     Parameters
@@ -26,11 +27,15 @@ def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
         images; `pipeline.data.scan.scan_dataset` adds them.
     allow_missing
         True if cases with missing files are returned, so that the scan can report each of them.
+    ignore_label
+        Label value of voxels that nobody annotated; None for that of the dataset, if it names one.
 
     Raises
     ------
     DatasetError
-        The layout is none of these, cases share an id, or files are missing.
+        The layout is none of these, cases share an id, files are missing, or ``annotated.json`` does not fit.
+    ConfigError
+        The ignore label is also a class.
 
     Examples
     --------
@@ -41,7 +46,10 @@ def read_dataset(path: Path, *, allow_missing: bool = False) -> Dataset:
     >>> [case.id for case in dataset.cases], dataset.foreground
     (['phantom_000', 'phantom_001'], {1: 'deep_grey', 2: 'nucleus', 3: 'lesions'})
     """
-    path = Path(path).expanduser()
+    return with_annotation(_read(Path(path).expanduser(), allow_missing), ignore_label)
+
+
+def _read(path: Path, allow_missing: bool) -> Dataset:
     try:
         if path.is_dir():
             return _read_folder(path, allow_missing)

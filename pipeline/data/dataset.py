@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.data.annotation import COMPLETE, Annotation
+from pipeline.errors import one_line
+
 Layout = Literal["msd", "nnunet", "list"]
 
 
@@ -24,6 +27,8 @@ class Case:
         Patient of the case; folds never split a patient.
     fold
         Fold that the user gave, if any.
+    annotation
+        What is known of the label: its ignored voxels, and the classes that were annotated.
     """
 
     id: str
@@ -31,6 +36,7 @@ class Case:
     label: Path | None
     patient: str
     fold: int | None = None
+    annotation: Annotation = COMPLETE
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -53,6 +59,8 @@ class Dataset:
         ``sorted(classes)``; files and tables have these values and names.
     cases
         The cases, in the order of the source.
+    ignore_label
+        Label value of voxels that nobody annotated; None if there are none.
     """
 
     name: str
@@ -61,6 +69,7 @@ class Dataset:
     channels: tuple[str, ...]
     classes: Mapping[int, str]
     cases: tuple[Case, ...]
+    ignore_label: int | None = None
 
     @property
     def foreground(self) -> dict[int, str]:
@@ -86,4 +95,4 @@ class Problem:
 
     def line(self) -> str:
         """Return the problem as one line of text."""
-        return f"{self.file}: {self.problem}; {self.remedy}"
+        return one_line(self.file, self.problem, self.remedy)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from pipeline.data.annotation import is_partial
 from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.errors import ConfigError, DatasetError
@@ -23,6 +24,9 @@ def make_folds(dataset: Dataset, fingerprint: Fingerprint, folds: int, seed: int
 
     Patients are sorted by both and assigned to folds in blocks of `folds`, each block in a random order, so that folds
     differ by at most one patient. Folds that the user gave (`Case.fold`) are used instead, whatever `folds` is.
+
+    If some cases were annotated for some classes only, the classes are spread evenly instead, the rarest first
+    (iterative stratification, Sechidis et al. 2011), so that each fold shows every class that enough patients show.
 
     Parameters
     ----------
@@ -75,7 +79,10 @@ def make_folds(dataset: Dataset, fingerprint: Fingerprint, folds: int, seed: int
                 f"but there are only {len(patients)} patients",
                 f"give --folds {len(patients)}" + (" or fewer" if len(patients) > 2 else ""),
             )
-        fold_of = _stratified_folds(dataset, fingerprint, patients, folds, seed)
+        if is_partial(case.annotation for case in dataset.cases):
+            fold_of = _folds_with_every_class(fingerprint, patients, folds, seed)
+        else:
+            fold_of = _stratified_folds(dataset, fingerprint, patients, folds, seed)
     return tuple(
         Fold(
             index,
@@ -140,4 +147,37 @@ def _stratified_folds(
         block = order[start : start + folds]
         for patient, fold in zip(block, random.permutation(folds), strict=False):
             fold_of[patient] = int(fold)
+    return fold_of
+
+
+def _folds_with_every_class(
+    fingerprint: Fingerprint, patients: dict[str, list[str]], folds: int, seed: int
+) -> dict[str, int]:
+    """Return a fold for each patient such that every class is spread over all folds, the rarest class first."""
+    scans = {scan.case: scan for scan in fingerprint.scans}
+    shown = {
+        patient: {value for case in cases for value, size in scans[case].classes.items() if value and size.voxels}
+        for patient, cases in patients.items()
+    }
+    random = stream(seed, "folds", folds)
+    waiting = [sorted(patients)[int(index)] for index in random.permutation(len(patients))]
+    patients_with = {value: sum(value in own for own in shown.values()) for value in set().union(*shown.values())}
+    largest = math.ceil(len(patients) / folds)
+    fold_of: dict[str, int] = {}
+
+    def assign(patient: str, value: int | None) -> None:
+        def crowd(fold: int) -> tuple[bool, int, int]:
+            members = [other for other, own in fold_of.items() if own == fold]
+            with_class = sum(value in shown[other] for other in members)
+            return len(members) >= largest, with_class, len(members)
+
+        fold_of[patient] = min(range(folds), key=crowd)
+
+    for value in sorted(patients_with, key=lambda value: (patients_with[value], value)):
+        for patient in waiting:
+            if patient not in fold_of and value in shown[patient]:
+                assign(patient, value)
+    for patient in waiting:
+        if patient not in fold_of:
+            assign(patient, None)
     return fold_of

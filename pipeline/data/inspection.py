@@ -1,5 +1,6 @@
 """Summary of a dataset after its scan: sizes, intensities, imbalance, problems and plan."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class ClassSummary:
         Volume and number of components per case. None for the background and for a class in no case.
     component_ml
         Size of the components of all cases; None where `components` is.
+    annotated
+        Number of cases that were annotated for the class; None if all were.
     """
 
     value: int
@@ -81,6 +84,7 @@ class ClassSummary:
     volume_ml: Spread | None
     components: Spread | None
     component_ml: ComponentSizes | None
+    annotated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,8 @@ class Inspection:
         Preprocessing and network.
     problems
         Everything that is wrong with files, or worth knowing.
+    ignored_share
+        Share of the voxels of all cases that nobody annotated, in 0..1; None without an ignore label.
     """
 
     name: str
@@ -124,6 +130,7 @@ class Inspection:
     class_weights: Mapping[str, tuple[float, ...]]
     plan: Plan | None
     problems: tuple[Problem, ...]
+    ignored_share: float | None = None
 
     @property
     def imbalance_is_extreme(self) -> bool:
@@ -176,6 +183,7 @@ def inspect_scan(dataset: Dataset, result: ScanResult, plan: Plan | None) -> Ins
         class_weights={p: tuple(class_weights(voxels, p).tolist()) for p in POLICIES} if any(voxels) else {},
         plan=plan,
         problems=result.problems,
+        ignored_share=_ignored_share(usable, fingerprint),
     )
 
 
@@ -199,6 +207,13 @@ def _median_of_known(values: Sequence[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
+def _ignored_share(dataset: Dataset, fingerprint: Fingerprint) -> float | None:
+    if dataset.ignore_label is None or not fingerprint.scans:
+        return None
+    known = sum(fingerprint.class_voxels().values())
+    return 1 - known / sum(math.prod(scan.shape) for scan in fingerprint.scans)
+
+
 def _summarize_classes(dataset: Dataset, fingerprint: Fingerprint) -> tuple[ClassSummary, ...]:
     if not fingerprint.scans:
         return ()
@@ -220,9 +235,15 @@ def _summarize_classes(dataset: Dataset, fingerprint: Fingerprint) -> tuple[Clas
                 volume_ml=Spread.of([size.volume_ml for size in measured]) if measured else None,
                 components=Spread.of([size.components for size in measured]) if measured else None,
                 component_ml=_component_sizes(measured),
+                annotated=_annotated_cases(dataset, value),
             )
         )
     return tuple(summaries)
+
+
+def _annotated_cases(dataset: Dataset, value: int) -> int | None:
+    annotated = sum(case.annotation.includes(value) for case in dataset.cases)
+    return None if annotated == len(dataset.cases) else annotated
 
 
 def _component_sizes(cases: Sequence[ClassScan]) -> ComponentSizes | None:

@@ -91,7 +91,7 @@ def _class_table(inspection: Inspection) -> TextTable:
     rows = [
         (
             f"{item.value} {item.name}",
-            str(item.cases),
+            str(item.cases) if item.annotated is None else f"{item.cases} of {item.annotated} annotated",
             f"{item.voxels:,}",
             _percentage(item.share_of_voxels),
             _percentage(item.share_of_foreground),
@@ -103,6 +103,8 @@ def _class_table(inspection: Inspection) -> TextTable:
         caption = f"imbalance {inspection.imbalance_ratio:,.0f}:1, the largest class to the smallest"
     if inspection.imbalance_is_extreme:
         caption += f"\nfrom {EXTREME_RATIO:g}:1, raw inverse weights make training collapse: use capped ones"
+    if inspection.ignored_share is not None:
+        caption += f"\n{_percentage(inspection.ignored_share)} of all voxels are ignored; shares are of the others"
     return TextTable("Classes", ("class", "cases", "voxels", "of all", "of foreground"), tuple(rows), caption)
 
 

@@ -150,12 +150,33 @@ class _CaseCheck:
             self._error(path, str(error), "store the label as whole numbers, one for each class")
             return file, {}, None
         self.label_hash = hashlib.sha256(values.astype("<u2").tobytes()).hexdigest()
+        if not self.case.annotation.is_complete:
+            values, counts = self._known(path, values, counts)
         foreground = np.flatnonzero(values)
         if not len(foreground):
             self._note(path, "is an empty label (background only)", "used as a case without the structure")
         voxel_ml = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
         grid = values.reshape(header.grid, order="F")
         return file, scan_classes(grid, counts, header.spacing_mm, voxel_ml), foreground
+
+    def _known(self, path: Path, values: np.ndarray, counts: dict[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+        """Return label values with 0 for all that is unknown, and the voxels of each value that are known."""
+        annotation = self.case.annotation
+        ignored = counts.get(annotation.ignore, 0) if annotation.ignore is not None else 0
+        if ignored == len(values):
+            self._error(path, "has no annotated voxel", "annotate the case, or remove it")
+        others = {value: n for value, n in counts.items() if value != annotation.ignore}
+        drawn = [f"{value} ({n} voxels)" for value, n in others.items() if not annotation.includes(value)]
+        if drawn:
+            self._note(
+                path,
+                f"has label values for which it was not annotated: {', '.join(drawn[:5])}",
+                "they count as unknown; add the classes to annotated.json if they are complete",
+            )
+        values = annotation.known_labels(values)
+        known = {value: n for value, n in others.items() if value and annotation.includes(value)}
+        background = len(values) - sum(known.values()) - ignored
+        return values, ({0: background} if background else {}) | known
 
     def _channels(self, file: NiftiFile, foreground: np.ndarray | None) -> list[IntensityStatistics]:
         """Return the statistics of each channel in a file; record the hash of a file with any contrast."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from pipeline.data.absences import absence_notes, size_notes
 from pipeline.data.dataset import Case, Dataset, Problem
 from pipeline.data.fingerprint import CaseScan, ClassScan, Fingerprint
 from pipeline.data.integrity import CaseResult, check_case
@@ -121,6 +122,7 @@ def scan_dataset(
     problems = [problem for result in results for problem in by_case[result.case.id]]
     problems += _whole_dataset(dataset, scans)
     dataset = replace(dataset, cases=tuple(result.case for result in usable))
+    problems += [*absence_notes(dataset, scans), *size_notes(dataset, scans)]
     return ScanResult(dataset, Fingerprint(scans), tuple(problems))
 
 

@@ -39,6 +39,8 @@ def check_case_cached(case: Case, max_bytes: int, cache_folder: Path) -> CaseRes
         return check_case(case, max_bytes)
     # Names are part of the key, since problems contain them.
     names = [str(path) for path in (*case.images, case.label)]
+    if not case.annotation.is_complete:
+        names.append(repr(case.annotation))
     key = hashlib.sha256("\n".join([str(FORMAT), str(max_bytes), case.id, content, *names]).encode()).hexdigest()
     path = cache_folder / f"{key[:32]}.json"
     try:

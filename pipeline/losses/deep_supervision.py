@@ -1,5 +1,6 @@
 """A loss over logits of several resolutions, and Dice over a whole batch, as in nnU-Net."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,10 +48,19 @@ class DeeplySupervised(nn.Module):
         target
             Class indices (B, 1, *patch) float32.
         """
+        return self.over_resolutions(output, target, self.loss)
+
+    @staticmethod
+    def over_resolutions(
+        output: torch.Tensor | tuple[torch.Tensor, ...],
+        target: torch.Tensor,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """Return the weighted mean of any loss over resolutions; see `forward`."""
         outputs = (output,) if isinstance(output, torch.Tensor) else output
         weighted = zip(supervision_weights(len(outputs)), outputs, strict=True)
         # A loss may be undefined on a few voxels, so one with the weight 0 is not computed.
-        losses = [weight * self.loss(logits, _resampled(target, logits)) for weight, logits in weighted if weight]
+        losses = [weight * loss(logits, _resampled(target, logits)) for weight, logits in weighted if weight]
         return torch.stack(losses).sum()
 
     def set_progress(self, fraction: float) -> None:

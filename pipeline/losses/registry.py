@@ -10,6 +10,7 @@ Conventions that all losses share:
 - Class weights come from `pipeline.data.class_weights`, unless the user gives them.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,20 +47,28 @@ class SegmentationLoss(nn.Module):
     Parameters
     ----------
     inner
-        The loss itself, called with the same arguments. A result that is not a scalar is averaged.
+        The loss itself, called with the same arguments. A result that is not a scalar is averaged. It may have a third
+        argument, `known` (`pipeline.losses.known`).
     """
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
+        self.takes_known = "known" in inspect.signature(inner.forward).parameters
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of logits (B, C, *S) and class indices (B, 1, *S)."""
+    def forward(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the scalar loss of logits (B, C, *S) and class indices (B, 1, *S).
+
+        The mask `known` (B, 1, *S) is passed on to a loss that has such an argument; None stands for all voxels.
+        """
+        arguments = {}
+        if self.takes_known:
+            arguments["known"] = torch.ones_like(target, dtype=torch.bool) if known is None else known
         # Sums over millions of voxels lose most of their digits in bfloat16, which has 8 bits of precision.
         with torch.autocast(logits.device.type, enabled=False):
             if logits.dtype in (torch.float16, torch.bfloat16):
                 logits = logits.float()
-            value: torch.Tensor = self.inner(logits, target).mean()
+            value: torch.Tensor = self.inner(logits, target, **arguments).mean()
             return value
 
     def set_progress(self, fraction: float) -> None:

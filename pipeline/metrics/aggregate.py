@@ -15,7 +15,7 @@ SUMMARY = ("loss", "class", "metric", "mean", "median", "std", *COUNTS)
 def summarize(table: pd.DataFrame) -> pd.DataFrame:
     """Return mean, median and standard deviation by loss, class and metric, with the counts of states.
 
-    Every row of the table belongs to exactly one of four counts:
+    Rows of classes that were not annotated are left out. Every other row belongs to exactly one of four counts:
 
     - ``defined``: the row has a value. Missed structures and false positives are among them, with the value of
       `pipeline.metrics.empty_masks`; the columns ``missed`` and ``false_positive`` count them again.
@@ -52,6 +52,8 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
         raise RecordError(
             "table", f"lacks the column(s) {', '.join(missing)}", "give a table with the columns of cases.csv"
         )
+    if "state" in table.columns:
+        table = table[table["state"] != State.NOT_ANNOTATED]
     value = pd.to_numeric(table["value"], errors="coerce").astype("float64")
     state = table["state"].fillna("") if "state" in table.columns else pd.Series("", index=table.index)
     class_name = table["class"].fillna("") if "class" in table.columns else pd.Series("", index=table.index)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.annotation import COMPLETE, Annotation
 from pipeline.data.integrity import grid_difference
 from pipeline.data.labels import NotALabel, count_values, label_values
 from pipeline.data.nifti import read_nifti
@@ -52,11 +53,14 @@ class PairEvaluation:
         Tolerance of surface Dice.
     regions
         Label values of each region, by its name. A region is the union of some values and evaluated like a class.
+    annotation
+        What is known of the references.
     """
 
     classes: Mapping[int, str] | None
     tolerance: Tolerance
     regions: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    annotation: Annotation = COMPLETE
 
     def __call__(self, pair: FilePair) -> EvaluatedCase | Failure:
         """Return the scores of a pair, or the first problem that prevents its evaluation."""
@@ -70,13 +74,17 @@ class PairEvaluation:
         if difference:
             problem = f"is not on the grid of its reference {pair.reference.name}: it has {difference}"
             return Failure(pair.case, str(pair.prediction), problem, "resample the prediction to its reference's grid")
-        values = tuple(sorted(reference.values | prediction.values))
+        values = tuple(sorted((reference.values | prediction.values) - {self.annotation.ignore}))
         classes = {value: str(value) for value in values} if self.classes is None else self.classes
         settings = PanelSettings(classes, self.tolerance, METRICS)
         spacing_mm = reference.header.spacing_mm
-        scores = evaluate_case(pair.case, reference.labels, prediction.labels, spacing_mm, settings)
+        known = self.annotation
+        scores = evaluate_case(pair.case, reference.labels, prediction.labels, spacing_mm, settings, annotation=known)
+        ignored = known.ignored_voxels(reference.labels)
         for name, members in self.regions.items():
             inside, found = (np.isin(labels, list(members)) for labels in (reference.labels, prediction.labels))
+            if ignored is not None:
+                inside, found = inside & ~ignored, found & ~ignored
             of_region = PanelSettings({1: name}, self.tolerance, METRICS)
             scores += evaluate_case(pair.case, inside, found, spacing_mm, of_region)
         return EvaluatedCase(pair.case, tuple(scores), values)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.data.layouts.description import class_names, read_json
+from pipeline.data.annotation import COMPLETE, Annotation
+from pipeline.data.layouts.description import class_names, ignore_value, read_json
 from pipeline.data.layouts.naming import stem
 from pipeline.data.nifti import read_header
 from pipeline.errors import DatasetError
@@ -151,7 +152,8 @@ def evaluate_folders(
     """
     pairing = pair_files(references, predictions)
     requested = tolerance or ToleranceRequest()
-    named = _classes_beside(references) if classes is None else dict(classes)
+    found, annotation = _classes_beside(references)
+    named = found if classes is None else dict(classes)
     if named is not None:
         requested.check(named.values())
     # If no reference can be read, no case is measured, and the spacing does not matter.
@@ -159,7 +161,8 @@ def evaluate_folders(
     pairing, left_out = (pairing, ()) if cases is None else _select(pairing, set(cases), references)
     evaluated: list[EvaluatedCase] = []
     failures = [_without_prediction(path, pairing.prediction_folder) for path in pairing.missing]
-    for index, result in enumerate(_results(pairing.pairs, PairEvaluation(named, resolved), workers), start=1):
+    evaluate = PairEvaluation(named, resolved, annotation=annotation)
+    for index, result in enumerate(_results(pairing.pairs, evaluate, workers), start=1):
         if isinstance(result, EvaluatedCase):
             evaluated.append(result)
         else:
@@ -231,12 +234,16 @@ def _without_prediction(reference: Path, prediction_folder: Path) -> Failure:
     return Failure(stem(reference), str(file), "does not exist", "predict this case, or remove its reference")
 
 
-def _classes_beside(references: Path) -> dict[int, str] | None:
-    """Return the foreground of a dataset.json in or above the folder of the references, None without one."""
+def _classes_beside(references: Path) -> tuple[dict[int, str] | None, Annotation]:
+    """Return foreground and ignore label of a dataset.json in or above the folder of the references.
+
+    The foreground is None without such a file.
+    """
     folder = references if references.is_dir() else references.parent
     for path in (folder / "dataset.json", folder.resolve().parent / "dataset.json"):
         if path.is_file():
             content = read_json(path)
             labels = content.get("labels") if isinstance(content, dict) else None
-            return {value: label for value, label in class_names(labels, path).items() if value}
-    return None
+            classes = {value: label for value, label in class_names(labels, path).items() if value}
+            return classes, Annotation(ignore_value(labels, path))
+    return None, COMPLETE

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.annotation import COMPLETE, Annotation
 from pipeline.metrics.boxes import Box, Labels, Mask, class_boxes
 from pipeline.metrics.calibration import (
     brier_score,
@@ -69,6 +70,7 @@ def evaluate_case(
     spacing_mm: Sequence[float],
     settings: PanelSettings,
     probabilities: NDArray[np.floating[Any]] | None = None,
+    annotation: Annotation = COMPLETE,
 ) -> list[Score]:
     """Return every metric for each class of one case.
 
@@ -85,6 +87,9 @@ def evaluate_case(
     probabilities
         (C, X, Y, Z) with the background first, then the classes in ascending order of value. Without them, calibration
         is not computed.
+    annotation
+        What is known of the reference. Ignored voxels count as background in both masks, and in no calibration. A class
+        that was not annotated has no value, and the state ``not_annotated``.
 
     Returns
     -------
@@ -124,11 +129,18 @@ def evaluate_case(
     expected = (len(classes) + 1, *reference.shape)
     if probabilities is not None and probabilities.shape != expected:
         raise ValueError(f"{case}: probabilities have shape {probabilities.shape}, not {expected}")
+    ignored = annotation.ignored_voxels(reference)
+    reference = annotation.known_labels(reference)
+    if ignored is not None:
+        prediction = np.where(ignored, 0, prediction)
     boxes = class_boxes(reference, prediction, list(classes))
     scores: list[Score] = []
     for index, value in enumerate(sorted(classes), start=1):
-        masks = _ClassMasks(reference, prediction, value, boxes.get(value), spacing_mm)
         name, tolerance_mm = classes[value], settings.tolerance.of(classes[value])
+        if not annotation.includes(value):
+            scores.extend(_not_annotated(case, name, settings, probabilities is not None))
+            continue
+        masks = _ClassMasks(reference, prediction, value, boxes.get(value), spacing_mm, ignored)
         values = masks.values(settings.metrics, tolerance_mm, None if probabilities is None else probabilities[index])
         scores.extend(
             Score(case, name, metric, values[metric], masks.state, tolerance_mm if metric == "nsd" else None)
@@ -136,6 +148,15 @@ def evaluate_case(
             if metric in values
         )
     return scores
+
+
+def _not_annotated(case: str, name: str, settings: PanelSettings, with_calibration: bool) -> list[Score]:
+    """Return the scores of a class that was not annotated."""
+    return [
+        Score(case, name, metric, None, State.NOT_ANNOTATED, settings.tolerance.of(name) if metric == "nsd" else None)
+        for metric in settings.metrics
+        if with_calibration or metric not in CALIBRATION
+    ]
 
 
 def _whole_numbers(labels: NDArray[Any], name: str) -> Labels:
@@ -155,9 +176,16 @@ class _ClassMasks:
     """Reference and prediction of one class, cropped to the box around both."""
 
     def __init__(
-        self, reference: Labels, prediction: Labels, value: int, box: Box | None, spacing_mm: Sequence[float]
+        self,
+        reference: Labels,
+        prediction: Labels,
+        value: int,
+        box: Box | None,
+        spacing_mm: Sequence[float],
+        ignored: Mask | None,
     ) -> None:
         self.whole_reference = reference
+        self.ignored = ignored
         self.value = value
         self.spacing_mm = spacing_mm
         self.box = box if box is not None else (slice(0, 0),) * reference.ndim
@@ -230,6 +258,9 @@ class _ClassMasks:
         truth: Mask = self.whole_reference == self.value
         region = calibration_region(truth, self.spacing_mm)
         near, near_truth = probability[region], truth[region]
+        if self.ignored is not None:
+            near, near_truth = near[~self.ignored[region]], near_truth[~self.ignored[region]]
+            probability, truth = probability[~self.ignored], truth[~self.ignored]
         compute = {
             "ece": lambda: expected_calibration_error(near, near_truth),
             "ace_foreground": lambda: foreground_calibration_error(probability, truth),

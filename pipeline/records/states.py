@@ -16,6 +16,8 @@ class State(StrEnum):
     """Only the prediction shows it."""
     COLLAPSED = "collapsed"
     """The training gave no usable network, so that there is no prediction to judge."""
+    NOT_ANNOTATED = "not_annotated"
+    """The class was not annotated in this case, so that there is no reference and no value."""
 
     @property
     def is_failure(self) -> bool:
@@ -30,4 +32,4 @@ REFERENCE_PRESENT = (State.OK, State.MISSED)
 """States in which the reference shows the class."""
 
 REFERENCE_ABSENT = (State.CORRECT_ABSENCE, State.FALSE_POSITIVE)
-"""States in which the reference does not show the class. `State.COLLAPSED` tells neither."""
+"""States in which the reference does not show the class. `State.COLLAPSED` and `State.NOT_ANNOTATED` tell neither."""

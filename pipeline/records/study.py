@@ -15,7 +15,11 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class DatasetSummary(SparseRecord):
-    """The dataset of a study; `classes` maps label values to names, the background among them."""
+    """The dataset of a study.
+
+    `classes` maps label values to names, the background among them. `ignore_label` is the value of voxels that nobody
+    annotated.
+    """
 
     path: str | None = None
     name: str = "–"
@@ -23,6 +27,11 @@ class DatasetSummary(SparseRecord):
     cases: int | None = None
     channels: tuple[str, ...] = ()
     classes: dict[str, str] = Field(default_factory=dict)
+    ignore_label: int | None = None
+
+    def values_of(self, names: tuple[str, ...] | None) -> tuple[int, ...] | None:
+        """Return the label values of some classes in ascending order; None for None."""
+        return None if names is None else tuple(sorted(int(v) for v, name in self.classes.items() if name in names))
 
 
 class ArmRecord(SparseRecord):
@@ -91,6 +100,10 @@ class RequestRecord(SparseRecord):
         Configuration and plans of nnU-Net; None for the defaults.
     recipe
         Recipe other than the default one.
+    ignore_label
+        Label value of ignored voxels as requested; None for that of the dataset.
+    absent_means
+        ``unknown`` if classes without a voxel in a case were not annotated there.
     """
 
     dataset: str | None = None
@@ -106,6 +119,8 @@ class RequestRecord(SparseRecord):
     configuration: str | None = None
     plans: str | None = None
     recipe: str | None = None
+    ignore_label: int | None = None
+    absent_means: str | None = None
 
 
 class RecipeRecord(SparseRecord):
@@ -189,11 +204,12 @@ class MachineRecord(SparseRecord):
 
 
 class CaseFiles(SparseRecord):
-    """Absolute paths of the files of one case, and its patient."""
+    """Absolute paths of the files of one case, its patient, and the classes it was annotated for (None for all)."""
 
     images: tuple[str, ...] = ()
     label: str | None = None
     patient: str | None = None
+    annotated: tuple[str, ...] | None = None
 
 
 class PlannedRun(RecordModel):

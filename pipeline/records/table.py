@@ -1,11 +1,11 @@
 """`cases.csv`: the long table of results, one row per value.
 
 Columns: ``loss, fold, seed, case, class, metric, value, state, tolerance_mm``. Distances are in mm, overlap in 0..1;
-`state` is one of ``ok``, ``correct_absence``, ``missed``, ``false_positive``, ``collapsed``; `value` is empty where a
-metric is undefined (a correct absence has no overlap). Distances of a miss are the diagonal of the image in mm.
-`tolerance_mm` is the tolerance of surface Dice and empty for all other metrics; tables written before that column was
-added lack it. A name that a spreadsheet would run as a formula is written with an apostrophe before it, and read
-without.
+`state` is one of ``ok``, ``correct_absence``, ``missed``, ``false_positive``, ``collapsed``, ``not_annotated``. `value`
+is empty where a metric is undefined (a correct absence has no overlap), and where the class was not annotated.
+Distances of a miss are the diagonal of the image in mm. `tolerance_mm` is the tolerance of surface Dice and empty for
+all other metrics; tables written before that column was added lack it. A name that a spreadsheet would run as a formula
+is written with an apostrophe before it, and read without.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ NAMES = ("loss", "case", "class", "metric", "state")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet read a cell as a formula."""
 
-STATES = ("ok", "correct_absence", "missed", "false_positive", "collapsed")
+STATES = ("ok", "correct_absence", "missed", "false_positive", "collapsed", "not_annotated")
 
 
 @dataclass(frozen=True, slots=True)

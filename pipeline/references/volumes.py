@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.annotation import Annotation
 from pipeline.records.run import RunTrace
-from pipeline.records.study import CaseFiles, StudyRecord
+from pipeline.records.study import CaseFiles, DatasetSummary, StudyRecord
 
 PLANES = ("sagittal", "coronal", "axial")
 """Plane across each axis of a volume in R, A, S orientation."""
@@ -52,6 +53,11 @@ class Volume:
     spacing_mm: SpacingMm
 
 
+def annotation_of(files: CaseFiles, dataset: DatasetSummary) -> Annotation:
+    """Return what is known of the label of a case."""
+    return Annotation(dataset.ignore_label, dataset.values_of(files.annotated))
+
+
 def read_labels(path: str | Path) -> tuple[Labels, SpacingMm] | None:
     """Return label values (X, Y, Z) and the edges of a voxel in mm; None if the file cannot be read."""
     try:
@@ -84,22 +90,33 @@ class Volumes:
     """
 
     def __init__(self, settings: StudyRecord, runs: Sequence[RunTrace]) -> None:
-        self.cases, self.runs = settings.cases, runs
+        self.cases, self.runs, self.dataset = settings.cases, runs, settings.dataset
         self.missing: set[str] = set()
         self._volumes: dict[str, Volume | None] = {}
 
     def volume(self, case: str) -> Volume | None:
         """Return image and reference of a case; None if they cannot be read."""
         if case not in self._volumes:
-            self._volumes[case] = read_volume(self.cases.get(case, CaseFiles()))
-            if self._volumes[case] is None:
+            files = self.cases.get(case, CaseFiles())
+            volume = read_volume(files)
+            if volume is None:
                 self.missing.add(f"image or label of {case}")
+            else:
+                known = annotation_of(files, self.dataset).known_labels(volume.reference)
+                volume = replace(volume, reference=known)
+            self._volumes[case] = volume
         return self._volumes[case]
 
     def reference(self, case: str) -> tuple[Labels, SpacingMm] | None:
-        """Return the reference of a case and the edges of a voxel in mm; None if it cannot be read."""
-        label = self.cases.get(case, CaseFiles()).label
-        return read_labels(label) if label else None
+        """Return the reference of a case and the edges of a voxel in mm.
+
+        It is None if it cannot be read, and in a dataset with an ignore label, whose references are not whole.
+        """
+        files = self.cases.get(case, CaseFiles())
+        if self.dataset.ignore_label is not None or not files.label:
+            return None
+        found = read_labels(files.label)
+        return found and (annotation_of(files, self.dataset).known_labels(found[0]), found[1])
 
     def predictions(self, losses: Sequence[str], case: str, shape: tuple[int, ...]) -> dict[str, Labels]:
         """Return the masks by the first seed of each loss; unreadable masks and those of other shapes are left out."""

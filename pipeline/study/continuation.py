@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipeline.data.dataset import Dataset
 from pipeline.data.fingerprint import Fingerprint
 from pipeline.errors import RecordError
 from pipeline.losses import LossSpec
@@ -20,6 +21,7 @@ from pipeline.study.context import StudyContext
 from pipeline.study.progress import Progress
 from pipeline.study.request import StudyRequest
 from pipeline.study.requested_recipe import requested_recipe
+from pipeline.study.unknown_labels import annotated_names
 from pipeline.training.learning_rate import SEARCH
 from pipeline.training.recipe import Recipe
 from pipeline.training.recipe_parts import recipe_record, recorded_recipe
@@ -106,6 +108,25 @@ def check_same_files(study: StudyFolder, fingerprint: Fingerprint) -> None:
             study.root,
             f"began with other files of {len(changed)} case(s): {names}",
             "restore them, or use another --out",
+        )
+
+
+def check_same_annotation(study: StudyFolder, record: StudyRecord, dataset: Dataset) -> None:
+    """Refuse to continue a study after a change of the ignore label or of the classes that cases were annotated for.
+
+    Raises
+    ------
+    RecordError
+        If what is known of some label has changed since the study began.
+    """
+    began = {case: (record.dataset.ignore_label, files.annotated) for case, files in record.cases.items()}
+    present = {case.id: (case.annotation.ignore, annotated_names(case, dataset)) for case in dataset.cases}
+    changed = sorted(case for case in began.keys() & present.keys() if began[case] != present[case])
+    if changed:
+        raise RecordError(
+            study.root,
+            f"began with another ignore label or other annotated classes of {len(changed)} case(s), e.g. {changed[0]}",
+            "restore dataset.json and annotated.json, or use another --out",
         )
 
 

@@ -6,12 +6,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Case, Dataset
 from pipeline.records.study import CaseFiles, DatasetSummary, StudyRecord, write_study
 from pipeline.study.arms import arm_records, study_name
 from pipeline.study.context import StudyContext
 from pipeline.study.progress import Progress
 from pipeline.study.setups import Setup
+from pipeline.study.unknown_labels import annotated_names, annotation_notes
 from pipeline.system.files import write_json
 from pipeline.system.json_values import to_json_value
 from pipeline.version import __version__
@@ -73,12 +74,14 @@ def _complete(decided: StudyRecord, context: StudyContext, warnings: Sequence[st
         "cases": _case_files(context.dataset),
         "runs": context.runs,
     }
+    if notes := annotation_notes(context.dataset):
+        fields["notes"] = (*decided.notes, *notes)
     return decided.model_copy(update=fields)
 
 
 def _summary(context: StudyContext) -> DatasetSummary:
     dataset = context.dataset
-    return DatasetSummary(
+    summary = DatasetSummary(
         path=str(context.request.dataset.resolve()),
         name=dataset.name,
         layout=dataset.layout,
@@ -86,14 +89,20 @@ def _summary(context: StudyContext) -> DatasetSummary:
         channels=dataset.channels,
         classes={str(value): dataset.classes[value] for value in sorted(dataset.classes)},
     )
+    if dataset.ignore_label is None:
+        return summary
+    return summary.model_copy(update={"ignore_label": dataset.ignore_label})
 
 
 def _case_files(dataset: Dataset) -> dict[str, CaseFiles]:
-    return {
-        case.id: CaseFiles(
-            images=tuple(str(path.resolve()) for path in case.images),
-            label=str(case.label.resolve()) if case.label else None,
-            patient=case.patient,
-        )
-        for case in dataset.cases
-    }
+    return {case.id: _files_of(case, dataset) for case in dataset.cases}
+
+
+def _files_of(case: Case, dataset: Dataset) -> CaseFiles:
+    files = CaseFiles(
+        images=tuple(str(path.resolve()) for path in case.images),
+        label=str(case.label.resolve()) if case.label else None,
+        patient=case.patient,
+    )
+    annotated = annotated_names(case, dataset)
+    return files if annotated is None else files.model_copy(update={"annotated": annotated})

@@ -75,6 +75,10 @@ class StudyRequest:
         Configuration and plans of nnU-Net; None for the defaults.
     recipe
         Name of the recipe: network, optimizer, schedule, sampling and augmentation.
+    ignore_label
+        Label value of voxels that nobody annotated; None for that of the dataset, if it names one.
+    absent_means
+        ``absent`` or ``unknown``: what it means that a case has no voxel of a class; None if that is no question.
     network, optimizer, schedule
         Parts that replace those of the recipe: names or import paths with arguments; None to keep them.
     weights
@@ -117,6 +121,8 @@ class StudyRequest:
     configuration: str | None = None
     plans: str | None = None
     recipe: str = DEFAULT_RECIPE
+    ignore_label: int | None = None
+    absent_means: str | None = None
     network: str | None = None
     weights: Path | None = None
     optimizer: str | None = None
@@ -136,6 +142,8 @@ class StudyRequest:
                 f"--precision {self.precision}", "must be float32 or bfloat16", "use one of them, or omit the option"
             )
         ToleranceRequest.parse(self.tolerance_mm)
+        if self.absent_means not in (None, "absent", "unknown"):
+            raise ConfigError(f"--absent-means {self.absent_means}", "must be absent or unknown", "use one of them")
         if self.executor not in ("local", "ray"):
             raise ConfigError(f"--executor {self.executor}", "must be local or ray", "use one of them")
         if self.address is not None and self.executor != "ray":
@@ -210,5 +218,7 @@ class StudyRequest:
         later = {
             "budgets": self.budgets or None,
             "recipe": None if self.recipe == DEFAULT_RECIPE else self.recipe,
+            "ignore_label": self.ignore_label,
+            "absent_means": None if self.absent_means == "absent" else self.absent_means,
         }
         return record.model_copy(update={name: value for name, value in later.items() if value is not None})

@@ -23,6 +23,7 @@ from pipeline.records.tolerance import ToleranceRequest
 from pipeline.study.arms import arms_of
 from pipeline.study.context import StudyContext
 from pipeline.study.continuation import (
+    check_same_annotation,
     check_same_files,
     check_same_plan,
     extend_study,
@@ -40,6 +41,7 @@ from pipeline.study.race import Race
 from pipeline.study.request import ENGINE, StudyRequest
 from pipeline.study.runs import run_of
 from pipeline.study.setups import Setup, setup_of
+from pipeline.study.unknown_labels import refuse_without_support, with_answered_absences
 from pipeline.system.files import remove_leftovers
 from pipeline.system.folder_lock import exclusive
 from pipeline.trainers.trainer import Trainer
@@ -90,7 +92,7 @@ def run_study(
     # Parts of one study run beside each other, so that each locks a folder of its own.
     with ReusablePool() as pool, ExitStack() as locks:
         setup = setup_of(request, pool, _cache_of(request), in_process)
-        dataset = read_dataset(request.dataset)
+        dataset = read_dataset(request.dataset, ignore_label=request.ignore_label)
         locks.enter_context(exclusive(study.root / f".part{part}" if part else study.root))
         if request.part is None:
             for folder in (study.root, study.root / PREPARED, study.root / PREPARED / CHECKED):
@@ -144,10 +146,12 @@ def _checked_context(
     """Return the inputs of a study after a check of all files; those of an existing study must be unchanged."""
     study = StudyFolder(request.out)
     dataset, fingerprint = _scan(dataset, request.skip_bad, _cache_of(request) / CHECKED, progress)
+    dataset = with_answered_absences(request, dataset, fingerprint)
     plan = make_plan(dataset, fingerprint, request.memory_gib, ToleranceRequest.parse(request.tolerance_mm))
     plan = setup.plan(adjust_plan(replace(plan, tta=request.tta)), len(dataset.classes), record, progress)
     if record is not None:
         check_same_files(study, fingerprint)
+        check_same_annotation(study, record, dataset)
     folds = make_folds(dataset, fingerprint, request.folds, request.first_seed)
     return StudyContext(request, study, dataset, fingerprint, plan, folds, arms)
 
@@ -180,6 +184,7 @@ def _preflight(context: StudyContext, progress: Progress) -> tuple[str, ...]:
 
     losses = [spec for spec in context.arms if not spec.control]
     voxels = list(context.fingerprint.class_voxels().values())
+    refuse_without_support(context.request, context.dataset, losses, voxels)
     lines = tuple(warning.line() for warning in preflight(losses, voxels, context.plan))
     for line in lines:
         progress.message(line)

@@ -172,6 +172,7 @@ def _study_request(sweep: SweepFolder, request: SweepRequest, fraction: float) -
         jobs=request.jobs,
         learning_rates=request.learning_rates,
         keep_predictions=False,
+        absent_means="absent",  # phantoms are labeled completely
         track=False,
         command=request.command,
     )

@@ -253,7 +253,7 @@ def _summary_run(records: StudyRecords, loss: str, finished: Sequence[_Training]
         rates = sorted({run.params["learning_rate"] for run in runs if run.params.get("learning_rate")})
         params |= {"learning_rate": ", ".join(rates), "steps": records.settings.budget.steps}
         params["optimizer"] = records.settings.optimizer
-        collapsed = sum(run.tags.get("segloss.state") == "collapsed" for run in runs)
+        collapsed = sum(run.tags.get("whichloss.state") == "collapsed" for run in runs)
         points.append(MetricPoint("runs/collapsed", planned, float(collapsed), seconds))
     return ExpectedRun(
         key=summary_key(loss),

@@ -160,7 +160,7 @@ def _scored(table: pd.DataFrame) -> pd.DataFrame:
     )
     value = table["value"].mask(table["value"].isna() & (table["state"] == "correct_absence"), best)
     value = value.mask(value.isna() & (table["state"] == "collapsed"), worst)
-    absent = table["state"].isin(["correct_absence", "false_positive"])
+    absent = table["state"].isin(["correct_absence", "false_positive", "not_annotated"])
     shown = table.loc[~absent, "class"].unique()
     usable = value.notna() & (table["class"].isin(shown) if len(shown) else True)
     return table.assign(value=value)[usable]

@@ -7,7 +7,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +26,7 @@ from pipeline.records.table import Score, mean_dice, scores_frame, write_table
 from pipeline.system.files import atomic_path, remove_leftovers, write_json
 from pipeline.system.folder_lock import exclusive
 from pipeline.trainers.trainer import OnStep, Run
-from pipeline.training.collapse import never_predicted_classes
+from pipeline.training.collapse import never_predicted_classes, with_collapsed_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +221,13 @@ class MaskTrainer(ABC):
 
 def _scores(run: Run, trained: Trained, on_step: OnStep) -> list[Score]:
     """Return the panel of all held-out cases, and leave their masks in the folder of the run."""
-    evaluate = PairEvaluation(run.classes, run.tolerance)
     run.folder.predictions.mkdir(parents=True, exist_ok=True)
     scores: list[Score] = []
     for number, case in enumerate(run.held_out, start=1):
         assert case.label is not None  # a study has labeled cases only
         mask = run.folder.predictions / f"{case.id}.nii.gz"
         _copy_mask(trained, case, mask)
+        evaluate = PairEvaluation(run.classes, run.tolerance, annotation=case.annotation)
         result = evaluate(FilePair(case.id, case.label, mask))
         if isinstance(result, Failure):
             raise TrainingError(result.file, result.problem, result.remedy)
@@ -257,7 +257,7 @@ def _record(trainer: MaskTrainer, run: Run, trained: Trained, scores: list[Score
     """Write curve, table and, last, the record: its presence means that the run is complete."""
     folder, lost = run.folder, never_predicted_classes(scores)
     why = f"never predicts {', '.join(lost)}" if lost else None
-    scores = [replace(score, state="collapsed") if score.class_name in lost else score for score in scores]
+    scores = with_collapsed_classes(scores)
     state_events = [StateEvent(step=trained.steps or 0, state="collapsed", why=why)] if lost else []
     write_events(folder.events, [*trained.curve, *state_events])
     write_table(folder.cases, scores_frame(run.loss.label, run.key.fold, run.key.seed, scores))

@@ -3,7 +3,7 @@
 A collapsed training gave no usable network. It is recorded as a failure in every case, not as a gap in the table.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.data.dataset import Case
@@ -79,10 +79,13 @@ def never_predicted_classes(scores: Sequence[Score]) -> list[str]:
 def with_collapsed_classes(scores: Sequence[Score]) -> list[Score]:
     """Return the scores in which those of classes that are never predicted have the state ``collapsed``."""
     lost = never_predicted_classes(scores)
-    return [replace(score, state="collapsed") if score.class_name in lost else score for score in scores]
+    return [
+        replace(score, state="collapsed") if score.class_name in lost and score.state != "not_annotated" else score
+        for score in scores
+    ]
 
 
-def failed_scores(originals: Mapping[str, Case], classes: Iterable[str], metrics: Sequence[str]) -> list[Score]:
+def failed_scores(originals: Mapping[str, Case], classes: Mapping[int, str], metrics: Sequence[str]) -> list[Score]:
     """Return the scores of a miss of every class in every case, in the state ``collapsed``.
 
     Parameters
@@ -90,7 +93,7 @@ def failed_scores(originals: Mapping[str, Case], classes: Iterable[str], metrics
     originals
         Held-out cases with their files on disk; the labels give the size of the images.
     classes
-        Names of the foreground classes.
+        Foreground label values and names.
     metrics
         Names of the metrics.
 
@@ -98,20 +101,22 @@ def failed_scores(originals: Mapping[str, Case], classes: Iterable[str], metrics
     -------
     list of Score
         Overlap is 0, a distance is the diagonal of the image in mm, and an error is the largest possible error. Metrics
-        without such a value, such as a volume in mL, are None.
+        without such a value, such as a volume in mL, are None. So are classes that were not annotated in a case.
 
     Raises
     ------
     DatasetError
         If the header of a label cannot be read.
     """
-    names = list(classes)
     scores = []
     for case_id, case in originals.items():
         header = read_header(case.label or case.images[0])
         diagonal = diagonal_mm(header.grid, header.spacing_mm)
-        for name in names:
-            scores += [Score(case_id, name, metric, _worst(metric, diagonal), "collapsed") for metric in metrics]
+        for value, name in classes.items():
+            if case.annotation.includes(value):
+                scores += [Score(case_id, name, metric, _worst(metric, diagonal), "collapsed") for metric in metrics]
+            else:
+                scores += [Score(case_id, name, metric, None, "not_annotated") for metric in metrics]
     return scores
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
+from pipeline.data.annotation import COMPLETE, Annotation, class_indices
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.nifti import claimed_bytes
 from pipeline.data.plan import Plan
@@ -60,12 +61,15 @@ class PreparedCase:
         Edges (X, Y, Z) in voxels of the prepared grid.
     affine
         Affine (4, 4) of the prepared grid, from voxels to mm.
+    annotation
+        What is known of the label, by class index.
     """
 
     id: str
     folder: Path
     shape: tuple[int, int, int]
     affine: tuple[tuple[float, ...], ...]
+    annotation: Annotation = COMPLETE
 
     def image(self) -> NDArray[np.float32]:
         """Return the image (C, X, Y, Z) float32, memory-mapped."""
@@ -73,7 +77,7 @@ class PreparedCase:
         return image
 
     def label(self) -> NDArray[np.uint8]:
-        """Return the class indices (X, Y, Z) uint8, memory-mapped."""
+        """Return the class indices (X, Y, Z) uint8, memory-mapped; ignored voxels have the index 255."""
         label: NDArray[np.uint8] = np.load(self.folder / "label.npy", mmap_mode="r")
         return label
 
@@ -173,8 +177,8 @@ def prepare_dataset(
     plan
         Gives spacing and normalization.
     content_hashes
-        SHA-256 of the files of each case. The key of a cached case is made of it, of the plan's preprocessing settings
-        and of the class values.
+        SHA-256 of the files of each case. The key of a cached case is made of it, of the plan's preprocessing settings,
+        of the class values and of what was annotated.
     cache
         Folder of prepared cases.
     workers
@@ -198,7 +202,7 @@ def prepare_dataset(
     }
     text = json.dumps(settings, sort_keys=True)
     folders = {
-        case.id: cache / hashlib.sha256(f"{text}\n{content_hashes[case.id]}".encode()).hexdigest()[:32]
+        case.id: cache / hashlib.sha256(f"{text}\n{content_hashes[case.id]}{_key(case)}".encode()).hexdigest()[:32]
         for case in dataset.cases
     }
     remove_leftovers(cache, older_than_s=A_DAY_S)
@@ -216,7 +220,12 @@ def prepare_dataset(
             for job in jobs:
                 job.result()
                 on_case()
-    return {case.id: _open_prepared(case.id, folders[case.id]) for case in dataset.cases}
+    return {case.id: _open_prepared(case, folders[case.id], values) for case in dataset.cases}
+
+
+def _key(case: Case) -> str:
+    """Return the part of a cached case's key that says what is unknown; empty if nothing is."""
+    return "" if case.annotation.is_complete else f"\n{case.annotation.ignore} {case.annotation.classes}"
 
 
 class _PreparedArrays(NamedTuple):
@@ -228,9 +237,10 @@ class _PreparedArrays(NamedTuple):
     foreground: dict[str, NDArray[np.int64]]
 
 
-def _open_prepared(case_id: str, folder: Path) -> PreparedCase:
+def _open_prepared(case: Case, folder: Path, values: Sequence[int]) -> PreparedCase:
     meta = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
-    return PreparedCase(case_id, folder, tuple(meta["shape"]), tuple(tuple(row) for row in meta["affine"]))
+    affine = tuple(tuple(row) for row in meta["affine"])
+    return PreparedCase(case.id, folder, tuple(meta["shape"]), affine, case.annotation.as_indices(values))
 
 
 def load_case(
@@ -288,7 +298,7 @@ def _prepare_case(case: Case, plan: Plan, values: Sequence[int], folder: Path) -
 def _prepared(case: Case, plan: Plan, values: Sequence[int]) -> _PreparedArrays:
     image, label_values, affine = load_case(case, plan, with_label=True)
     assert label_values is not None
-    label = np.searchsorted(np.asarray(values), np.rint(label_values)).astype(np.uint8)
+    label = class_indices(np.rint(label_values), values, case.annotation)
     return _PreparedArrays(image, label, affine, _foreground_indices(label, len(values)))
 
 

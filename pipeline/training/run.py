@@ -345,7 +345,7 @@ def _search_notes(settings: RunSettings, folder: RunFolder) -> list[str]:
 
 def _write_collapsed(settings: RunSettings, folder: RunFolder, why: str, started: float) -> None:
     """Record a run that gave no usable network, with the scores of a failure in every case."""
-    scores = failed_scores(settings.originals, settings.classes.values(), settings.plan.metrics)
+    scores = failed_scores(settings.originals, settings.classes, settings.plan.metrics)
     SmallerBudgets(settings, folder, lambda stage, done, of: None).append_failures()
     append_event(folder.events, StateEvent(step=settings.steps, state="collapsed", why=why))
     write_table(folder.cases, scores_frame(settings.loss.label, settings.fold, settings.seed, scores))

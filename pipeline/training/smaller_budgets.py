@@ -148,4 +148,4 @@ class SmallerBudgets:
 
     def _failures(self) -> list[Score]:
         settings = self.settings
-        return failed_scores(settings.originals, settings.classes.values(), settings.plan.metrics)
+        return failed_scores(settings.originals, settings.classes, settings.plan.metrics)

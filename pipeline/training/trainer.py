@@ -14,6 +14,7 @@ from pipeline.network.prediction import training_inferer
 from pipeline.records.events import TrainEvent
 from pipeline.system.random_streams import derived_seed
 from pipeline.training.handlers import GradientRecorder, StopOnNonFiniteLoss, WeightAverage
+from pipeline.training.known_labels import loss_on_known_labels
 from pipeline.training.patch_sampling import Batch, batches
 from pipeline.training.state import Training
 
@@ -71,6 +72,7 @@ def train(
     _pass_progress_to_loss(training)
     sampler, on_gpu = training.sampler, training.device.type == "cuda"
     augmentation = sampler.augmentation.build(sampler.plan, sampler.seed, sampler.fold)
+    loss_on_known = loss_on_known_labels(training.loss, sampler)
 
     def prepare_batch(
         batch: Batch, device: torch.device, non_blocking: bool, **_: object
@@ -81,6 +83,8 @@ def train(
         label = batch["label"].to(where, non_blocking=non_blocking).float()
         image, label = augmentation(image, label, first_draw)
         training.input_hash.update(image, label)
+        if loss_on_known is not None:
+            loss_on_known.begin_batch(first_draw)
         return image.to(device), label.to(device)
 
     trainer = SupervisedTrainer(
@@ -91,7 +95,7 @@ def train(
         non_blocking=True,
         network=training.network,
         optimizer=training.optimizer,
-        loss_function=training.loss,
+        loss_function=loss_on_known or training.loss,
         prepare_batch=prepare_batch,
         train_handlers=[
             StopOnNonFiniteLoss(training),

@@ -192,7 +192,8 @@ def _scores_on_prepared_grid(
     indices = {index: name for index, name in enumerate(settings.classes.values(), start=1)}
     prediction = predicted_classes(logits).cpu().numpy()
     panel = PanelSettings(indices, metrics=metrics)
-    return evaluate_case(case.id, np.asarray(case.label()), prediction, settings.plan.spacing_mm, panel)
+    label = np.asarray(case.label())
+    return evaluate_case(case.id, label, prediction, settings.plan.spacing_mm, panel, annotation=case.annotation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,10 @@ def ranking_score(
             raise FloatingPointError("the network's output is not finite")
         probabilities = logits.softmax(0).cpu().numpy()
         label = np.asarray(case.label())
-        for index in range(1, len(probabilities)):
+        ignored = case.annotation.ignored_voxels(label)
+        if ignored is not None:
+            label, probabilities = label[~ignored], probabilities[:, ~ignored]
+        for index in filter(case.annotation.includes, range(1, len(probabilities))):
             positive = label == index
             precision_of_class = average_precision(probabilities[index], positive)
             if precision_of_class is not None:
@@ -334,9 +338,15 @@ def predict_out_of_fold(
         probabilities = to_original_grid(logits.softmax(0), np.asarray(case.affine), reference.shape, label.affine)
         mask = label_values[predicted_classes(torch.from_numpy(probabilities)).numpy()].astype(np.int16)
         spacing = tuple(float(edge) for edge in label.header.get_zooms()[:3])
-        result.scores.extend(evaluate_case(case.id, reference, mask, spacing, panel, probabilities))
+        annotation = originals[case.id].annotation
+        result.scores.extend(evaluate_case(case.id, reference, mask, spacing, panel, probabilities, annotation))
+        ignored = annotation.ignored_voxels(reference)
+        known = ... if ignored is None else ~ignored
         for index, (value, name) in enumerate(classes.items(), start=1):
-            pairs = zip(THRESHOLDS, dice_at_thresholds(reference == value, probabilities[index]), strict=True)
+            if not annotation.includes(value):
+                continue
+            dice = dice_at_thresholds((reference == value)[known], probabilities[index][known])
+            pairs = zip(THRESHOLDS, dice, strict=True)
             result.at_thresholds.extend(ThresholdScore(case.id, name, threshold, dice) for threshold, dice in pairs)
         if predictions is not None:
             write_mask(predictions / f"{case.id}.nii.gz", mask, label.affine)

@@ -105,3 +105,13 @@ def test_a_table_of_collapsed_runs_has_no_verdict_and_says_why():
     assert (verdict.verdict, verdict.recommended) == ("inconclusive", None)
     assert "all its runs collapsed" in verdict.words[0]
     verdict.to_json()
+
+
+def test_a_class_that_was_not_annotated_takes_no_part():
+    rows = [("ce", "a", "organ", 0.5, "ok"), ("dice", "a", "organ", 0.7, "ok")]
+    other = [(loss, case, "other", 0.9, "ok") for loss in ("ce", "dice") for case in "ab"]
+    unknown = [(loss, "b", "organ", None, "not_annotated") for loss in ("ce", "dice")]
+    found, expected = paired(rows + other + unknown), paired(rows + other)
+    assert found.cases == expected.cases == ("a", "b")
+    assert found.means.tolist() == expected.means.tolist()
+    assert found.excluded_count == 0

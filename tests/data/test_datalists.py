@@ -238,9 +238,9 @@ WRONG_LAYOUTS = {
         lambda root: write_nnunet(root, labels={"background": 0, "whole": [1, 2]}),
         "defines 'whole' as a region of label values \\[1, 2\\]",
     ),
-    "nnU-Net ignore label": (
-        lambda root: write_nnunet(root, labels={"background": 0, "x": 1, "ignore": 2}),
-        "ignore label",
+    "nnU-Net ignore label below a class": (
+        lambda root: write_nnunet(root, labels={"background": 0, "ignore": 1, "x": 2}),
+        r"gives the ignore label the value 1, below that of 'x' \(2\)",
     ),
     "nnU-Net values twice": (
         lambda root: write_nnunet(root, labels={"background": 0, "x": 1, "y": 1}),

@@ -134,10 +134,21 @@ def count(radius: float) -> int:
     return int((np.linalg.norm(grid - 7.5, axis=-1) < radius).sum())
 
 
-def test_an_ignore_label_is_refused(tmp_path: Path) -> None:
-    dataset = write_results(tmp_path, labels={"background": 0, "liver": 1, "tumor": 2, "ignore": 3})
-    with pytest.raises(RecordError, match=r"dataset.json: has an ignore label"):
-        read(dataset)
+def test_voxels_with_the_ignore_label_count_in_no_metric(tmp_path: Path) -> None:
+    labels = {"background": 0, "liver": 1, "tumor": 2}
+    plain = table(read(write_results(tmp_path / "plain", labels=labels))[0])
+    dataset = write_results(tmp_path / "ignoring", labels=labels | {"ignore": 3})
+    assert table(read(dataset)[0]).equals(plain)  # no voxel is ignored yet
+    for path in (tmp_path / "ignoring" / "labelsTr").iterdir():
+        reference = nib.load(path)
+        values = np.asarray(reference.dataobj).astype(np.uint8)
+        values[8:] = 3
+        nib.save(nib.Nifti1Image(values, reference.affine), path)
+    ignoring, _ = read(dataset)
+    scores = table(ignoring)
+    assert ignoring.dataset.classes == {"0": "background", "1": "liver", "2": "tumor"}
+    assert set(scores["class"]) == {"liver", "tumor"}
+    assert not scores["value"].equals(plain["value"])
 
 
 @pytest.mark.parametrize("change", ["missing", "broken"])

@@ -19,7 +19,7 @@ def originals(tmp_path):
 
 def test_a_collapsed_training_has_the_values_of_a_miss(originals):
     metrics = ("dice", "hausdorff95_mm", "nsd", "ece", "volume_error_ml")
-    scores = failed_scores(originals, ["liver"], metrics)
+    scores = failed_scores(originals, {1: "liver"}, metrics)
     assert [(score.metric, score.value) for score in scores] == [
         ("dice", 0.0),
         ("hausdorff95_mm", 130.0),
@@ -31,7 +31,7 @@ def test_a_collapsed_training_has_the_values_of_a_miss(originals):
 
 
 def test_the_comparison_has_nothing_to_guess_for_such_values(originals):
-    rows, collapsed = usable_rows(scores_frame("ce", 0, 0, failed_scores(originals, ["liver"], ("hausdorff95_mm",))))
+    rows, collapsed = usable_rows(scores_frame("ce", 0, 0, failed_scores(originals, {1: "liver"}, ("hausdorff95_mm",))))
     paired = pair(rows, "hausdorff95_mm")
     assert collapsed == {"ce": 1}
     assert paired is not None

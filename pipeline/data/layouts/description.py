@@ -8,6 +8,9 @@ from pipeline.data.dataset import Case
 from pipeline.errors import DatasetError
 from pipeline.system.files import open_regular
 
+IGNORE = "ignore"
+"""Name of the label of voxels that nobody annotated, as in nnU-Net."""
+
 
 def read_json(path: Path) -> object:
     """Return the content of a JSON file.
@@ -75,13 +78,51 @@ def class_names(value: object, path: Path) -> dict[int, str]:
     Raises
     ------
     DatasetError
-        The content has another form, names a region (a list of values) or an ignore label, or gives a value twice.
+        The content has another form, names a region (a list of values), or gives a value twice.
 
     Examples
     --------
-    >>> class_names({"liver": 1, "tumor": 2}, Path("dataset.json"))
+    >>> class_names({"liver": 1, "tumor": 2, "ignore": 3}, Path("dataset.json"))
     {0: 'background', 1: 'liver', 2: 'tumor'}
     """
+    classes = _names_by_value(value, path)
+    if ignored := [number for number, name in classes.items() if name == IGNORE]:
+        del classes[ignored[0]]
+    classes.setdefault(0, "background")
+    if len(classes) == 1:
+        raise DatasetError(path, "names no class besides the background", "name the classes of the labels")
+    names = dict(sorted(classes.items()))
+    return dict(zip(names, unique(list(names.values())), strict=True))
+
+
+def ignore_value(value: object, path: Path) -> int | None:
+    """Return the label value named ``ignore``, as nnU-Net writes it; None without one.
+
+    Raises
+    ------
+    DatasetError
+        The content has another form, or the value is not the highest one, as nnU-Net demands.
+
+    Examples
+    --------
+    >>> ignore_value({"background": 0, "liver": 1, "ignore": 2}, Path("dataset.json"))
+    2
+    """
+    if not value:
+        return None
+    classes = _names_by_value(value, path)
+    ignored = next((number for number, name in classes.items() if name == IGNORE), None)
+    if ignored is not None and ignored != max(classes):
+        raise DatasetError(
+            path,
+            f"gives the ignore label the value {ignored}, below that of {classes[max(classes)]!r} ({max(classes)})",
+            "give it the highest value, as nnU-Net demands",
+        )
+    return ignored
+
+
+def _names_by_value(value: object, path: Path) -> dict[int, str]:
+    """Return all names by value as they are written, the ignore label among them."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = {str(index): name for index, name in enumerate(value)}
     if not isinstance(value, Mapping) or not value:
@@ -95,20 +136,14 @@ def class_names(value: object, path: Path) -> dict[int, str]:
         number, name = (_whole_number(key), other) if _whole_number(key) is not None else (_whole_number(other), key)
         if number is None or not isinstance(name, str) or number < 0:
             raise DatasetError(path, f"has the label {key!r}: {shown(other)}", "map each class to one whole number")
-        if name == "ignore":
-            raise DatasetError(
-                path, f"has an ignore label, value {number}", "ignored voxels are not supported: label them"
-            )
         if number in classes:
             raise DatasetError(
                 path, f"gives value {number} to {classes[number]!r} and {name!r}", "use one value per class"
             )
+        if name == IGNORE and name in classes.values():
+            raise DatasetError(path, "has two ignore labels", "use one value for ignored voxels")
         classes[number] = name
-    classes.setdefault(0, "background")
-    if len(classes) == 1:
-        raise DatasetError(path, "names no class besides the background", "name the classes of the labels")
-    names = dict(sorted(classes.items()))
-    return dict(zip(names, unique(list(names.values())), strict=True))
+    return classes
 
 
 def refuse_missing_files(source: Path, cases: Sequence[Case]) -> None:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.data.dataset import Case, Dataset
-from pipeline.data.layouts.description import channel_names, class_names, listed, refuse_missing_files, shown
+from pipeline.data.layouts.description import (
+    channel_names,
+    class_names,
+    ignore_value,
+    listed,
+    refuse_missing_files,
+    shown,
+)
 from pipeline.data.layouts.naming import case_ids, stem
 from pipeline.errors import DatasetError
 
@@ -62,4 +69,5 @@ def read_msd(root: Path, description: Mapping[str, object], *, allow_missing: bo
         channels=channel_names(description.get("modality", ["image"]), source, "modality"),
         classes=class_names(description.get("labels"), source),
         cases=cases,
+        ignore_label=ignore_value(description.get("labels"), source),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.data.dataset import Case, Dataset
-from pipeline.data.layouts.description import channel_names, class_names, listed, refuse_missing_files
+from pipeline.data.layouts.description import channel_names, class_names, ignore_value, listed, refuse_missing_files
 from pipeline.data.layouts.naming import case_ids
 from pipeline.errors import DatasetError
 
@@ -56,7 +56,15 @@ def read_nnunet(root: Path, description: Mapping[str, object], *, allow_missing:
     if not allow_missing:
         refuse_missing_files(source, cases)
     name = str(description.get("name") or root.resolve().name)
-    return Dataset(name=name, root=root, layout="nnunet", channels=channels, classes=classes, cases=cases)
+    return Dataset(
+        name=name,
+        root=root,
+        layout="nnunet",
+        channels=channels,
+        classes=classes,
+        cases=cases,
+        ignore_label=ignore_value(description.get("labels"), source),
+    )
 
 
 _Files = dict[str, tuple[tuple[Path, ...], Path]]

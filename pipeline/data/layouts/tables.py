@@ -1,18 +1,27 @@
 """Lists of cases in CSV or JSON: image column(s), label, and optionally case, patient and fold."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.dataset import Case, Dataset
+from pipeline.data.layouts.annotated import annotation_of_row
 from pipeline.data.layouts.delimited import by_column, column_number, image_columns, read_text, split_cells
-from pipeline.data.layouts.description import channel_names, class_names, listed, read_json, refuse_missing_files, shown
+from pipeline.data.layouts.description import (
+    channel_names,
+    class_names,
+    ignore_value,
+    listed,
+    read_json,
+    refuse_missing_files,
+    shown,
+)
 from pipeline.data.layouts.naming import case_ids, stem
 from pipeline.errors import DatasetError
 
 _ID_COLUMNS = ("case", "id")
-_OTHER_COLUMNS = ("label", "patient", "fold", *_ID_COLUMNS)
-_EXPECTED = "image (or image_0, image_1, ... or image_flair, ...), label, and optionally case, patient, fold"
+_OTHER_COLUMNS = ("label", "patient", "fold", "annotated", *_ID_COLUMNS)
+_EXPECTED = "image (or image_0, image_1, ... or image_flair, ...), label, and optionally case, patient, fold, annotated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class _Row:
     case: str
     patient: str
     fold: str
+    annotated: str
 
 
 def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
@@ -41,15 +51,17 @@ def read_csv(path: Path, *, allow_missing: bool = False) -> Dataset:
         _row(values, [values[name] for name in images], f"line {line}")
         for line, values in by_column(path, header, records[1:])
     ]
-    return _dataset(path, rows, _channels_of(images), _classes_beside(path), allow_missing)
+    labels = _labels_beside(path)
+    classes = class_names(labels, path.parent / "dataset.json") if labels else {}
+    dataset = _dataset(path, rows, _channels_of(images), classes, allow_missing)
+    return replace(dataset, ignore_label=ignore_value(labels, path.parent / "dataset.json"))
 
 
-def _classes_beside(path: Path) -> dict[int, str]:
-    """Return the class names of a `dataset.json` in the folder of a CSV, which cannot hold them itself."""
+def _labels_beside(path: Path) -> object:
+    """Return the `labels` of a `dataset.json` in the folder of a CSV, which cannot name classes itself."""
     description = path.parent / "dataset.json"
     content = read_json(description) if description.is_file() else None
-    labels = content.get("labels") if isinstance(content, Mapping) else None
-    return class_names(labels, description) if labels else {}
+    return content.get("labels") if isinstance(content, Mapping) else None
 
 
 def read_json_list(path: Path, content: object, *, allow_missing: bool = False) -> Dataset:
@@ -92,7 +104,8 @@ def read_json_list(path: Path, content: object, *, allow_missing: bool = False) 
         elif len(row.images) > 1 and len(row.images) != len(channels):
             problem = f"case {index} has {len(row.images)} images where there are {len(channels)} channels"
             raise DatasetError(path, problem, "give all of them")
-    return _dataset(path, rows, channels, classes, allow_missing, str(description.get("name") or ""))
+    dataset = _dataset(path, rows, channels, classes, allow_missing, str(description.get("name") or ""))
+    return replace(dataset, ignore_label=ignore_value(description.get("classes"), path))
 
 
 def _described(path: Path, content: object) -> Mapping[str, object]:
@@ -122,6 +135,9 @@ def _json_row(path: Path, entry: Mapping[object, object], where: str) -> tuple[_
         raise DatasetError(path, f"{where} has the image {shown(not_text[0])}", "give paths as text")
     one_per_column = len(columns) == len(images)
     channels = _channels_of(columns) if one_per_column else tuple(f"channel {i}" for i in range(len(images)))
+    annotated = values.get("annotated")
+    if isinstance(annotated, list):
+        values["annotated"] = "|".join(map(str, annotated))
     texts = {key: "" if value is None else str(value) for key, value in values.items()}
     return _row(texts, [str(image) for image in images], where), channels
 
@@ -166,6 +182,7 @@ def _row(values: Mapping[str, str], images: Sequence[str], where: str) -> _Row:
         case=values.get("case", values.get("id", "")),
         patient=values.get("patient", ""),
         fold=values.get("fold", ""),
+        annotated=values.get("annotated", ""),
     )
 
 
@@ -193,6 +210,7 @@ def _dataset(
             label=path.parent / row.label if row.label else None,
             patient=row.patient or case,
             fold=fold,
+            annotation=annotation_of_row(row.annotated, classes, path, row.where),
         )
         for case, row, fold in zip(ids, rows, folds, strict=True)
     )

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.data.annotation import IGNORED_INDEX
 from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec, build_loss
 from pipeline.losses.catalogue import USES_POSITIONS
+from pipeline.losses.known import loss_on_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +123,7 @@ def _over_annotated(
     loss: nn.Module, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None
 ) -> torch.Tensor:
     """Return the loss of the annotated voxels (B, 1, *S), the mean over images that have any; 0 if none has."""
-    value: torch.Tensor
-    if annotated is None or bool(annotated.all()):
-        value = loss(logits, target)
+    if annotated is None:
+        value: torch.Tensor = loss(logits, target)
         return value
-    values = []
-    for image, labels, mask in zip(logits, target, annotated[:, 0], strict=True):
-        if bool(mask.any()):
-            # The voxels form one long axis. The others stay, with length 1, so that losses find all spatial axes.
-            shape = (-1, *(1,) * (mask.ndim - 1))
-            voxels = image[:, mask].reshape(1, len(image), *shape)
-            values.append(loss(voxels, labels[:, mask].reshape(1, 1, *shape)))
-    # The sum of no elements is 0 and gives every logit the gradient 0, also where a logit is infinite.
-    return torch.stack(values).mean() if values else logits[:0].float().sum()
+    return loss_on_known(loss, logits, target.masked_fill(~annotated, IGNORED_INDEX))

@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.data.annotation import Annotation
 from pipeline.data.nifti import read_header
 from pipeline.errors import DatasetError, RecordError
 from pipeline.metrics.case_evaluation import METRICS, EvaluatedCase, Failure, PairEvaluation
@@ -53,11 +54,12 @@ class MaskOptions:
 
 @dataclass(frozen=True, slots=True)
 class MaskFolder:
-    """Masks of one fold, its cases, and the label values of each class or region by its name."""
+    """Masks of one fold with its cases, the label values of each class or region by name, and of ignored voxels."""
 
     folder: Path
     cases: tuple[str, ...]
     labels: Mapping[str, tuple[int, ...]]
+    ignore_label: int | None = None
 
     @property
     def classes(self) -> dict[int, str]:
@@ -228,7 +230,7 @@ def _planned(folders: Sequence[MaskFolder], references: Path) -> list[list[_Task
         if isinstance(pairs, RecordError):
             planned.append(pairs)
         else:
-            evaluation = PairEvaluation(folder.classes, tolerance, folder.regions)
+            evaluation = PairEvaluation(folder.classes, tolerance, folder.regions, Annotation(folder.ignore_label))
             planned.append([_Task(pair, evaluation, _fingerprint(pair, evaluation)) for pair in pairs])
     return planned
 
@@ -251,4 +253,6 @@ def _fingerprint(pair: FilePair, evaluation: PairEvaluation) -> str:
         sorted((name, list(values)) for name, values in evaluation.regions.items()),
         [(name, evaluation.tolerance.of(name)) for name in names],
     ]
+    if not evaluation.annotation.is_complete:
+        parts.append(repr(evaluation.annotation))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.data.layouts.description import IGNORE
 from pipeline.errors import RecordError
 from pipeline.losses.catalogue import formula_of
 from pipeline.records.folder import RunKey
@@ -150,29 +151,14 @@ def _own_references(folds: Sequence[_Fold]) -> Path | None:
     if not prepared or len(datasets) != 1:
         return None
     references = Path(prepared) / datasets.pop() / "gt_segmentations"
-    arms = {fold.arm.root: fold.arm for fold in folds}
-    if any("ignore" in _description(arm).get("labels", {}) for arm in arms.values()):
-        return None
     files = [folder / f"{case}.nii.gz" for fold in folds for case in fold.cases for folder in (references, fold.masks)]
     return references if all(file.is_file() for file in files) else None
 
 
 def _mask_folder(fold: _Fold) -> MaskFolder:
-    """Return the masks of a fold.
-
-    Raises
-    ------
-    RecordError
-        If some voxels have to be ignored, which the metrics of masks cannot do.
-    """
+    """Return the masks of a fold."""
     labels = _description(fold.arm).get("labels", {})
-    if "ignore" in labels:
-        raise RecordError(
-            fold.arm.root / "dataset.json",
-            "has an ignore label, which metrics of masks do not know",
-            "leave --references out: the summary has the overlap",
-        )
-    return MaskFolder(fold.masks, fold.cases, label_values(labels))
+    return MaskFolder(fold.masks, fold.cases, label_values(labels), labels.get(IGNORE))
 
 
 def _training(fold: _Fold, scores: Sequence[Score]) -> Training:
@@ -212,7 +198,7 @@ def _source(arms: Sequence[ArmFolder], trainings: Sequence[Training], gaps: Sequ
             name=name,
             layout="nnU-Net results",
             channels=tuple(str(channel) for channel in channels.values()),
-            classes={str(value): str(label) for label, value in labels.items()},
+            classes={str(value): str(label) for label, value in labels.items() if label != IGNORE},
         ),
         arms=tuple(_arm_record(arm) for arm in {arm.label: arm for arm in used}.values()),
         trainings=tuple(trainings),

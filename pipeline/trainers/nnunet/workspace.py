@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.folds import Fold
 from pipeline.data.labels import label_values
+from pipeline.data.layouts.description import IGNORE
 from pipeline.data.nifti import read_header, read_nifti
 from pipeline.data.plan import Plan
 from pipeline.system.files import atomic_path, write_json
@@ -106,7 +107,7 @@ def write_raw_dataset(dataset: Dataset, plan: Plan, workspace: Workspace, on_cas
     values = sorted(dataset.classes)
     for case in dataset.cases:
         _write_images(case, len(dataset.channels), workspace)
-        _write_label(case, values, workspace)
+        _write_label(case, values, dataset.ignore_label, workspace)
         on_case()
     description = {
         "name": dataset.name,
@@ -114,13 +115,20 @@ def write_raw_dataset(dataset: Dataset, plan: Plan, workspace: Workspace, on_cas
             str(index): "CT" if plan.normalisation[index] == "ct" else name
             for index, name in enumerate(dataset.channels)
         },
-        "labels": {"background" if value == 0 else dataset.classes[value]: index for index, value in enumerate(values)},
+        "labels": _labels(dataset),
         "numTraining": len(dataset.cases),
         "file_ending": FILE_ENDING,
         # The only reader of nnU-Net that keeps every affine as it is, so that masks are on the grid of their label.
         "overwrite_image_reader_writer": "NibabelIO",
     }
     write_json(workspace.raw / "dataset.json", description)
+
+
+def _labels(dataset: Dataset) -> dict[str, int]:
+    """Return label values without gaps by name; nnU-Net demands the highest one for ignored voxels."""
+    values = sorted(dataset.classes)
+    labels = {"background" if value == 0 else dataset.classes[value]: index for index, value in enumerate(values)}
+    return labels if dataset.ignore_label is None else labels | {IGNORE: len(values)}
 
 
 def _write_images(case: Case, channels: int, workspace: Workspace) -> None:
@@ -154,18 +162,25 @@ def _link(source: Path, target: Path) -> None:
     target.symlink_to(source.resolve())
 
 
-def _write_label(case: Case, values: Sequence[int], workspace: Workspace) -> None:
-    """Link to a label of whole numbers without gaps; write any other label with the index of each value."""
+def _write_label(case: Case, values: Sequence[int], ignore_label: int | None, workspace: Workspace) -> None:
+    """Link to a label of whole numbers without gaps; write any other label with the index of each value.
+
+    Ignored voxels have the index after those of all classes.
+    """
     assert case.label is not None  # a study has labeled cases only
     target = workspace.raw / "labelsTr" / f"{case.id}{FILE_ENDING}"
     header = read_header(case.label)
     whole = header.dtype.kind in "ui" and not header.is_scaled and len(header.shape) == 3
-    if whole and list(values) == list(range(len(values))) and case.label.name.endswith(FILE_ENDING):
+    expected = [*values] if ignore_label is None else [*values, ignore_label]
+    if whole and expected == list(range(len(expected))) and case.label.name.endswith(FILE_ENDING):
         _link(case.label, target)
         return
     file = read_nifti(case.label)
     found = label_values(file.voxels, file.header).reshape(file.header.grid, order="F")
-    indices = np.searchsorted(np.asarray(values), found).astype(np.uint8 if len(values) < 256 else np.uint16)
+    indices = np.searchsorted(np.asarray(values), case.annotation.known_labels(found))
+    indices = indices.astype(np.uint8 if len(values) < 256 else np.uint16)
+    if ignore_label is not None:
+        indices[found == ignore_label] = len(values)
     _save(indices, file.header.affine, target)
 
 

@@ -1,11 +1,13 @@
 """A dataset in nnU-Net's layout: links where nnU-Net can read a file as it is, and converted files elsewhere."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from pipeline.data.annotation import Annotation
 from pipeline.data.dataset import Case, Dataset
 from pipeline.data.folds import Fold
 from pipeline.trainers.nnunet.budget import EpochBudget
@@ -71,10 +73,23 @@ def test_label_values_with_gaps_become_indices_on_the_same_grid(tmp_path, plan, 
     }
 
 
+@pytest.mark.parametrize("ignore", [3, 9])
+def test_ignored_voxels_get_the_highest_label_which_is_named_ignore(tmp_path, plan, image, label, ignore):
+    label[3:] = ignore
+    classes = {0: "background", 1: "left", 2: "right"}
+    source = dataset_of(tmp_path, [save(tmp_path / "i.nii.gz", image)], save(tmp_path / "l.nii.gz", label), classes)
+    case = replace(source.cases[0], annotation=Annotation(ignore))
+    workspace = written(replace(source, cases=(case,), ignore_label=ignore), plan, tmp_path)
+    stored = workspace.raw / "labelsTr" / "a.nii.gz"
+    assert stored.is_symlink() == (ignore == 3)
+    expected = np.where(label == ignore, 3, label)
+    assert np.array_equal(np.asarray(nib.load(stored).dataobj), expected)
+    described = json.loads((workspace.raw / "dataset.json").read_text())
+    assert described["labels"] == {"background": 0, "left": 1, "right": 2, "ignore": 3}
+
+
 def test_channels_of_a_file_become_files(tmp_path, plan, image, label):
     channels = np.stack([image, image + 1], -1)
-    from dataclasses import replace
-
     plan = replace(plan, normalisation=("zscore", "ct"))
     classes = {0: "background", 1: "left", 2: "right"}
     source = dataset_of(
