@@ -18,6 +18,9 @@ GRAMMAR = CallGrammar("--schedule", "a schedule", "polynomial{power=0.9}")
 SCHEDULE = "one cycle"
 """Name of the default schedule in a study's settings."""
 
+SHARED_SCHEDULE = "warm-up, constant, decay"
+"""Name of the schedule that all budgets of a study share, in its settings."""
+
 SCHEDULES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "one_cycle": ("torch.optim.lr_scheduler.OneCycleLR", {"pct_start": WARM_UP_SHARE}),
     "polynomial": ("torch.optim.lr_scheduler.PolynomialLR", {"power": 0.9}),
@@ -90,7 +93,10 @@ class Schedule:
     @property
     def description(self) -> str:
         """The schedule in a study's settings."""
-        return SCHEDULE if self == Schedule() else self.text
+        if self == Schedule():
+            return SCHEDULE
+        # The warm-up of several budgets follows from them, so that its length tells a reader nothing.
+        return SHARED_SCHEDULE if self.name == FORKABLE and set(self.arguments) == {"warm_up_steps"} else self.text
 
     @property
     def definition(self) -> str:

@@ -62,7 +62,7 @@ def test_the_record_names_budgets_and_schedule(study):
     assert record.budget.evaluated == (10, 20)
     assert (record.budget.steps, record.budget.asked) == (20, "20steps")
     assert record.request.budgets == "10,20steps"
-    assert "warmup_stable_decay" in record.schedule
+    assert record.schedule == "warm-up, constant, decay"
 
 
 @pytest.mark.parametrize("at", [("training", 8), ("prediction", 1), ("training", 14)])
