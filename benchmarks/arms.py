@@ -1,4 +1,4 @@
-"""Measure how the cost of a study grows with losses and folds: seconds of `segloss study` on phantoms.
+"""Measure how the cost of a study grows with losses and folds: seconds of `whichloss study` on phantoms.
 
     python benchmarks/arms.py [--steps 20] [--json FILE]
 

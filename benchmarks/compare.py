@@ -1,4 +1,4 @@
-"""Time `segloss compare` as a user runs it: 20 losses x 200 cases x 3 metrics, 5 folds, optionally with thresholds.
+"""Time `whichloss compare` as a user runs it: 20 losses x 200 cases x 3 metrics, 5 folds, optionally with thresholds.
 
     python benchmarks/compare.py [--losses 20] [--cases 200] [--seeds 1] [--thresholds]
 
@@ -50,7 +50,7 @@ def at_thresholds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds(arguments: list[str]) -> float:
-    """Return the seconds of one run of `segloss compare`."""
+    """Return the seconds of one run of `whichloss compare`."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "pipeline", "compare", *arguments, "--json"], check=True, capture_output=True)
     return time.perf_counter() - started

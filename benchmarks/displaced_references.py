@@ -1,6 +1,6 @@
 """Count how many displaced references a study detects, and how many references in place it suspects.
 
-    segloss study ../shared/data/hippocampus --losses dice,dice_ce,weighted_ce --budget 300steps --out STUDY
+    whichloss study ../shared/data/hippocampus --losses dice,dice_ce,weighted_ce --budget 300steps --out STUDY
     python benchmarks/displaced_references.py STUDY
 
 Each reference of a finished study is moved in a random direction, by 0 to 3 voxels along the axis with the longest

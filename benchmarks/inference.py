@@ -1,7 +1,7 @@
 """Throughput of a whole-volume prediction against MONAI's own sliding windows in float32, side by side.
 
 Both sides get the same prepared image, network, patch, overlap and Gaussian blending, and end with the class of each
-voxel. One is `SlidingWindowInferer` with its default of one window at a time and argmax; the other is what `segloss
+voxel. One is `SlidingWindowInferer` with its default of one window at a time and argmax; the other is what `whichloss
 predict --precision bfloat16` does. Pairs alternate, so that other load on the machine meets both, and the median of
 their ratios is reported, by the clock and by the processor's
 time, which other load touches less.

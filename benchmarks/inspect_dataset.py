@@ -1,4 +1,4 @@
-"""Time of `segloss inspect` as a user runs it, and cases per second and core.
+"""Time of `whichloss inspect` as a user runs it, and cases per second and core.
 
     python benchmarks/inspect_dataset.py DATASET [--repeats 3]
 

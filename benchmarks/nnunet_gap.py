@@ -1,6 +1,6 @@
 """Paired differences in Dice between a study and nnU-Net's own results on the same cases, at each budget.
 
-    segloss study ../shared/data/hippocampus --losses dice_ce --budgets 1min,5min,15min --out STUDY
+    whichloss study ../shared/data/hippocampus --losses dice_ce --budgets 1min,5min,15min --out STUDY
     python benchmarks/nnunet_gap.py STUDY ../shared/data/nnunet_results/Dataset004_Hippocampus/NAME_OF_THE_ARM
 
 Both predict each case by networks that did not see it. The unit is the case: the mean over classes of its Dice. The

@@ -1,4 +1,4 @@
-"""Measure seconds and peak memory of `segloss compare` and `segloss report` for studies with very many cases.
+"""Measure seconds and peak memory of `whichloss compare` and `whichloss report` for studies with very many cases.
 
     python benchmarks/records_at_scale.py [--cases 20000] [--losses 3 --folds 5 --seeds 3] [--json FILE]
 

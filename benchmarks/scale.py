@@ -3,7 +3,7 @@
     python benchmarks/scale.py [--cases 200,2000,20000] [--stages inspect,folds,cache] [--json FILE]
 
 Cases are phantoms of 20 voxels an edge, gzipped NIfTI, no two alike. Each stage is a process of its own; its memory is
-that of all its processes together, where shared pages count once. The last line is `segloss inspect` on files like
+that of all its processes together, where shared pages count once. The last line is `whichloss inspect` on files like
 those of the hippocampus (35 x 50 x 36 voxels of float32): cases per second and core, by elapsed and by processor time.
 """
 

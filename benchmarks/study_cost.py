@@ -2,7 +2,7 @@
 
     python benchmarks/study_cost.py ../shared/data/hippocampus --loop ../shared/baselines/monai_loop.py [--json FILE]
 
-The study is a new `segloss study` without any cache, in elapsed time: checking, preparing, timing the machine, the
+The study is a new `whichloss study` without any cache, in elapsed time: checking, preparing, timing the machine, the
 learning-rate search, training, all out-of-fold metrics and their files. The loop runs once for each loss, until its
 Dice on the last 40 cases reaches that of the study with the same loss on the same cases (out of fold, so that its
 networks were trained on 160 other cases as well). Its time is multiplied by the number of folds. A loop that does not
