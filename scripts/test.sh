@@ -16,4 +16,6 @@ if [ $# -eq 0 ]; then
 fi
 # Two processes on two cores: one thread each.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# Where a test asks for two threads, they would otherwise wait for each other at full load, beside the other process.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 exec python -m pytest "$@"
