@@ -1,11 +1,12 @@
 """A loss over logits of several resolutions, and Dice over a whole batch, as in nnU-Net."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from pipeline.losses.progress import pass_progress
 
 
 def supervision_weights(resolutions: int) -> list[float]:
@@ -65,9 +66,7 @@ class DeeplySupervised(nn.Module):
 
     def set_progress(self, fraction: float) -> None:
         """Pass the completed share of the training, 0 to 1, to a loss with a schedule."""
-        set_progress: Any = getattr(self.loss, "set_progress", None)
-        if set_progress is not None:
-            set_progress(fraction)
+        pass_progress(self.loss, fraction)
 
 
 def _resampled(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,7 @@ from pipeline.losses.distance import DiceAndBoundary
 from pipeline.losses.loss_spec import LossSpec
 from pipeline.losses.overlap import OVERLAP, FocalTversky, LogCoshDice, LovaszSoftmax, UnifiedFocal
 from pipeline.losses.pointwise import CrossEntropy, TopKCrossEntropy
+from pipeline.losses.progress import pass_progress
 from pipeline.system.import_path import import_object
 
 ClassVoxels = Sequence[int]
@@ -73,9 +74,7 @@ class SegmentationLoss(nn.Module):
 
     def set_progress(self, fraction: float) -> None:
         """Pass the completed share of the training, 0 to 1, to a loss with a schedule."""
-        set_progress: Any = getattr(self.inner, "set_progress", None)
-        if set_progress is not None:
-            set_progress(fraction)
+        pass_progress(self.inner, fraction)
 
 
 class WeightedSum(nn.Module):

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec, build_loss
 from pipeline.losses.distance import INITIAL_BOUNDARY_WEIGHT, DiceAndBoundary
 from pipeline.losses.overlap import UnifiedFocal
+from pipeline.losses.progress import pass_progress
 from pipeline.losses.registry import WeightedSum
 from pipeline.system.random_streams import stream
 
@@ -143,9 +144,7 @@ def gradients_on(loss: nn.Module, batches: Sequence[SyntheticBatch]) -> tuple[to
     gradients = []
     for batch in batches:
         logits = batch.logits.clone().requires_grad_()
-        set_progress = getattr(loss, "set_progress", None)
-        if callable(set_progress):
-            set_progress(batch.progress)
+        pass_progress(loss, batch.progress)
         (gradient,) = torch.autograd.grad(loss(logits, batch.target), logits)
         gradients.append(gradient)
     return tuple(gradients)

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 
+from pipeline.losses.progress import pass_progress
 from pipeline.network.prediction import training_inferer
 from pipeline.records.events import TrainEvent
 from pipeline.system.random_streams import derived_seed
@@ -69,7 +70,7 @@ def train(
     remaining = until - training.step
     if remaining <= 0:
         return
-    _pass_progress_to_loss(training)
+    pass_progress(training.loss, training.progress)
     sampler, on_gpu = training.sampler, training.device.type == "cuda"
     augmentation = sampler.augmentation.build(sampler.plan, sampler.seed, sampler.fold)
     loss_on_known = loss_on_known_labels(training.loss, sampler)
@@ -112,7 +113,7 @@ def train(
     def _count(engine: Engine) -> None:
         training.step += 1
         training.seconds = clock_s(training.device) - started
-        _pass_progress_to_loss(training)
+        pass_progress(training.loss, training.progress)
         on_step(training.step)
 
     @trainer.on(Events.ITERATION_COMPLETED)
@@ -129,10 +130,3 @@ def train(
         training.network, sampler.batch_shape, training.precision, training.device, noise_seed
     ) as trainer.inferer:
         trainer.run()
-
-
-def _pass_progress_to_loss(training: Training) -> None:
-    """Pass the completed share of the training to a loss with a schedule."""
-    set_progress = getattr(training.loss, "set_progress", None)
-    if set_progress is not None:
-        set_progress(training.progress)
