@@ -7,12 +7,13 @@ Prints one line: the median over the repeats of the whole command, from the star
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from pipeline.system.operating_system import available_cores
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
         cases = json.loads(done.stdout)["cases"]
-    median, cores = statistics.median(seconds), len(os.sched_getaffinity(0))
+    median, cores = statistics.median(seconds), available_cores()
     rate = cases / median / cores
     if arguments.json:
         row = {"what": f"`inspect` of {cases} cases, start included, seconds", "segloss": f"{median:.1f}"}

@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.system.operating_system import available_cores
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "performance.json"
 GPU = ("gpu", "gpu runs", "gpu study")
@@ -88,7 +90,7 @@ def measured(arguments: list[str], environment: dict[str, str]) -> dict[str, Any
 
 def machine() -> str:
     """Return processor, cores and the matrix formats that decide about bfloat16."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return ", ".join([processor().get("model name", platform.machine()), f"{cores} cores", *matrix_formats()])
 
 

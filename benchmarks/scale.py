@@ -23,10 +23,12 @@ import nibabel as nib
 import numpy as np
 from peak import measured
 
+from pipeline.system.operating_system import available_cores
+
 KB_PER_CASE = 10
 """Memory that each case may add, in kB, for its measurements. The voxels of one small phantom are 40 kB."""
 
-CORES = len(os.sched_getaffinity(0))
+CORES = available_cores()
 SMALL = (20, 20, 20)
 HIPPOCAMPUS = (35, 50, 36)
 STAGES = ("inspect", "folds", "cache")

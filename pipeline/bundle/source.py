@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.bundle.specification import TrainingRanges
-from pipeline.data.annotation import Annotation
 from pipeline.data.dataset import Case, Dataset, Layout
 from pipeline.data.fingerprint import CaseScan, Fingerprint
 from pipeline.data.plan import Plan
@@ -22,6 +21,7 @@ from pipeline.records.folder import RunFolder, StudyFolder
 from pipeline.records.run import read_run
 from pipeline.records.study import StudyRecord, read_study, run_folders
 from pipeline.records.verdict import LossResult, Verdict, read_verdict
+from pipeline.references.volumes import annotation_of
 from pipeline.training.recipe import Recipe
 from pipeline.training.recipe_parts import recorded_recipe
 
@@ -183,7 +183,7 @@ def read_source(study: StudyFolder, loss: str) -> StudySource:
 def _recipe(record: StudyRecord) -> Recipe:
     """Return the recipe with the schedule of the study's runs, which depends on their budgets."""
     recipe = recorded_recipe(record)
-    return replace(recipe, schedule=recipe.schedule.for_budgets(record.budget.evaluated[:-1]))
+    return replace(recipe, schedule=recipe.schedule.for_budgets(record.budget.smaller))
 
 
 def _not_exportable(study: StudyFolder, record: StudyRecord, label: str) -> BundleError:
@@ -217,7 +217,7 @@ def _dataset(record: StudyRecord) -> Dataset:
             tuple(map(Path, files.images)),
             Path(files.label) if files.label else None,
             files.patient or name,
-            annotation=Annotation(summary.ignore_label, summary.values_of(files.annotated)),
+            annotation=annotation_of(files, summary),
         )
         for name, files in record.cases.items()
     )

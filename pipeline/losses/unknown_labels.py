@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from pipeline.data.annotation import IGNORED_INDEX
 from pipeline.errors import ConfigError
 from pipeline.losses import LossSpec, build_loss
 from pipeline.losses.catalogue import USES_POSITIONS
@@ -44,7 +45,7 @@ def refuse_losses_without_support(
     batch = synthetic_batches(class_voxels, None, 0)[1]
     target, kept = batch.target.clone(), list[Kept]([None, None])
     if ignored:
-        target[..., ::2] = 255
+        target[..., ::2] = IGNORED_INDEX
     if partial and len(class_voxels) > 2:
         kept[0] = tuple(range(len(class_voxels) - 1))
     for spec in specs:

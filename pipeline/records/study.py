@@ -76,6 +76,11 @@ class BudgetRecord(SparseRecord):
     steps: int | None = None
     evaluated: tuple[int, ...] = ()
 
+    @property
+    def smaller(self) -> tuple[int, ...]:
+        """Steps of all budgets but the largest, in ascending order."""
+        return self.evaluated[:-1]
+
 
 class RequestRecord(SparseRecord):
     """The arguments of `whichloss study` that must stay the same for the study to be continued.

@@ -74,13 +74,11 @@ def _differences_of_recipe(record: StudyRecord, recipe: Recipe) -> list[str]:
     """Return the parts of the recipe that differ from those of the study, or the hash of it if only that differs."""
     own, present = recorded_recipe(record), recipe_record(recipe)
     stored = record.recipe or RecipeRecord()
-    # A schedule that can be forked was replaced if the study has smaller budgets.
-    smaller = record.budget.evaluated[:-1] if recipe.schedule.is_forkable else ()
     pairs = [
         ("network", *(one.network.text if one.network else "that of the plan" for one in (own, recipe))),
         ("weights", _shortened(stored.weights_sha256), _shortened(present.weights_sha256)),
         ("optimizer", record.optimizer or FIRST_OPTIMIZER, recipe.optimizer.description),
-        ("schedule", record.schedule or SCHEDULE, recipe.schedule.for_budgets(smaller).description),
+        ("schedule", record.schedule or SCHEDULE, recipe.schedule.for_budgets(record.budget.smaller).description),
     ]
     if stored.sha256 is not None and all(before == now for _, before, now in pairs):
         pairs.append(("definition of the recipe", _shortened(stored.sha256), _shortened(present.sha256)))

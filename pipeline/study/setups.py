@@ -218,7 +218,7 @@ class EngineSetup:
             device=record.machine.device,
             keep_predictions=context.request.keep_predictions,
             recipe=self.recipe,
-            smaller_budgets=record.budget.evaluated[:-1],
+            smaller_budgets=record.budget.smaller,
         )
 
 

@@ -257,7 +257,7 @@ def _record(trainer: MaskTrainer, run: Run, trained: Trained, scores: list[Score
     """Write curve, table and, last, the record: its presence means that the run is complete."""
     folder, lost = run.folder, never_predicted_classes(scores)
     why = f"never predicts {', '.join(lost)}" if lost else None
-    scores = with_collapsed_classes(scores)
+    scores = with_collapsed_classes(scores, lost)
     state_events = [StateEvent(step=trained.steps or 0, state="collapsed", why=why)] if lost else []
     write_events(folder.events, [*trained.curve, *state_events])
     write_table(folder.cases, scores_frame(run.loss.label, run.key.fold, run.key.seed, scores))

@@ -3,7 +3,7 @@
 A collapsed training gave no usable network. It is recorded as a failure in every case, not as a gap in the table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.data.dataset import Case
@@ -76,9 +76,8 @@ def never_predicted_classes(scores: Sequence[Score]) -> list[str]:
     return sorted(name for name, own in states.items() if "missed" in own and not own & {"ok", "false_positive"})
 
 
-def with_collapsed_classes(scores: Sequence[Score]) -> list[Score]:
-    """Return the scores in which those of classes that are never predicted have the state ``collapsed``."""
-    lost = never_predicted_classes(scores)
+def with_collapsed_classes(scores: Sequence[Score], lost: Collection[str]) -> list[Score]:
+    """Return the scores in which those of the `never_predicted_classes` have the state ``collapsed``."""
     return [
         replace(score, state="collapsed") if score.class_name in lost and score.state != "not_annotated" else score
         for score in scores

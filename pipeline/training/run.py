@@ -130,7 +130,8 @@ def _train_predict_and_record(settings: RunSettings, folder: RunFolder, on_step:
         _validate(settings, folder, training, on_step)
     else:
         _append_curve_point(folder, training, result.curve)
-    scores, lost = with_collapsed_classes(result.scores), never_predicted_classes(result.scores)
+    lost = never_predicted_classes(result.scores)
+    scores = with_collapsed_classes(result.scores, lost)
     if lost:
         why = f"never predicts {', '.join(lost)}"
         append_event(folder.events, StateEvent(step=training.step, state="collapsed", why=why))

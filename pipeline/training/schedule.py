@@ -112,8 +112,11 @@ class Schedule:
         return self == Schedule()
 
     def for_budgets(self, smaller: Sequence[int]) -> "Schedule":
-        """Return the schedule of a training with smaller budgets, in steps and ascending; this one without any."""
-        if not smaller:
+        """Return the schedule of a training with smaller budgets, in steps and ascending.
+
+        It is this one without any, and if it cannot be forked.
+        """
+        if not smaller or not self.is_forkable:
             return self
         return Schedule(FORKABLE, {"warm_up_steps": max(1, round(WARM_UP_SHARE * smaller[0]))})
 

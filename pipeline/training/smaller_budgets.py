@@ -1,6 +1,6 @@
 """The smaller budgets of a run: short decays forked from its training, each evaluated out of fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 import pandas as pd
@@ -9,15 +9,13 @@ from pipeline.network.precision import Precision
 from pipeline.records.folder import RunFolder
 from pipeline.records.table import BUDGET_COLUMNS, Score, read_table, scores_frame, write_table
 from pipeline.training.checkpoint import ResumePoint
-from pipeline.training.collapse import failed_scores, with_collapsed_classes
+from pipeline.training.collapse import failed_scores, never_predicted_classes, with_collapsed_classes
+from pipeline.training.rate_search import OnStep
 from pipeline.training.settings import RunSettings, new_training
 from pipeline.training.state import NonFiniteError, Training, TrainingState
 from pipeline.training.trainer import train
 from pipeline.training.validation import predict_out_of_fold
 from pipeline.training.warmup_stable_decay import decay_start
-
-OnStep = Callable[[str, int, int], None]
-"""Called with the stage of a run, the parts of it that are done, and its parts in all."""
 
 
 class ForkState(TypedDict):
@@ -124,7 +122,7 @@ class SmallerBudgets:
             if isinstance(error, NonFiniteError):
                 raise
             raise NonFiniteError("the network's output", budget) from error
-        return with_collapsed_classes(result.scores)
+        return with_collapsed_classes(result.scores, never_predicted_classes(result.scores))
 
     def _decayed(self, training: Training, budget: int) -> Training:
         """Return the finished decay, continued from its checkpoint if there is one."""
