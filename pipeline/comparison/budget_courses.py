@@ -74,23 +74,13 @@ def budget_pairs(
     reaches = gaps.reaches([last.pairs[at] for at in kept], last.confidence)
     found = []
     for at, shrunk, reach in zip(kept, shrinks, reaches, strict=True):
-        differences = tuple(_difference(budget, item.pairs[at]) for budget, item in by_budget.items())
+        differences = tuple(
+            item.pairs[at].summary(BudgetDifference, steps=budget) for budget, item in by_budget.items()
+        )
         pair = last.pairs[at]
         course = _course(differences, shrunk=shrunk, reach=reach)
         found.append(BudgetPair(a=pair.a, b=pair.b, differences=differences, course=course, margin_budget=reach))
     return found
-
-
-def _difference(steps: int, pair: PairResult) -> BudgetDifference:
-    return BudgetDifference(
-        steps=steps,
-        difference=pair.difference,
-        ci_low=pair.ci_low,
-        ci_high=pair.ci_high,
-        p_holm=pair.p_holm,
-        better=pair.better,
-        equivalent=pair.equivalent,
-    )
 
 
 def _course(differences: Sequence[BudgetDifference], *, shrunk: bool, reach: MarginBudget | None) -> Course:
@@ -119,7 +109,7 @@ class _Gaps:
     values, degrees
         Differences, and degrees of freedom of their errors (pairs, budgets).
     variances
-        Of the differences (pairs, budgets).
+        Variance of each difference (pairs, budgets).
     changes, change_degrees
         Variance of the change between two budgets, and its degrees of freedom (pairs, budgets, budgets).
     """

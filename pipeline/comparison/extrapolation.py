@@ -59,7 +59,7 @@ def reach_of(gaps: Floats, covariance: Floats, steps: Floats, margin: float, cri
     gaps
         Differences at two or three budgets, signed such that the last one is positive (gaps, budgets).
     covariance
-        Of the differences of each gap (gaps, budgets, budgets).
+        Covariance of the differences of each gap (gaps, budgets, budgets).
     steps
         The budgets, ascending (budgets,).
     margin

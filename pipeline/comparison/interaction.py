@@ -127,7 +127,10 @@ def compare_recipes(paired: Mapping[str, Paired], settings: InteractionSettings)
         under = [pair_of(cell.pairs, *losses) for cell in cells]
         assert under[0] is not None, f"{losses} were not compared"
         assert under[1] is not None, f"{losses} were not compared"
-        results = (_under(recipes[0], under[0]), _under(recipes[1], under[1]))
+        results = (
+            under[0].summary(RecipeDifference, recipe=recipes[0]),
+            under[1].summary(RecipeDifference, recipe=recipes[1]),
+        )
         comparison.interactions.append(_interaction(results, under[0], difference, p_holm, len(found), settings))
     return comparison
 
@@ -143,18 +146,6 @@ def change_between(first: Paired, second: Paired, controls: frozenset[str]) -> P
         losses=losses,
         values=first.values[here] - second.values[there],
         values_by_seed=first.values_by_seed[here] - second.values_by_seed[there],
-    )
-
-
-def _under(recipe: str, pair: PairResult) -> RecipeDifference:
-    return RecipeDifference(
-        recipe=recipe,
-        difference=pair.difference,
-        ci_low=pair.ci_low,
-        ci_high=pair.ci_high,
-        p_holm=pair.p_holm,
-        better=pair.better,
-        equivalent=pair.equivalent,
     )
 
 

@@ -15,7 +15,7 @@ _TRAINING = ["fold", "seed"]
 
 @dataclass(frozen=True, slots=True)
 class LostClasses:
-    """What the trainings of a loss lose.
+    """The classes that trainings of a loss lose.
 
     Attributes
     ----------

@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from math import nan
-from typing import Self
+from typing import Self, TypeVar
 
 from pipeline.records.model import Number, RecordModel
+
+Summary = TypeVar("Summary", bound=RecordModel)
+
+SUMMARY_FIELDS = ("difference", "ci_low", "ci_high", "p_holm", "better", "equivalent")
+"""Fields that a summary of a pair under one condition shares with `PairResult`."""
 
 
 class PairResult(RecordModel):
@@ -55,6 +60,10 @@ class PairResult(RecordModel):
     rank_biserial: float | None = None
     superiority: float | None = None
     power_at_margin: float | None = None
+
+    def summary(self, kind: type[Summary], **condition: str | int) -> Summary:
+        """Return the pair under one condition, such as a recipe or a budget, as a model with `SUMMARY_FIELDS`."""
+        return kind.model_validate(condition | {name: getattr(self, name) for name in SUMMARY_FIELDS})
 
     @property
     def names(self) -> frozenset[str]:
